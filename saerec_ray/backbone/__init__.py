@@ -1,0 +1,1 @@
+"""The sequence encoder with personal and public intent branches, and its trainer."""

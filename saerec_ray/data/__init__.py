@@ -1,0 +1,1 @@
+"""Public formats to a prepared set: ids, k-core, splits, item texts."""

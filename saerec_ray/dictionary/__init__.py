@@ -1,0 +1,1 @@
+"""The dictionary: sparse autoencoder kinds, trainer, metrics."""

@@ -1,0 +1,1 @@
+"""Accuracy and completeness, measured with the scoring code of the server."""

@@ -1,0 +1,1 @@
+"""Latents to a catalogue of intents: labels, gates, population statistics."""

@@ -1,0 +1,133 @@
+"""Stage directories: written aside, moved into place whole, described by a manifest."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from saerec_ray import __version__
+from saerec_ray.errors import StageError
+
+MANIFEST_NAME = "manifest.json"
+_RECORDED_PACKAGES = ("torch", "numpy", "ray", "polars", "pyarrow", "scipy", "sentence-transformers", "faiss-cpu")
+
+
+class Manifest(BaseModel):
+    """What a stage read, did and wrote."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    stage: str
+    fingerprint: str
+    inputs: dict[str, str]
+    config: dict[str, Any]
+    seed: int
+    versions: dict[str, str]
+    files: dict[str, str]
+    metrics: dict[str, Any]
+    seconds: float
+    finished: str
+
+    @property
+    def content_hash(self) -> str:
+        """SHA-256 over the written files alone, so that a rerun with equal output changes nothing after it."""
+        listing = "\n".join(f"{digest}  {name}" for name, digest in sorted(self.files.items()))
+        return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hexadecimal."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def hash_files(folder: Path, names: Iterable[str] | None = None) -> dict[str, str]:
+    """Hashes of the named files, or of all files below the folder except its manifest."""
+    if names is None:
+        names = (
+            str(path.relative_to(folder))
+            for path in sorted(folder.rglob("*"))
+            if path.is_file() and path.name != MANIFEST_NAME
+        )
+    return {name: file_sha256(folder / name) for name in names}
+
+
+def recorded_versions() -> dict[str, str]:
+    """Versions of this library, Python and the packages that shape results."""
+    versions = {"saerec-ray": __version__, "python": platform.python_version()}
+    for package in _RECORDED_PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return versions
+
+
+def timestamp() -> str:
+    """The time now, UTC, to the second, as ISO 8601."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Reads a stage's manifest. Raises StageError when the stage has not finished or the file is damaged."""
+    path = folder / MANIFEST_NAME
+    try:
+        return Manifest.model_validate_json(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise StageError(f"{folder} has no {MANIFEST_NAME}: run the stage '{folder.name}' first.") from error
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise StageError(f"{path} is damaged; delete {folder} and run the stage again.") from error
+
+
+def is_current(folder: Path, fingerprint: str) -> bool:
+    """Whether the folder holds a finished, undamaged result with this fingerprint."""
+    try:
+        manifest = read_manifest(folder)
+    except StageError:
+        return False
+    if manifest.fingerprint != fingerprint:
+        return False
+    try:
+        return hash_files(folder, manifest.files) == manifest.files
+    except OSError:
+        return False
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes JSON so that a reader sees the old file or the new one, never half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with temporary.open("w", encoding="utf-8") as handle:
+        json.dump(value, handle, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False)
+        handle.write("\n")
+        handle.flush()
+        os.fsync(handle.fileno())
+    temporary.replace(path)
+
+
+@contextlib.contextmanager
+def replaced_folder(target: Path) -> Iterator[Path]:
+    """Yields an empty folder beside `target`; on success it takes the target's place, on failure it goes."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = target.with_name(f".{target.name}.writing")
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    try:
+        yield aside
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        target.rename(old)
+    aside.rename(target)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""The online part: one module per gRPC service."""
