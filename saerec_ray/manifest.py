@@ -20,7 +20,16 @@ from saerec_ray import __version__
 from saerec_ray.errors import StageError
 
 MANIFEST_NAME = "manifest.json"
-_RECORDED_PACKAGES = ("torch", "numpy", "ray", "polars", "pyarrow", "scipy", "sentence-transformers", "faiss-cpu")
+_RECORDED_PACKAGES = (
+    "torch",
+    "numpy",
+    "ray",
+    "polars",
+    "pyarrow",
+    "scipy",
+    "sentence-transformers",
+    "faiss-cpu",
+)
 
 
 class Manifest(BaseModel):
@@ -41,7 +50,7 @@ class Manifest(BaseModel):
 
     @property
     def content_hash(self) -> str:
-        """SHA-256 over the written files alone, so that a rerun with equal output changes nothing after it."""
+        """SHA-256 over the written files alone: a rerun with equal output changes nothing after it."""
         listing = "\n".join(f"{digest}  {name}" for name, digest in sorted(self.files.items()))
         return hashlib.sha256(listing.encode()).hexdigest()
 

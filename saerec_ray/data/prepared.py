@@ -103,3 +103,19 @@ def read_sequences(folder: Path) -> PreparedSequences:
         train_lengths=np.asarray(table["train_length"], dtype=np.int32),
         validation_lengths=np.asarray(table["validation_length"], dtype=np.int32),
     )
+
+
+def items_table(items: PreparedItems) -> pa.Table:
+    """The catalogue as a table of ITEMS_SCHEMA."""
+    return pa.table(
+        {
+            "item_index": pa.array(range(len(items)), pa.int32()),
+            "item_id": items.ids,
+            "title": items.titles,
+            "text": items.texts,
+            "attributes": pa.array(
+                [list(values.items()) for values in items.attributes], ITEMS_SCHEMA.field("attributes").type
+            ),
+        },
+        schema=ITEMS_SCHEMA,
+    )

@@ -1,0 +1,114 @@
+"""Histories to user states, for evaluation and serving: the trained encoder behind plain arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.sparse import csr_array
+
+from saerec_ray.backbone.model import IntentContext, SequenceEncoder, user_profiles
+from saerec_ray.config import TrainConfig
+from saerec_ray.scoring import ItemSpace, PriorTable
+
+Floats = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class UserStates:
+    """What the encoder knows of a batch of users."""
+
+    states: Floats  # h_u: (users, d_model)
+    profiles: Floats  # a_u: (users, intents)
+    gates: Floats  # weight of own state, personal and public branch: (users, 1 to 3)
+    history_weights: list[Floats]  # alpha_ut for the items read, oldest first; each sums to 1
+
+
+def pad_codes(codes: csr_array) -> tuple[npt.NDArray[np.int64], Floats]:
+    """Codes as two dense arrays (items, most intents of an item): intent numbers and values, padded with 0."""
+    counts = np.diff(codes.indptr)
+    width = max(int(counts.max(initial=0)), 1)
+    rows = np.repeat(np.arange(codes.shape[0]), counts)
+    places = np.arange(len(codes.indices)) - np.repeat(codes.indptr[:-1], counts)
+    intents = np.zeros((codes.shape[0], width), dtype=np.int64)
+    values = np.zeros((codes.shape[0], width), dtype=np.float32)
+    intents[rows, places] = codes.indices
+    values[rows, places] = codes.data
+    return intents, values
+
+
+def public_intents(public: Floats, count: int) -> npt.NDArray[np.int64]:
+    """The intents with the largest public weight, which the public branch attends to."""
+    return np.argsort(-public, kind="stable")[:count].astype(np.int64)
+
+
+def intent_context(codes: csr_array, prior: PriorTable, settings: TrainConfig) -> IntentContext:
+    """The frozen side of the encoder as tensors."""
+    intents, values = pad_codes(codes)
+    return IntentContext(
+        code_intents=torch.from_numpy(intents),
+        code_values=torch.from_numpy(values),
+        inverse_document_frequency=torch.from_numpy(prior.inverse_document_frequency),
+        public=torch.from_numpy(public_intents(prior.public, settings.public_intents)),
+        intent_count=int(codes.shape[1]),
+    )
+
+
+class UserEncoder:
+    """A trained encoder with its item vectors; safe to share between threads."""
+
+    def __init__(
+        self,
+        settings: TrainConfig,
+        weights: Mapping[str, npt.NDArray[Any]],
+        space: ItemSpace,
+        prior: PriorTable,
+    ) -> None:
+        """`weights` is the state of a SequenceEncoder. Raises ValueError when it does not fit the settings."""
+        self._settings = settings
+        self._model = SequenceEncoder(settings, settings.intents)
+        try:
+            self._model.load_state_dict({name: torch.from_numpy(np.array(w)) for name, w in weights.items()})
+        except RuntimeError as error:
+            raise ValueError(f"the backbone weights do not fit the configuration: {error}") from error
+        self._model.eval()
+        self._context = intent_context(space.codes, prior, settings)
+        self._item_vectors = torch.from_numpy(space.item_vectors)
+        self._intent_vectors = torch.from_numpy(space.intent_vectors) if settings.intents else None
+
+    @property
+    def max_length(self) -> int:
+        """How many of the latest interactions are read."""
+        return self._settings.max_length
+
+    @torch.inference_mode()
+    def encode(self, histories: Sequence[npt.NDArray[np.integer[Any]]]) -> UserStates:
+        """Encodes non-empty histories of item indices, oldest first; only the latest max_length are read."""
+        recent = [history[-self.max_length :] for history in histories]
+        items, present = right_aligned(recent)
+        weights = self._model.history_weights(present)
+        profiles = user_profiles(items, weights, self._context)
+        states, gates = self._model(
+            self._item_vectors[items], present, profiles, self._intent_vectors, self._context
+        )
+        return UserStates(
+            states=states.numpy(),
+            profiles=profiles.numpy(),
+            gates=gates.numpy(),
+            history_weights=[row[-len(own) :].numpy() for row, own in zip(weights, recent, strict=True)],
+        )
+
+
+def right_aligned(histories: Sequence[npt.NDArray[np.integer[Any]]]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Item indices (batch, longest) with the latest item last, and where they are present."""
+    longest = max(len(history) for history in histories)
+    items = np.zeros((len(histories), longest), dtype=np.int64)
+    present = np.zeros((len(histories), longest), dtype=bool)
+    for row, history in enumerate(histories):
+        items[row, longest - len(history) :] = history
+        present[row, longest - len(history) :] = True
+    return torch.from_numpy(items), torch.from_numpy(present)

@@ -1,0 +1,219 @@
+"""The backbone: item vectors made of intents and a residual, and the sequence encoder over them.
+
+    e_i = D z_i + eps_i                      item vector; the codes z stay frozen
+    s_u = transformer over the last items    (SASRec, arXiv 1808.09781; every prefix is one sample)
+    h_u = s_u + scale (g_p personal + g_c public)   branches after SAERec, arXiv 2606.18897
+
+The branches start at scale 0, so training starts at the plain backbone.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from saerec_ray.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class IntentContext:
+    """What the encoder knows of intents, frozen from the dictionary and the training interactions."""
+
+    code_intents: Tensor  # (items, codes) int64; unused places point at 0 with value 0
+    code_values: Tensor  # (items, codes) float32
+    inverse_document_frequency: Tensor  # (intents,)
+    public: Tensor  # (public intents,) int64, frequent and widespread
+    intent_count: int
+
+    def to(self, device: torch.device) -> IntentContext:
+        """The same on another device."""
+        return IntentContext(
+            self.code_intents.to(device),
+            self.code_values.to(device),
+            self.inverse_document_frequency.to(device),
+            self.public.to(device),
+            self.intent_count,
+        )
+
+
+class ItemVectors(nn.Module):
+    """e_i = D z_i + eps_i and the bias b_i; without intents e_i = eps_i."""
+
+    def __init__(self, items: int, settings: TrainConfig, decoder: Tensor | None) -> None:
+        """`decoder` holds the dictionary's unit directions, (intents, d_text); None trains without intents."""
+        super().__init__()
+        self.residual_dropout = settings.residual_dropout if decoder is not None else 0.0
+        self.residuals = nn.Parameter(torch.empty(items, settings.d_model).normal_(std=0.02))
+        self.biases = nn.Parameter(torch.zeros(items))
+        if decoder is None:
+            self.register_parameter("intent_vectors", None)
+        else:
+            projection = torch.empty(decoder.shape[1], settings.d_model).normal_()
+            self.intent_vectors = nn.Parameter(0.02 * (decoder @ projection))
+
+    def forward(self, context: IntentContext) -> Tensor:
+        """All item vectors, (items, d_model); in training whole residuals are dropped at random."""
+        residuals: Tensor = self.residuals
+        if self.training and self.residual_dropout > 0:
+            kept = torch.rand(len(residuals), 1, device=residuals.device) >= self.residual_dropout
+            residuals = residuals * kept
+        if self.intent_vectors is None:
+            return residuals
+        return residuals + intent_part(context, self.intent_vectors)
+
+
+def intent_part(context: IntentContext, intent_vectors: Tensor) -> Tensor:
+    """D z_i for every item: (items, d_model)."""
+    return F.embedding_bag(
+        context.code_intents, intent_vectors, per_sample_weights=context.code_values, mode="sum"
+    )
+
+
+class SequenceEncoder(nn.Module):
+    """The state h_u of a user from the vectors of the items met, oldest first."""
+
+    def __init__(self, settings: TrainConfig, intents: bool) -> None:
+        super().__init__()
+        self.settings = settings
+        d_model = settings.d_model
+        self.positions = nn.Parameter(torch.empty(settings.max_length, d_model).normal_(std=0.02))
+        self.norm = nn.LayerNorm(d_model)
+        self.dropout = nn.Dropout(settings.dropout)
+        self.blocks = nn.ModuleList(
+            Block(d_model, settings.heads, settings.dropout) for _ in range(settings.layers)
+        )
+        self.decay = nn.Parameter(torch.tensor(-3.0))
+        personal = intents and settings.branches in ("personal", "both")
+        public = intents and settings.branches in ("public", "both")
+        self.personal = IntentAttention(d_model) if personal else None
+        self.public = IntentAttention(d_model) if public else None
+        if personal or public:
+            self.gate = nn.Linear(d_model * (1 + personal + public), 1 + personal + public)
+            self.branch_scale = nn.Parameter(torch.zeros(()))
+
+    def forward(
+        self,
+        vectors: Tensor,
+        present: Tensor,
+        profiles: Tensor,
+        intent_vectors: Tensor | None,
+        context: IntentContext,
+    ) -> tuple[Tensor, Tensor]:
+        """Encodes a batch of histories.
+
+        `vectors`: (batch, length, d_model), right-aligned, the latest item last; `present`: (batch, length)
+        bool, false where a shorter history is padded; `profiles`: a_u, (batch, intents).
+        Returns h_u, (batch, d_model), and the gate weights (batch, 1 to 3): own state, personal, public.
+        """
+        length = vectors.shape[1]
+        positions = self.positions[:length].flip(0)  # place 0 is the latest item
+        x = self.dropout(self.norm(vectors + positions))  # (batch, length, d_model)
+        mask = self._mask(present)
+        for block in self.blocks[:-1]:
+            x = block(x, x, mask)
+        last = None if mask is None else mask[..., -1:, :]
+        state = self.blocks[-1](x[:, -1:], x, last)[:, 0]  # only the last place is read: (batch, d_model)
+        if intent_vectors is None or (self.personal is None and self.public is None):
+            return state, state.new_ones(len(state), 1)
+        return self._fuse(state, profiles, intent_vectors, context)
+
+    def _mask(self, present: Tensor) -> Tensor:
+        length = present.shape[1]
+        causal = torch.ones(length, length, dtype=torch.bool, device=present.device).tril()
+        diagonal = torch.eye(length, dtype=torch.bool, device=present.device)  # padding sees itself: no NaN
+        return ((causal & present[:, None, :]) | diagonal)[:, None]  # (batch, 1, length, length)
+
+    def _fuse(
+        self, state: Tensor, profiles: Tensor, intent_vectors: Tensor, context: IntentContext
+    ) -> tuple[Tensor, Tensor]:
+        branches = []
+        if self.personal is not None:
+            relevance = profiles * context.inverse_document_frequency  # r_uf: (batch, intents)
+            count = min(self.settings.personal_intents, relevance.shape[1])
+            weights, chosen = relevance.topk(count, dim=1)  # (batch, chosen)
+            weights = weights / weights[:, :1].clamp_min(1e-9)
+            branches.append(self.personal(state, intent_vectors[chosen], weights))
+        if self.public is not None:
+            shared = intent_vectors[context.public].expand(len(state), -1, -1)
+            branches.append(self.public(state, shared, None))
+        gates = self.gate(torch.cat([state, *branches], dim=1)).softmax(dim=1)  # (batch, 1 + branches)
+        mixed = sum(gates[:, [place]] * branch for place, branch in enumerate(branches, start=1))
+        return state + self.branch_scale * mixed, gates
+
+    def history_weights(self, present: Tensor) -> Tensor:
+        """alpha_ut, how much each history item counts in the profile: (batch, length), each row sums to 1.
+
+        A learned exponential decay over the age of the item.
+        """
+        length = present.shape[1]
+        age = torch.arange(length - 1, -1, -1, device=present.device)
+        logits = (-F.softplus(self.decay) * age).expand(len(present), length)
+        return logits.masked_fill(~present, -math.inf).softmax(dim=1)
+
+
+class Block(nn.Module):
+    """One transformer block, normalised after each residual connection."""
+
+    def __init__(self, d_model: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout_rate = dropout
+        self.query = nn.Linear(d_model, d_model)
+        self.key_value = nn.Linear(d_model, 2 * d_model)
+        self.output = nn.Linear(d_model, d_model)
+        self.attention_norm = nn.LayerNorm(d_model)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(d_model, 4 * d_model), nn.GELU(), nn.Linear(4 * d_model, d_model), nn.Dropout(dropout)
+        )
+        self.feed_forward_norm = nn.LayerNorm(d_model)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, memory: Tensor, mask: Tensor | None) -> Tensor:
+        """`x`: (batch, queries, d_model) attends to `memory`: (batch, length, d_model)."""
+        queries = self._split(self.query(x))
+        keys, values = (self._split(part) for part in self.key_value(memory).chunk(2, dim=-1))
+        attended = F.scaled_dot_product_attention(
+            queries, keys, values, attn_mask=mask, dropout_p=self.dropout_rate if self.training else 0.0
+        )  # (batch, heads, queries, d_head)
+        attended = attended.transpose(1, 2).flatten(2)
+        x = self.attention_norm(x + self.dropout(self.output(attended)))
+        normed: Tensor = self.feed_forward_norm(x + self.feed_forward(x))
+        return normed
+
+    def _split(self, x: Tensor) -> Tensor:
+        batch, length, d_model = x.shape
+        return x.view(batch, length, self.heads, d_model // self.heads).transpose(
+            1, 2
+        )  # (batch, heads, length, d_head)
+
+
+class IntentAttention(nn.Module):
+    """Cross-attention of a user's state to a set of intents."""
+
+    def __init__(self, d_model: int) -> None:
+        super().__init__()
+        self.query = nn.Linear(d_model, d_model)
+        self.key = nn.Linear(d_model, d_model)
+        self.value = nn.Linear(d_model, d_model)
+        self.weight_scale = nn.Parameter(torch.ones(()))
+
+    def forward(self, state: Tensor, intents: Tensor, weights: Tensor | None) -> Tensor:
+        """`state`: (batch, d_model); `intents`: (batch, count, d_model); `weights`: (batch, count) in [0, 1].
+
+        Weights raise the attention to intents that are strong in the profile. Returns (batch, d_model).
+        """
+        logits = torch.einsum("bd,bcd->bc", self.query(state), self.key(intents)) / math.sqrt(state.shape[-1])
+        if weights is not None:
+            logits = (logits + self.weight_scale * weights).masked_fill(weights <= 0, -1e9)
+        return torch.einsum("bc,bcd->bd", logits.softmax(dim=1), self.value(intents))
+
+
+def user_profiles(items: Tensor, history_weights: Tensor, context: IntentContext) -> Tensor:
+    """a_uf = sum_t alpha_ut z_(i_t)f: (batch, intents). `items` and `history_weights` are (batch, length)."""
+    intents = context.code_intents[items].flatten(1)  # (batch, length * codes)
+    values = (context.code_values[items] * history_weights[..., None]).flatten(1)
+    return values.new_zeros(len(items), context.intent_count).scatter_add(1, intents, values)

@@ -1,0 +1,369 @@
+"""The only reader and writer of bundles: one hashed directory with everything needed to serve."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+from scipy.sparse import csr_array
+
+from saerec_ray.config import Config
+from saerec_ray.data.prepared import ITEMS_FILE, ITEMS_SCHEMA, PreparedItems, items_table, read_items
+from saerec_ray.errors import InputError
+from saerec_ray.intents.catalogue import CATALOGUE_FILE, Catalogue, write_catalogue
+from saerec_ray.intents.population import Population
+from saerec_ray.manifest import MANIFEST_NAME, file_sha256, hash_files, replaced_folder, timestamp, write_json
+from saerec_ray.scoring import ItemSpace, PriorTable, SteeringTable
+
+FORMAT_VERSION = 1
+CONFIG_FILE = "config.json"
+ITEM_TENSORS = "items.safetensors"
+INTENT_TENSORS = "intents.safetensors"
+BACKBONE_TENSORS = "backbone.safetensors"
+DICTIONARY_TENSORS = "dictionary.safetensors"
+EVALUATION_FILE = "evaluation.json"
+FILES = (
+    CONFIG_FILE,
+    ITEMS_FILE,
+    CATALOGUE_FILE,
+    ITEM_TENSORS,
+    INTENT_TENSORS,
+    BACKBONE_TENSORS,
+    DICTIONARY_TENSORS,
+    EVALUATION_FILE,
+)
+
+Tensors = dict[str, npt.NDArray[Any]]
+
+
+class BundleError(InputError):
+    """The bundle is refused; the message says which file and why."""
+
+
+class FileRecord(BaseModel):
+    """Size and hash of one file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    bytes: int
+    sha256: str
+
+
+class BundleManifest(BaseModel):
+    """What a bundle holds and where it comes from; written last."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format_version: int
+    model_version: str
+    intents_version: str
+    catalog_version: str
+    created: str
+    seed: int
+    config_sha256: str
+    data_sha256: str
+    dictionary_sha256: str
+    item_ids_sha256: str
+    versions: dict[str, str]
+    scalars: dict[str, float]
+    files: dict[str, FileRecord]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A loaded and verified bundle; never changes."""
+
+    folder: Path
+    manifest: BundleManifest
+    config: Config
+    items: PreparedItems
+    catalogue: Catalogue
+    space: ItemSpace
+    prior: PriorTable
+    steering: SteeringTable
+    population: Population
+    value_quantiles: npt.NDArray[np.float32]  # (quantiles, intents): q_uf over training users, evenly spaced
+    label_vectors: npt.NDArray[
+        np.float32
+    ]  # (intents, d_text): embeddings of label and terms, for text search
+    backbone: Tensors
+    dictionary: Tensors
+    evaluation: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class BundleOrigin:
+    """Where the content of a bundle comes from, for its manifest."""
+
+    data_sha256: str
+    dictionary_sha256: str
+    versions: dict[str, str]
+    seed: int
+
+
+def ids_sha256(ids: list[str]) -> str:
+    """Hash of the item order, which codes, residuals and biases all rely on."""
+    return hashlib.sha256("\n".join(ids).encode()).hexdigest()
+
+
+def write_bundle(bundle: Bundle, origin: BundleOrigin, target: Path) -> BundleManifest:
+    """Writes a bundle aside and moves it into place whole. `bundle.manifest` and `folder` are not read.
+
+    Raises BundleError when the content does not fit together, so that a broken bundle is never written.
+    """
+    tensors = _tensors(bundle)
+    _check_tensors(tensors, len(bundle.items), len(bundle.catalogue.intents))
+    with replaced_folder(target) as folder:
+        write_json(folder / CONFIG_FILE, bundle.config.model_dump(mode="json"))
+        write_json(folder / EVALUATION_FILE, bundle.evaluation)
+        write_catalogue(bundle.catalogue, folder)
+        pq.write_table(items_table(bundle.items), folder / ITEMS_FILE)
+        for name, content in tensors.items():
+            save_file({key: np.ascontiguousarray(value) for key, value in content.items()}, folder / name)
+        hashes = hash_files(folder, FILES)
+        created = timestamp()
+        content_hash = hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
+        manifest = BundleManifest(
+            format_version=FORMAT_VERSION,
+            model_version=f"{created[:16].replace(':', '-')}Z-{content_hash[:7]}",
+            intents_version=bundle.catalogue.intents_version,
+            catalog_version=hashes[ITEMS_FILE][:12],
+            created=created,
+            seed=origin.seed,
+            config_sha256=hashes[CONFIG_FILE],
+            data_sha256=origin.data_sha256,
+            dictionary_sha256=origin.dictionary_sha256,
+            item_ids_sha256=ids_sha256(bundle.items.ids),
+            versions=origin.versions,
+            scalars={
+                "prior_weight": bundle.space.prior_weight,
+                "public_share": bundle.prior.public_share,
+                "population_users": bundle.population.users,
+                "mean_item_mass": bundle.population.mean_item_mass,
+            },
+            files={
+                name: FileRecord(bytes=(folder / name).stat().st_size, sha256=digest)
+                for name, digest in hashes.items()
+            },
+        )
+        _sync(folder)
+        write_json(folder / MANIFEST_NAME, manifest.model_dump(mode="json"))
+    return manifest
+
+
+def load_bundle(folder: Path) -> Bundle:
+    """Loads a bundle after checking every hash, shape and number. Raises BundleError with the reason."""
+    manifest = _read_manifest(folder)
+    _check_files(folder, manifest)
+    try:
+        config = Config.model_validate_json((folder / CONFIG_FILE).read_text("utf-8"))
+        catalogue = Catalogue.model_validate_json((folder / CATALOGUE_FILE).read_text("utf-8"))
+        evaluation = json.loads((folder / EVALUATION_FILE).read_text("utf-8"))
+        if not pq.read_schema(folder / ITEMS_FILE).equals(ITEMS_SCHEMA):
+            raise BundleError(f"Bundle {folder} is refused: {ITEMS_FILE} has other columns than expected.")
+        items = read_items(folder)
+        tensors = {
+            name: _read_tensors(folder / name)
+            for name in (ITEM_TENSORS, INTENT_TENSORS, BACKBONE_TENSORS, DICTIONARY_TENSORS)
+        }
+    except (ValidationError, ValueError, OSError, SafetensorError) as error:
+        if isinstance(error, BundleError):
+            raise
+        raise BundleError(f"Bundle {folder} is refused: its content cannot be read: {error}") from error
+    if ids_sha256(items.ids) != manifest.item_ids_sha256:
+        raise BundleError(
+            f"Bundle {folder} is refused: the order of its items is not the one it was trained on."
+        )
+    if catalogue.intents_version != manifest.intents_version:
+        raise BundleError(f"Bundle {folder} is refused: {CATALOGUE_FILE} belongs to another dictionary.")
+    _check_tensors(tensors, len(items), len(catalogue.intents))
+    return _assemble(folder, manifest, config, items, catalogue, tensors, evaluation)
+
+
+def _assemble(
+    folder: Path,
+    manifest: BundleManifest,
+    config: Config,
+    items: PreparedItems,
+    catalogue: Catalogue,
+    tensors: dict[str, Tensors],
+    evaluation: dict[str, Any],
+) -> Bundle:
+    item, intent, scalars = tensors[ITEM_TENSORS], tensors[INTENT_TENSORS], manifest.scalars
+    codes = csr_array(
+        (item["code_values"], item["code_intents"], item["code_offsets"]),
+        shape=(len(items), len(catalogue.intents)),
+    )
+    try:
+        prior_weight, public_share = scalars["prior_weight"], scalars["public_share"]
+        users, mean_item_mass = int(scalars["population_users"]), scalars["mean_item_mass"]
+    except KeyError as error:
+        raise BundleError(f"Bundle {folder} is refused: its manifest lacks the number {error}.") from error
+    return Bundle(
+        folder=folder,
+        manifest=manifest,
+        config=config,
+        items=items,
+        catalogue=catalogue,
+        space=ItemSpace(
+            codes=codes,
+            intent_vectors=intent["intent_vectors"],
+            residuals=item["residuals"],
+            biases=item["biases"],
+            popularity=item["popularity"],
+            prior_weight=prior_weight,
+        ),
+        prior=PriorTable(intent["inverse_document_frequency"], intent["public"], public_share),
+        steering=SteeringTable(intent["targets"], intent["spreads"], intent["loading_caps"]),
+        population=Population(
+            users=users,
+            mean_item_mass=mean_item_mass,
+            **{name: intent[f"population_{name}"] for name in _POPULATION_ARRAYS},
+        ),
+        value_quantiles=intent["value_quantiles"],
+        label_vectors=intent["label_vectors"],
+        backbone=tensors[BACKBONE_TENSORS],
+        dictionary=tensors[DICTIONARY_TENSORS],
+        evaluation=evaluation,
+    )
+
+
+_POPULATION_ARRAYS = ("shares", "means", "deviations", "activation_rates", "user_counts", "evenness")
+_INTENT_ROWS = (
+    "inverse_document_frequency",
+    "public",
+    "targets",
+    "spreads",
+    "loading_caps",
+    *(f"population_{name}" for name in _POPULATION_ARRAYS),
+)
+
+
+def _tensors(bundle: Bundle) -> dict[str, Tensors]:
+    space = bundle.space
+    return {
+        ITEM_TENSORS: {
+            "code_offsets": space.codes.indptr.astype(np.int64),
+            "code_intents": space.codes.indices.astype(np.int32),
+            "code_values": space.codes.data,
+            "residuals": space.residuals,
+            "biases": space.biases,
+            "popularity": space.popularity,
+        },
+        INTENT_TENSORS: {
+            "intent_vectors": space.intent_vectors,
+            "inverse_document_frequency": bundle.prior.inverse_document_frequency,
+            "public": bundle.prior.public,
+            "targets": bundle.steering.targets,
+            "spreads": bundle.steering.spreads,
+            "loading_caps": bundle.steering.loading_caps,
+            "value_quantiles": bundle.value_quantiles,
+            "label_vectors": bundle.label_vectors,
+            **{f"population_{name}": values for name, values in bundle.population.arrays().items()},
+        },
+        BACKBONE_TENSORS: bundle.backbone,
+        DICTIONARY_TENSORS: bundle.dictionary,
+    }
+
+
+def _read_manifest(folder: Path) -> BundleManifest:
+    path = folder / MANIFEST_NAME
+    if not folder.is_dir():
+        raise BundleError(f"There is no bundle at {folder}.")
+    try:
+        manifest = BundleManifest.model_validate_json(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise BundleError(
+            f"Bundle {folder} is refused: it has no {MANIFEST_NAME}; it was not written whole."
+        ) from error
+    except (ValidationError, UnicodeDecodeError, OSError) as error:
+        raise BundleError(f"Bundle {folder} is refused: {MANIFEST_NAME} is damaged.") from error
+    if manifest.format_version != FORMAT_VERSION:
+        raise BundleError(
+            f"Bundle {folder} has format {manifest.format_version}; this version reads format {FORMAT_VERSION}."
+        )
+    return manifest
+
+
+def _check_files(folder: Path, manifest: BundleManifest) -> None:
+    if set(manifest.files) != set(FILES):
+        raise BundleError(
+            f"Bundle {folder} is refused: its manifest does not list exactly the files of a bundle."
+        )
+    present = {entry.name for entry in folder.iterdir()}
+    if strangers := sorted(present - {*FILES, MANIFEST_NAME}):
+        raise BundleError(f"Bundle {folder} is refused: it holds the unknown file {strangers[0]}.")
+    for name, record in manifest.files.items():
+        path = folder / name
+        if path.is_symlink() or not path.is_file():
+            raise BundleError(f"Bundle {folder} is refused: {name} is missing or not a plain file.")
+        if path.stat().st_size != record.bytes:
+            raise BundleError(
+                f"Bundle {folder} is refused: {name} has {path.stat().st_size} bytes, not {record.bytes}."
+            )
+        if file_sha256(path) != record.sha256:
+            raise BundleError(f"Bundle {folder} is refused: the content of {name} does not match its hash.")
+
+
+def _read_tensors(path: Path) -> Tensors:
+    with safe_open(path, framework="numpy") as archive:
+        return {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118 (not a dict)
+
+
+def _check_tensors(tensors: dict[str, Tensors], items: int, intents: int) -> None:
+    for name, content in tensors.items():
+        for key, values in content.items():
+            if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+                raise BundleError(
+                    f"The bundle is refused: {key} in {name} holds numbers that are not finite."
+                )
+    item, intent = tensors[ITEM_TENSORS], tensors[INTENT_TENSORS]
+    try:
+        d_model = intent["intent_vectors"].shape[1]
+        expected = {
+            "code_offsets": (item, (items + 1,)),
+            "residuals": (item, (items, d_model)),
+            "biases": (item, (items,)),
+            "popularity": (item, (items,)),
+            "code_values": (item, item["code_intents"].shape),
+            "intent_vectors": (intent, (intents, d_model)),
+            "value_quantiles": (intent, (intent["value_quantiles"].shape[0], intents)),
+            "label_vectors": (intent, (intents, intent["label_vectors"].shape[1])),
+            **dict.fromkeys(_INTENT_ROWS, (intent, (intents,))),
+        }
+        for key, (content, shape) in expected.items():
+            if content[key].shape != shape:
+                raise BundleError(
+                    f"The bundle is refused: {key} has shape {content[key].shape} instead of {shape}."
+                )
+    except (KeyError, IndexError) as error:
+        raise BundleError(
+            f"The bundle is refused: a tensor is missing or has too few dimensions: {error}."
+        ) from error
+    _check_codes(item, intents)
+
+
+def _check_codes(item: Tensors, intents: int) -> None:
+    offsets, columns = item["code_offsets"], item["code_intents"]
+    in_range = len(columns) == 0 or (columns.min() >= 0 and columns.max() < intents)
+    rising = offsets[0] == 0 and offsets[-1] == len(columns) and bool((np.diff(offsets) >= 0).all())
+    if not (in_range and rising):
+        raise BundleError("The bundle is refused: the item codes point outside the catalogue of intents.")
+    if (item["code_values"] < 0).any():
+        raise BundleError("The bundle is refused: item codes must not be negative.")
+
+
+def _sync(folder: Path) -> None:
+    for path in folder.iterdir():
+        with path.open("rb") as handle:
+            os.fsync(handle.fileno())

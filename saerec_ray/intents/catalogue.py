@@ -1,0 +1,107 @@
+"""The catalogue of intents: what people read, name and steer."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from saerec_ray.errors import StageError
+from saerec_ray.manifest import write_json
+
+CATALOGUE_FILE = "catalogue.json"
+
+
+class AttributeMatch(BaseModel):
+    """How well an intent coincides with one value of an item attribute."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    attribute: str
+    value: str
+    lift: float
+    f1: float
+    auc: float
+    q_value: float
+
+
+class TopItem(BaseModel):
+    """An item that carries the intent strongly."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    item_id: str
+    loading: float
+
+
+class Intent(BaseModel):
+    """One latent of the dictionary with its name, evidence and verdict."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    intent_id: str = Field(pattern=r"^int-[0-9a-f]{8,64}$")
+    latent: int = Field(ge=0, description="Column of the codes")
+    label: str
+    description: str
+    terms: list[str]
+    attribute: AttributeMatch | None
+    label_source: Literal["human", "model", "terms"]
+    detection_auc: float | None = Field(
+        description="Held-out AUC of the label; null when it could not be judged"
+    )
+    state: Literal["active", "unpublished", "deprecated", "blocked"]
+    verdict: str = Field(description="Which gate decided the state")
+    steerable: bool
+    item_count: int = Field(description="Items that carry it")
+    item_density: float = Field(description="Share of items that carry it")
+    user_density: float = Field(description="Share of training users with an item that carries it")
+    top_items: list[TopItem]
+
+    @property
+    def published(self) -> bool:
+        """Whether people may see it by name."""
+        return self.state == "active"
+
+
+class Catalogue(BaseModel):
+    """All intents, one a latent, in the order of the latents."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    intents_version: str
+    intents: list[Intent]
+
+    def by_id(self) -> dict[str, Intent]:
+        """Intents by their stable id."""
+        return {intent.intent_id: intent for intent in self.intents}
+
+
+def stable_ids(decoder: npt.NDArray[np.float32]) -> list[str]:
+    """Ids from the decoder directions, (latents, d): the same direction has the same id everywhere.
+
+    Directions are rounded to half precision first; an id is lengthened until no two are equal.
+    """
+    digests = [hashlib.sha256(row.astype(np.float16).tobytes()).hexdigest() for row in decoder]
+    for length in (8, 16, 64):
+        ids = [f"int-{digest[:length]}" for digest in digests]
+        if len(set(ids)) == len(ids):
+            return ids
+    raise StageError("Two latents of the dictionary have the same decoder direction; train it again.")
+
+
+def write_catalogue(catalogue: Catalogue, folder: Path) -> None:
+    """Writes the catalogue as JSON into a stage folder."""
+    write_json(folder / CATALOGUE_FILE, catalogue.model_dump(mode="json"))
+
+
+def read_catalogue(folder: Path) -> Catalogue:
+    """Reads the catalogue of a stage folder. Raises StageError when it is damaged."""
+    path = folder / CATALOGUE_FILE
+    try:
+        return Catalogue.model_validate_json(path.read_text("utf-8"))
+    except (ValidationError, UnicodeDecodeError, OSError) as error:
+        raise StageError(f"{path} is not a readable catalogue of intents: {error}") from error

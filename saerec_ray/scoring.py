@@ -1,0 +1,275 @@
+"""The one score: base, decomposition and steering, on plain arrays.
+
+    s(u, i)  = sum_f z_if q_uf + h_u . eps_i + b_i        with q_uf = h_u . d_f + lambda p_uf
+    s'(u, i) = s(u, i) + sum_g shift_g(u, i)              one shift an adjustment, bounded and monotone
+
+Training-time evaluation, batch scoring and the server all call this module, so what is served is what
+was measured, and the parts of an explanation add up to the served score.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csc_array, csr_array
+
+Floats = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.int64]
+
+SHIFT_LIMIT = 0.35
+"""kappa: the most one boost or avoid may move a score, as a share of the user's score spread."""
+TOTAL_SHIFT_LIMIT = 2.0
+"""The most all boosts and avoids together may move a score, in the same unit."""
+MAX_LIMITED_ADJUSTMENTS = int(TOTAL_SHIFT_LIMIT / SHIFT_LIMIT)
+"""How many boosts and avoids may act at once under the two limits."""
+
+
+@dataclass(frozen=True)
+class ItemSpace:
+    """Everything the score needs to know of the catalogue."""
+
+    codes: csr_array  # z: (items, intents) float32, non-negative
+    intent_vectors: Floats  # d_f: (intents, d_model)
+    residuals: Floats  # eps_i: (items, d_model)
+    biases: Floats  # b_i: (items,)
+    popularity: Floats  # log-popularity, the score of users without history: (items,)
+    prior_weight: float  # lambda
+
+    @property
+    def item_count(self) -> int:
+        """Number of items."""
+        return int(self.codes.shape[0])
+
+    @property
+    def intent_count(self) -> int:
+        """Number of intents, published or not."""
+        return int(self.codes.shape[1])
+
+    @cached_property
+    def postings(self) -> csc_array:
+        """The codes by intent: which items carry it, how strongly."""
+        return csc_array(self.codes)
+
+    @cached_property
+    def mean_code(self) -> Floats:
+        """Mean of the codes over the catalogue: (intents,)."""
+        return np.asarray(self.codes.mean(axis=0), dtype=np.float32).ravel()
+
+    @cached_property
+    def item_vectors(self) -> Floats:
+        """e_i = D z_i + eps_i: (items, d_model)."""
+        return np.asarray(self.codes @ self.intent_vectors + self.residuals, dtype=np.float32)
+
+    def code(self, item: int) -> tuple[Indices, Floats]:
+        """The intents an item carries and how strongly."""
+        start, end = self.codes.indptr[item], self.codes.indptr[item + 1]
+        return self.codes.indices[start:end].astype(np.int64), self.codes.data[start:end]
+
+    def carriers(self, intent: int) -> tuple[Indices, Floats]:
+        """The items that carry an intent and how strongly."""
+        start, end = self.postings.indptr[intent], self.postings.indptr[intent + 1]
+        return self.postings.indices[start:end].astype(np.int64), self.postings.data[start:end]
+
+
+@dataclass(frozen=True)
+class PriorTable:
+    """What turns a profile into the prior p_u; frozen from the training interactions."""
+
+    inverse_document_frequency: Floats  # log((users + 1) / (df_f + 1)): (intents,)
+    public: Floats  # frequent and widespread intents, L2-normalised: (intents,)
+    public_share: float  # weight of the public part, in [0, 1]
+
+
+def prior(profile: Floats, table: PriorTable) -> Floats:
+    """p_u: the profile weighted by rarity and normalised, mixed with what is common to all users.
+
+    `profile` is (intents,) or (users, intents); a user without history gets the public part alone.
+    """
+    personal = profile * table.inverse_document_frequency
+    norm = np.linalg.norm(personal, axis=-1, keepdims=True)
+    personal = np.divide(personal, norm, out=np.zeros_like(personal), where=norm > 0)
+    mixed = (1.0 - table.public_share) * personal + table.public_share * table.public
+    return np.asarray(mixed, dtype=np.float32)
+
+
+def intent_values(space: ItemSpace, states: Floats, priors: Floats) -> Floats:
+    """q_uf, what each intent is worth to each user: (users, intents).
+
+    `states` is h_u, (users, d_model); `priors` is p_u, (users, intents).
+    """
+    return np.asarray(states @ space.intent_vectors.T + space.prior_weight * priors, dtype=np.float32)
+
+
+def base_scores(space: ItemSpace, states: Floats, values: Floats) -> Floats:
+    """s(u, i) for every item: (users, items). `values` are those of intent_values."""
+    intent_part = (space.codes @ values.T).T  # (users, items)
+    return np.asarray(intent_part + states @ space.residuals.T + space.biases, dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The exact parts of one base score: contributions.sum() + residual + bias = s(u, i)."""
+
+    intents: Indices  # the intents the item carries
+    contributions: Floats  # q_uf z_if
+    contributions_vs_average: Floats  # q_uf (z_if - mean z_f)
+    residual: float
+    bias: float
+
+
+def decompose(space: ItemSpace, state: Floats, values: Floats, item: int) -> Parts:
+    """Takes one base score apart. `state` is (d_model,), `values` is (intents,)."""
+    intents, strengths = space.code(item)
+    worth = values[intents]
+    return Parts(
+        intents=intents,
+        contributions=worth * strengths,
+        contributions_vs_average=worth * (strengths - space.mean_code[intents]),
+        residual=float(state @ space.residuals[item]),
+        bias=float(space.biases[item]),
+    )
+
+
+class Mode(enum.Enum):
+    """How an adjustment acts."""
+
+    BOOST = "boost"
+    AVOID = "avoid"
+    SUPPRESS = "suppress"
+    EXCLUDE = "exclude"
+
+    @property
+    def limited(self) -> bool:
+        """Whether the adjustment counts against TOTAL_SHIFT_LIMIT."""
+        return self in (Mode.BOOST, Mode.AVOID)
+
+
+@dataclass(frozen=True)
+class Adjustment:
+    """One steering edit of one intent; strength in (0, 1]."""
+
+    intent: int
+    mode: Mode
+    strength: float = 1.0
+
+
+@dataclass(frozen=True)
+class SteeringTable:
+    """Fixed quantities of steering, one an intent; measured on the training population."""
+
+    targets: Floats  # T_f, the 99th percentile of q_uf over users: (intents,)
+    spreads: Floats  # sigma_f, the standard deviation of q_uf over users: (intents,)
+    loading_caps: Floats  # 90th percentile of the positive loadings: (intents,)
+
+
+def loading_caps(codes: csr_array) -> Floats:
+    """The 90th percentile of each intent's positive loadings, where steering weights are cut: (intents,)."""
+    columns = csc_array(codes)
+    caps = np.zeros(codes.shape[1], dtype=np.float32)
+    for intent in range(codes.shape[1]):
+        loadings = columns.data[columns.indptr[intent] : columns.indptr[intent + 1]]
+        if len(loadings):
+            caps[intent] = np.percentile(loadings, 90)
+    return caps
+
+
+@dataclass(frozen=True)
+class Shift:
+    """What one adjustment adds to the scores of the items that carry its intent."""
+
+    adjustment: Adjustment
+    items: Indices
+    changes: Floats
+
+
+def score_spread(scores: Floats) -> float:
+    """R_u: the range between the 5th and the 95th percentile of a user's base scores."""
+    low, high = np.percentile(scores, [5, 95])
+    return float(high - low)
+
+
+def shifts(
+    space: ItemSpace, table: SteeringTable, scores: Floats, values: Floats, adjustments: Sequence[Adjustment]
+) -> list[Shift]:
+    """The shift of each adjustment, in the order of the intents, so that the order given does not matter.
+
+    With w(i) the loading cut at the cap, R the score spread and kappa = SHIFT_LIMIT:
+    boost     + min(strength c w(i), kappa R w(i) / max w)   c = max(T - q, sigma / 2)
+    avoid     - the same                                     c = max(T + q, sigma / 2)
+    suppress  - strength max(q, 0) z(i): at strength 1 the intent no longer adds to any score
+    exclude   no shift: see excluded_items
+    The limit is a property of each adjustment alone, which keeps exposure monotone in every strength.
+    `scores` are the user's base scores (items,), `values` are q_u (intents,).
+    """
+    spread = score_spread(scores)
+    result = []
+    for adjustment in sorted(adjustments, key=lambda edit: (edit.intent, edit.mode.value, edit.strength)):
+        if adjustment.mode is Mode.EXCLUDE:
+            continue
+        items, loadings = space.carriers(adjustment.intent)
+        value = float(values[adjustment.intent])
+        if adjustment.mode is Mode.SUPPRESS:
+            changes = -(np.float32(adjustment.strength) * (np.float32(max(value, 0.0)) * loadings))
+        else:
+            changes = _limited_shift(adjustment, table, value, loadings, spread)
+        result.append(Shift(adjustment, items, np.asarray(changes, dtype=np.float32)))
+    return result
+
+
+def _limited_shift(
+    adjustment: Adjustment, table: SteeringTable, value: float, loadings: Floats, spread: float
+) -> Floats:
+    weights = np.minimum(loadings, table.loading_caps[adjustment.intent])
+    largest = float(weights.max(initial=0.0))
+    if largest == 0.0:
+        return np.zeros_like(loadings)
+    target, floor = float(table.targets[adjustment.intent]), float(table.spreads[adjustment.intent]) / 2
+    sign = 1.0 if adjustment.mode is Mode.BOOST else -1.0
+    reach = adjustment.strength * max(target - sign * value, floor)
+    step = min(reach, SHIFT_LIMIT * spread / largest)
+    return np.asarray(np.float32(sign * step) * weights, dtype=np.float32)
+
+
+def apply_shifts(scores: Floats, steering: Sequence[Shift]) -> Floats:
+    """s'(u, i): the base scores with every shift added; the very same array content when there is none."""
+    steered = scores.copy()
+    for shift in steering:
+        steered[shift.items] += shift.changes
+    return steered
+
+
+def excluded_items(space: ItemSpace, adjustments: Sequence[Adjustment]) -> Indices:
+    """Items that an EXCLUDE adjustment forbids, ascending."""
+    forbidden = [space.carriers(edit.intent)[0] for edit in adjustments if edit.mode is Mode.EXCLUDE]
+    return np.unique(np.concatenate(forbidden)) if forbidden else np.empty(0, dtype=np.int64)
+
+
+def exposure(space: ItemSpace, intent: int, items: Indices) -> float:
+    """Mean loading of an intent over a list of items; 0 for an empty list."""
+    if len(items) == 0:
+        return 0.0
+    carriers, loadings = space.carriers(intent)
+    return float(loadings[np.isin(carriers, items)].sum() / len(items))
+
+
+def top_items(scores: Floats, count: int) -> Indices:
+    """Indices of the highest scores, best first, ties by index; items at minus infinity never appear."""
+    eligible = np.flatnonzero(scores > -np.inf)
+    if len(eligible) > count > 0:
+        threshold = np.partition(scores[eligible], len(eligible) - count)[len(eligible) - count]
+        eligible = eligible[scores[eligible] >= threshold]
+    order = np.argsort(-scores[eligible], kind="stable")
+    return eligible[order][:count].astype(np.int64)
+
+
+def rank_of(scores: Floats, item: int) -> int:
+    """The place of an item in the order of top_items, from 1; 0 when it is not eligible."""
+    score = scores[item]
+    if score == -np.inf:
+        return 0
+    return 1 + int((scores > score).sum()) + int((scores[:item] == score).sum())
