@@ -1,0 +1,175 @@
+"""Training the dictionary: a plain loop over scaled vectors that runs on any number of workers."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.distributed
+from torch import Tensor
+
+from saerec_ray import distributed
+from saerec_ray.config import DictionaryConfig
+from saerec_ray.dictionary.metrics import fraction_of_variance_unexplained
+from saerec_ray.dictionary.sae import Dictionary, Floats, Scaling, write_dictionary
+from saerec_ray.dictionary.training import TrainingDictionary, active_at, learning_rate_at
+from saerec_ray.text.embeddings import load_embeddings
+
+EVALUATIONS = 40
+"""How often the held-out error is measured over a full training."""
+_BEST_FOLDER = "best"
+
+
+def split_items(
+    vectors: Floats, held_out_share: float, seed: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Training and held-out item indices; items with the same vector always fall on the same side."""
+    _, group = np.unique(vectors.round(5), axis=0, return_inverse=True)
+    groups = int(group.max()) + 1
+    shuffled = np.random.default_rng(seed).permutation(groups)
+    held_out = np.isin(group.ravel(), shuffled[: max(1, round(held_out_share * groups))])
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def train_dictionary(worker: distributed.Worker, parameters: dict[str, Any]) -> None:
+    """The loop of one worker.
+
+    Parameters: `embeddings` (folder of the embed stage), `config` (plain DictionaryConfig), `seed`.
+    The last checkpoint holds the exported dictionary with the lowest held-out error.
+    """
+    config = DictionaryConfig.model_validate(parameters["config"])
+    vectors = load_embeddings(Path(parameters["embeddings"]))
+    train, held_out = split_items(vectors, config.held_out_share, parameters["seed"])
+    run = _Run(worker, config, vectors[train], vectors[held_out], parameters["seed"])
+    with worker.restore() as folder:
+        if folder is not None:
+            run.load(folder)
+    while not run.finished:
+        run.train_epoch()
+        if run.epoch % run.epochs_between_evaluations == 0 or run.epoch == config.epochs:
+            run.evaluate()
+            worker.save(run.write, {"held_out_fvu": run.best_error, "epoch": run.epoch})
+
+
+class _Run:
+    """The state of one training: model, optimiser, averages, dead-latent counters, best result."""
+
+    def __init__(
+        self, worker: distributed.Worker, config: DictionaryConfig, train: Floats, held_out: Floats, seed: int
+    ) -> None:
+        torch.manual_seed(seed)
+        self.worker, self.config, self.seed = worker, config, seed
+        self.scaling = Scaling.fit(train)
+        self.x = torch.from_numpy(self.scaling.apply(train)).to(worker.device)  # (items, d)
+        self.held_out = held_out
+        self.model = TrainingDictionary(train.shape[1], config).to(worker.device)
+        self.parallel = distributed.wrap(self.model, worker)
+        self.optimiser = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate, eps=1e-8)
+        self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        self.silent_samples = torch.zeros(config.width, dtype=torch.int64, device=worker.device)
+        self.batch_size = min(config.batch_size, len(train))
+        self.steps_an_epoch = len(train) // self.batch_size
+        self.steps = self.steps_an_epoch * config.epochs
+        self.epochs_between_evaluations = max(1, config.epochs // EVALUATIONS)
+        self.epoch = 0
+        self.best: Dictionary | None = None
+        self.best_error = math.inf
+        self.evaluations_without_gain = 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs ran or the held-out error stopped falling."""
+        return self.epoch >= self.config.epochs or self.evaluations_without_gain >= self.config.patience
+
+    def train_epoch(self) -> None:
+        """One pass over the training items, in an order that depends on seed and epoch alone."""
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.x))
+        rank, world = self.worker.rank, self.worker.world_size
+        totals: dict[str, float] = {}
+        for place in range(self.steps_an_epoch):
+            batch = order[place * self.batch_size : (place + 1) * self.batch_size][rank::world]
+            parts = self._step(
+                self.x[torch.from_numpy(batch).to(self.x.device)], self.epoch * self.steps_an_epoch + place
+            )
+            for name, value in parts.items():
+                totals[name] = totals.get(name, 0.0) + float(value) / self.steps_an_epoch
+        self.epoch += 1
+        self.worker.log(
+            {"epoch": self.epoch, "epochs": self.config.epochs, **totals, "held_out_fvu": self._shown_error}
+        )
+
+    def _step(self, x: Tensor, step: int) -> dict[str, Tensor]:
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.config.learning_rate * learning_rate_at(step, self.steps, self.config)
+        dead = self.silent_samples >= max(len(self.x), 256 * self.batch_size)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss, parts, fired = self.parallel(x, active_at(step, self.steps, self.config), dead)
+        loss.backward()
+        self.model.project_gradient()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimiser.step()
+        self.model.normalise_decoder()
+        self._count_silence(fired)
+        decay = min(self.config.average_decay, (1 + step) / (10 + step))
+        for name, value in self.model.state_dict().items():
+            self.average[name].lerp_(value, 1 - decay)
+        return parts
+
+    def _count_silence(self, fired: Tensor) -> None:
+        if self.worker.world_size > 1:
+            flags = fired.to(torch.uint8)
+            torch.distributed.all_reduce(flags, op=torch.distributed.ReduceOp.MAX)
+            fired = flags.bool()
+        self.silent_samples += self.batch_size
+        self.silent_samples[fired] = 0
+
+    def evaluate(self) -> None:
+        """Exports the averaged weights and keeps them when they explain the held-out items best so far."""
+        candidate = self._export()
+        error = fraction_of_variance_unexplained(candidate, self.held_out)
+        annealed = self.epoch >= self.config.anneal_share * self.config.epochs
+        if not annealed:
+            return
+        if error < self.best_error - 1e-5:
+            self.best, self.best_error, self.evaluations_without_gain = candidate, error, 0
+        else:
+            self.evaluations_without_gain += 1
+
+    def _export(self) -> Dictionary:
+        averaged = TrainingDictionary(self.x.shape[1], self.config)
+        averaged.load_state_dict({name: value.cpu() for name, value in self.average.items()})
+        return averaged.export(self.scaling, self.x.cpu())
+
+    @property
+    def _shown_error(self) -> float | str:
+        return self.best_error if math.isfinite(self.best_error) else ""
+
+    def write(self, folder: Path) -> None:
+        """Writes this rank's part of a checkpoint."""
+        if self.worker.rank != 0:
+            return
+        tensors = {
+            **{f"model.{name}": value for name, value in self.model.state_dict().items()},
+            **{f"average.{name}": value for name, value in self.average.items()},
+            **{
+                f"optimiser.{name}": value
+                for name, value in distributed.optimizer_tensors(self.optimiser).items()
+            },
+            "silent_samples": self.silent_samples,
+        }
+        distributed.save_training_state(
+            folder,
+            tensors,
+            {
+                "epoch": self.epoch,
+                "best_error": self.best_error if self.best is not None else None,
+                "evaluations_without_gain": self.evaluations_without_gain,
+            },
+        )
+        if self.best is not None:
+            (folder / _BEST_FOLDER).mkdir(exist_ok=True)
+            write_dictionary(self.best, folder / _BEST_FOLDER)
