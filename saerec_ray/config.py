@@ -157,7 +157,6 @@ class IntentsConfig(Section):
 class TrainConfig(Section):
     """The sequence encoder with its intent branches."""
 
-    intents: bool = Field(True, description="false trains the plain backbone")
     branches: Literal["none", "personal", "public", "both"] = "both"
     d_model: int = Field(64, ge=8)
     layers: int = Field(2, ge=1)

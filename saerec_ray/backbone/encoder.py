@@ -52,6 +52,9 @@ def intent_context(codes: csr_array, prior: PriorTable, settings: TrainConfig) -
     return IntentContext(
         code_intents=torch.from_numpy(intents),
         code_values=torch.from_numpy(values),
+        flat_intents=torch.from_numpy(codes.indices.astype(np.int64)),
+        flat_values=torch.from_numpy(codes.data.astype(np.float32)),
+        flat_offsets=torch.from_numpy(codes.indptr[:-1].astype(np.int64)),
         inverse_document_frequency=torch.from_numpy(prior.inverse_document_frequency),
         public=torch.from_numpy(public_intents(prior.public, settings.public_intents)),
         intent_count=int(codes.shape[1]),
@@ -70,7 +73,7 @@ class UserEncoder:
     ) -> None:
         """`weights` is the state of a SequenceEncoder. Raises ValueError when it does not fit the settings."""
         self._settings = settings
-        self._model = SequenceEncoder(settings, settings.intents)
+        self._model = SequenceEncoder(settings, intents=any(name.startswith("gate.") for name in weights))
         try:
             self._model.load_state_dict({name: torch.from_numpy(np.array(w)) for name, w in weights.items()})
         except RuntimeError as error:
@@ -78,7 +81,7 @@ class UserEncoder:
         self._model.eval()
         self._context = intent_context(space.codes, prior, settings)
         self._item_vectors = torch.from_numpy(space.item_vectors)
-        self._intent_vectors = torch.from_numpy(space.intent_vectors) if settings.intents else None
+        self._intent_vectors = torch.from_numpy(space.intent_vectors)
 
     @property
     def max_length(self) -> int:

@@ -23,8 +23,11 @@ from saerec_ray.config import TrainConfig
 class IntentContext:
     """What the encoder knows of intents, frozen from the dictionary and the training interactions."""
 
-    code_intents: Tensor  # (items, codes) int64; unused places point at 0 with value 0
-    code_values: Tensor  # (items, codes) float32
+    code_intents: Tensor  # (items, most codes of an item) int64; unused places point at 0 with value 0
+    code_values: Tensor  # (items, most codes of an item) float32
+    flat_intents: Tensor  # (codes,) int64: the same without unused places, item after item
+    flat_values: Tensor  # (codes,) float32
+    flat_offsets: Tensor  # (items,) int64: where each item begins
     inverse_document_frequency: Tensor  # (intents,)
     public: Tensor  # (public intents,) int64, frequent and widespread
     intent_count: int
@@ -34,6 +37,9 @@ class IntentContext:
         return IntentContext(
             self.code_intents.to(device),
             self.code_values.to(device),
+            self.flat_intents.to(device),
+            self.flat_values.to(device),
+            self.flat_offsets.to(device),
             self.inverse_document_frequency.to(device),
             self.public.to(device),
             self.intent_count,
@@ -69,7 +75,11 @@ class ItemVectors(nn.Module):
 def intent_part(context: IntentContext, intent_vectors: Tensor) -> Tensor:
     """D z_i for every item: (items, d_model)."""
     return F.embedding_bag(
-        context.code_intents, intent_vectors, per_sample_weights=context.code_values, mode="sum"
+        context.flat_intents,
+        intent_vectors,
+        context.flat_offsets,
+        per_sample_weights=context.flat_values,
+        mode="sum",
     )
 
 
@@ -210,6 +220,27 @@ class IntentAttention(nn.Module):
         if weights is not None:
             logits = (logits + self.weight_scale * weights).masked_fill(weights <= 0, -1e9)
         return torch.einsum("bc,bcd->bd", logits.softmax(dim=1), self.value(intents))
+
+
+class Backbone(nn.Module):
+    """Item vectors and sequence encoder together, with the training loss."""
+
+    def __init__(self, items: int, settings: TrainConfig, decoder: Tensor | None) -> None:
+        super().__init__()
+        self.items = ItemVectors(items, settings, decoder)
+        self.encoder = SequenceEncoder(settings, intents=decoder is not None)
+
+    def forward(self, items: Tensor, present: Tensor, targets: Tensor, context: IntentContext) -> Tensor:
+        """Mean cross-entropy of the next item over the whole catalogue.
+
+        `items` and `present`: (batch, length); `targets`: (batch,).
+        """
+        vectors = self.items(context)  # (items, d_model)
+        weights = self.encoder.history_weights(present)
+        profiles = user_profiles(items, weights, context)
+        states, _ = self.encoder(vectors[items], present, profiles, self.items.intent_vectors, context)
+        logits = F.linear(states, vectors, self.items.biases)  # (batch, items)
+        return F.cross_entropy(logits, targets)
 
 
 def user_profiles(items: Tensor, history_weights: Tensor, context: IntentContext) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,8 @@ class Dictionary:
     scaling: Scaling
     threshold: float
     most_active: int
+    code_scale: float = 1.0
+    """One factor for all codes, so that their mean squared length over the training items is 1."""
 
     @property
     def width(self) -> int:
@@ -81,9 +83,10 @@ class Dictionary:
             for start in range(0, len(vectors), _CHUNK)
         ]
         counts = np.concatenate([part[0] for part in parts])
+        values = np.concatenate([part[2] for part in parts])
         return csr_array(
             (
-                np.concatenate([part[2] for part in parts]),
+                values * np.float32(self.code_scale),
                 np.concatenate([part[1] for part in parts]),
                 np.concatenate([[0], np.cumsum(counts)]),
             ),
@@ -92,7 +95,8 @@ class Dictionary:
 
     def decode(self, codes: csr_array) -> Floats:
         """Reconstructions in the scaled space: sparse (items, latents) to (items, d)."""
-        return np.asarray(codes @ self.decoder + self.decoder_bias, dtype=np.float32)
+        reconstruction = codes @ self.decoder / np.float32(self.code_scale) + self.decoder_bias
+        return np.asarray(reconstruction, dtype=np.float32)
 
     def reconstruct(self, vectors: Floats) -> Floats:
         """Reconstructions in the space of unit vectors, (items, d)."""
@@ -122,6 +126,7 @@ class Dictionary:
             "factor": np.array([self.scaling.factor], dtype=np.float64),
             "threshold": np.array([self.threshold], dtype=np.float64),
             "most_active": np.array([self.most_active], dtype=np.int64),
+            "code_scale": np.array([self.code_scale], dtype=np.float64),
         }
 
     @staticmethod
@@ -135,7 +140,15 @@ class Dictionary:
             scaling=Scaling(arrays["mean"], float(arrays["factor"][0])),
             threshold=float(arrays["threshold"][0]),
             most_active=int(arrays["most_active"][0]),
+            code_scale=float(arrays["code_scale"][0]),
         )
+
+
+def with_scaled_codes(dictionary: Dictionary, vectors: Floats) -> Dictionary:
+    """The dictionary with its code scale set on these raw training vectors, (items, d)."""
+    codes = replace(dictionary, code_scale=1.0).encode(vectors)
+    mean_square = float(np.square(codes.data).sum() / len(vectors))
+    return replace(dictionary, code_scale=1 / mean_square**0.5 if mean_square > 0 else 1.0)
 
 
 def calibrated_threshold(activations: Floats, active: int, most_active: int) -> float:

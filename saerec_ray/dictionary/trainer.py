@@ -15,13 +15,13 @@ from torch import Tensor
 from saerec_ray import distributed
 from saerec_ray.config import DictionaryConfig
 from saerec_ray.dictionary.metrics import fraction_of_variance_unexplained
-from saerec_ray.dictionary.sae import Dictionary, Floats, Scaling, write_dictionary
+from saerec_ray.dictionary.sae import Dictionary, Floats, Scaling, read_dictionary, write_dictionary
 from saerec_ray.dictionary.training import TrainingDictionary, active_at, learning_rate_at
-from saerec_ray.text.embeddings import load_embeddings
+from saerec_ray.text.embed import load_embeddings
 
 EVALUATIONS = 40
 """How often the held-out error is measured over a full training."""
-_BEST_FOLDER = "best"
+BEST_FOLDER = "best"
 
 
 def split_items(
@@ -171,5 +171,20 @@ class _Run:
             },
         )
         if self.best is not None:
-            (folder / _BEST_FOLDER).mkdir(exist_ok=True)
-            write_dictionary(self.best, folder / _BEST_FOLDER)
+            (folder / BEST_FOLDER).mkdir(exist_ok=True)
+            write_dictionary(self.best, folder / BEST_FOLDER)
+
+    def load(self, folder: Path) -> None:
+        """Goes back to a checkpoint."""
+        tensors, numbers = distributed.load_training_state(folder)
+        self.model.load_state_dict(distributed.with_prefix(tensors, "model."))
+        self.average = {
+            name: value.to(self.x.device)
+            for name, value in distributed.with_prefix(tensors, "average.").items()
+        }
+        distributed.load_optimizer_tensors(self.optimiser, distributed.with_prefix(tensors, "optimiser."))
+        self.silent_samples = tensors["silent_samples"].to(self.x.device)
+        self.epoch = int(numbers["epoch"])
+        self.evaluations_without_gain = int(numbers["evaluations_without_gain"])
+        if numbers["best_error"] is not None:
+            self.best, self.best_error = read_dictionary(folder / BEST_FOLDER), float(numbers["best_error"])

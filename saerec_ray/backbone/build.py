@@ -1,0 +1,200 @@
+"""The train stage: sequences and codes in, the trained backbone with its prior and steering tables out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import load_file
+
+from saerec_ray import distributed
+from saerec_ray.backbone.encoder import UserEncoder
+from saerec_ray.backbone.frozen import Frozen, prior_table, read_frozen, write_frozen
+from saerec_ray.backbone.trainer import BEST_FILE, VALIDATION_CUTOFF, train_backbone, trained_parts
+from saerec_ray.backbone.validation import (
+    EncodedUsers,
+    HeldOut,
+    encode_users,
+    held_out,
+    model_ranks,
+    ndcg,
+    user_scores,
+)
+from saerec_ray.config import ClusterConfig, TrainConfig
+from saerec_ray.data.prepared import PreparedSequences, read_sequences
+from saerec_ray.dictionary.sae import read_codes, read_dictionary
+from saerec_ray.errors import InputError
+from saerec_ray.intents.stage import read_population
+from saerec_ray.scoring import ItemSpace, SteeringTable, intent_values, loading_caps, prior
+
+Floats = npt.NDArray[np.float32]
+OnLog = Callable[[dict[str, Any]], None]
+
+MODEL_FILE = "model.safetensors"
+BASELINE_FILE = "baseline.safetensors"
+STEERING_FILE = "steering.safetensors"
+CHECKPOINT_SAMPLES = 500_000
+"""A checkpoint at least this often, besides the one after each epoch."""
+QUANTILES = 101
+_POPULATION_SAMPLE = 20_000
+_SPREAD_SAMPLE = 256
+
+
+def build_backbone(
+    config: TrainConfig,
+    cluster: ClusterConfig,
+    seed: int,
+    prepared: Path,
+    dictionary_folder: Path,
+    intents_folder: Path,
+    folder: Path,
+    runs: Path,
+    on_log: OnLog | None = None,
+) -> dict[str, Any]:
+    """Trains the backbone (and the one without intents beside it), then sets prior weight and steering.
+
+    Returns the metrics for the manifest. Raises InputError when there is nothing to learn from.
+    """
+    sequences = read_sequences(prepared)
+    if int(np.maximum(sequences.train_lengths - 1, 0).sum()) == 0:
+        raise InputError("No user has two training interactions, so there is no next item to learn.")
+    frozen = _freeze(config, sequences, dictionary_folder, intents_folder)
+    write_frozen(frozen, folder)
+    metrics: dict[str, Any] = {}
+    for name, file in _trainings(config):
+        checkpoint = distributed.run(
+            train_backbone,
+            {
+                "prepared": str(prepared.absolute()),
+                "frozen": str(folder.absolute()),
+                "config": config.model_dump(mode="json"),
+                "intents": file == MODEL_FILE,
+                "seed": seed,
+                "checkpoint_samples": CHECKPOINT_SAMPLES,
+            },
+            folder=runs,
+            name=name,
+            workers=config.workers,
+            engine=cluster.engine,
+            max_failures=cluster.max_failures,
+            gpus=cluster.gpus,
+            on_log=(lambda values, name=name: on_log({"model": name, **values})) if on_log else None,
+        )
+        (folder / file).write_bytes((checkpoint / BEST_FILE).read_bytes())
+        numbers = distributed.load_training_state(checkpoint)[1]
+        metrics[name] = {"epochs": numbers["epoch"], "validation_ndcg": numbers["best_ndcg"]}
+    metrics.update(_calibrate(config, seed, sequences, folder))
+    return metrics
+
+
+def _trainings(config: TrainConfig) -> list[tuple[str, str]]:
+    trainings = [("with_intents", MODEL_FILE)]
+    if config.baseline:
+        trainings.append(("without_intents", BASELINE_FILE))
+    return trainings
+
+
+def _freeze(
+    config: TrainConfig, sequences: PreparedSequences, dictionary_folder: Path, intents_folder: Path
+) -> Frozen:
+    population, _ = read_population(intents_folder)
+    _, met = sequences.train_interactions()
+    codes = read_codes(dictionary_folder)
+    counts = np.bincount(met, minlength=codes.shape[0])
+    return Frozen(
+        codes=codes,
+        decoder=read_dictionary(dictionary_folder).decoder,
+        prior=prior_table(population, config.public_share),
+        popularity=np.log1p(counts).astype(np.float32),
+    )
+
+
+def _calibrate(config: TrainConfig, seed: int, sequences: PreparedSequences, folder: Path) -> dict[str, Any]:
+    """Chooses lambda on validation and measures what steering needs of the training population."""
+    state = load_file(folder / MODEL_FILE)
+    frozen = read_frozen(folder, intents=True)
+    space, encoder = trained_parts(state, config, frozen)
+    users = encode_users(encoder, held_out(sequences, "validation"))
+    weight, tried = choose_prior_weight(config, space, frozen, users) if len(users.cases) else (0.0, {})
+    space = replace(space, prior_weight=weight)
+    values = population_values(encoder, space, frozen, sequences, seed)
+    table = SteeringTable(
+        targets=np.percentile(values, 99, axis=0).astype(np.float32),
+        spreads=values.std(axis=0, dtype=np.float64).astype(np.float32),
+        loading_caps=loading_caps(space.codes),
+    )
+    save_arrays(
+        {
+            "targets": table.targets,
+            "spreads": table.spreads,
+            "loading_caps": table.loading_caps,
+            "value_quantiles": np.percentile(values, np.linspace(0, 100, QUANTILES), axis=0).astype(
+                np.float32
+            ),
+            "prior_weight": np.array([weight], dtype=np.float64),
+        },
+        folder / STEERING_FILE,
+    )
+    return {"prior_weight": weight, "prior_weights_tried": tried}
+
+
+def choose_prior_weight(
+    config: TrainConfig, space: ItemSpace, frozen: Frozen, users: EncodedUsers
+) -> tuple[float, dict[str, float]]:
+    """Lambda with the best validation NDCG@10, and the NDCG of every candidate.
+
+    Candidates are multiples of the ratio between the deviations of base and prior scores, so that they mean
+    the same on every data set.
+    """
+    sample = EncodedUsers(
+        users.cases.share(0, max(1, len(users.cases) // _SPREAD_SAMPLE)),
+        users.states[:: max(1, len(users.cases) // _SPREAD_SAMPLE)],
+        users.profiles[:: max(1, len(users.cases) // _SPREAD_SAMPLE)],
+    )
+    base = np.mean([scores.std(axis=1).mean() for _, scores in user_scores(space, frozen.prior, sample)])
+    prior_scores = space.codes @ prior(sample.profiles, frozen.prior).T  # (items, users)
+    spread = float(prior_scores.std(axis=0).mean())
+    unit = float(base) / spread if spread > 0 else 0.0
+    tried: dict[str, float] = {}
+    best, best_ndcg = 0.0, -1.0
+    for candidate in sorted({0.0, *config.prior_weights}):
+        weight = candidate * unit
+        found = ndcg(model_ranks(replace(space, prior_weight=weight), frozen.prior, users), VALIDATION_CUTOFF)
+        tried[f"{candidate:g}"] = found
+        if found > best_ndcg:
+            best, best_ndcg = weight, found
+    return best, tried
+
+
+def population_values(
+    encoder: UserEncoder, space: ItemSpace, frozen: Frozen, sequences: PreparedSequences, seed: int
+) -> Floats:
+    """q_uf of training users from their training histories: (users, intents); at most 20,000 users."""
+    known = np.flatnonzero(sequences.train_lengths > 0)
+    if len(known) > _POPULATION_SAMPLE:
+        known = np.sort(np.random.default_rng(seed).choice(known, _POPULATION_SAMPLE, replace=False))
+    histories = [sequences.train(int(user)) for user in known]
+    users = encode_users(encoder, HeldOut(known, histories, []))
+    return intent_values(space, users.states, prior(users.profiles, frozen.prior))
+
+
+def read_model(
+    folder: Path, config: TrainConfig, *, baseline: bool = False
+) -> tuple[ItemSpace, UserEncoder, Frozen]:
+    """The trained model of a train folder, ready to score; `baseline` reads the one without intents."""
+    frozen = read_frozen(folder, intents=not baseline)
+    weight = 0.0 if baseline else float(read_steering(folder)["prior_weight"][0])
+    state = load_file(folder / (BASELINE_FILE if baseline else MODEL_FILE))
+    space, encoder = trained_parts(state, config, frozen, weight)
+    return space, encoder, frozen
+
+
+def read_steering(folder: Path) -> dict[str, npt.NDArray[Any]]:
+    """Steering table, value quantiles and prior weight of a train folder."""
+    return load_arrays(folder / STEERING_FILE)

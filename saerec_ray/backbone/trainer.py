@@ -1,0 +1,206 @@
+"""Training the backbone: a plain loop over prefixes that runs on any number of workers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from saerec_ray import distributed
+from saerec_ray.backbone.batches import PrefixSamples
+from saerec_ray.backbone.encoder import UserEncoder, intent_context
+from saerec_ray.backbone.frozen import Frozen, read_frozen
+from saerec_ray.backbone.model import Backbone
+from saerec_ray.backbone.validation import encode_users, held_out, model_ranks
+from saerec_ray.config import TrainConfig
+from saerec_ray.data.prepared import PreparedSequences, read_sequences
+from saerec_ray.scoring import ItemSpace
+
+BEST_FILE = "best.safetensors"
+VALIDATION_CUTOFF = 10
+
+
+def train_backbone(worker: distributed.Worker, parameters: dict[str, Any]) -> None:
+    """The loop of one worker.
+
+    Parameters: `prepared` (folder of the prepare stage), `frozen` (folder with codes, decoder and prior),
+    `config` (plain TrainConfig), `intents` (false trains the plain backbone), `seed`, `checkpoint_samples`.
+    The last checkpoint holds the weights with the best validation NDCG@10 in BEST_FILE.
+    """
+    config = TrainConfig.model_validate(parameters["config"])
+    frozen = read_frozen(Path(parameters["frozen"]), parameters["intents"])
+    sequences = read_sequences(Path(parameters["prepared"]))
+    run = _Run(worker, config, frozen, sequences, parameters)
+    with worker.restore() as folder:
+        if folder is not None:
+            run.load(folder)
+    while not run.finished:
+        run.train_epoch(parameters["checkpoint_samples"])
+        run.validate()
+        run.save()
+
+
+class _Run:
+    """The state of one training: model, optimiser, progress in samples, best weights."""
+
+    def __init__(
+        self,
+        worker: distributed.Worker,
+        config: TrainConfig,
+        frozen: Frozen,
+        sequences: PreparedSequences,
+        parameters: dict[str, Any],
+    ) -> None:
+        seed = int(parameters["seed"])
+        torch.manual_seed(seed)
+        self.worker, self.config, self.frozen, self.seed = worker, config, frozen, seed
+        decoder = torch.from_numpy(frozen.decoder) if parameters["intents"] else None
+        self.model = Backbone(frozen.codes.shape[0], config, decoder).to(worker.device)
+        self.parallel = distributed.wrap(self.model, worker)
+        self.optimiser = torch.optim.Adam(
+            self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        self.context = intent_context(frozen.codes, frozen.prior, config).to(worker.device)
+        self.samples = PrefixSamples(sequences, config.max_length)
+        self.cases = held_out(sequences, "validation").share(worker.rank, worker.world_size)
+        torch.manual_seed(seed * 1_000_003 + worker.rank + 1)  # dropout differs between workers
+        self.epoch = 0
+        self.samples_done = 0  # of the epoch under way
+        self.best: dict[str, Tensor] | None = None
+        self.best_ndcg = -1.0
+        self.epochs_without_gain = 0
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs ran or validation stopped getting better."""
+        return self.epoch >= self.config.epochs or self.epochs_without_gain >= self.config.patience
+
+    def train_epoch(self, checkpoint_samples: int) -> None:
+        """The rest of the epoch under way, with a checkpoint every so many samples."""
+        self.model.train()
+        rank, world = self.worker.rank, self.worker.world_size
+        since_checkpoint = 0
+        for batch in self.samples.epoch(self.config.batch_size, self.seed, self.epoch, self.samples_done):
+            loss = self._step(batch[rank::world] if len(batch) >= world else batch)
+            self.samples_done += len(batch)
+            since_checkpoint += len(batch)
+            self._log(loss)
+            if since_checkpoint >= checkpoint_samples and self.samples_done < len(self.samples):
+                self.save()
+                since_checkpoint = 0
+        self.epoch += 1
+        self.samples_done = 0
+
+    def _step(self, samples: np.ndarray[Any, Any]) -> Tensor:
+        batch = self.samples.batch(samples)
+        device = self.worker.device
+        self.optimiser.zero_grad(set_to_none=True)
+        loss: Tensor = self.parallel(
+            torch.from_numpy(batch.items).to(device),
+            torch.from_numpy(batch.present).to(device),
+            torch.from_numpy(batch.targets).to(device),
+            self.context,
+        )
+        loss.backward()
+        self.optimiser.step()
+        return loss
+
+    def _log(self, loss: Tensor) -> None:
+        steps = self.samples_done // self.config.batch_size
+        if steps % 50 == 0 or self.samples_done >= len(self.samples):
+            self.worker.log(
+                {
+                    "epoch": self.epoch,
+                    "epochs": self.config.epochs,
+                    "samples": self.samples_done,
+                    "samples_an_epoch": len(self.samples),
+                    "loss": float(loss.detach()),
+                    "best_validation_ndcg": max(self.best_ndcg, 0.0),
+                }
+            )
+
+    def validate(self) -> None:
+        """Ranks the validation items and keeps the weights when they are the best so far."""
+        self.model.eval()
+        ndcg = self._validation_ndcg()
+        if ndcg > self.best_ndcg + 1e-6:
+            self.best_ndcg, self.epochs_without_gain = ndcg, 0
+            self.best = {
+                name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()
+            }
+        else:
+            self.epochs_without_gain += 1
+
+    def _validation_ndcg(self) -> float:
+        state = {name: value.detach().cpu() for name, value in self.model.state_dict().items()}
+        space, encoder = trained_parts(state, self.config, self.frozen)
+        ranks = np.empty(0, dtype=np.int64)
+        if len(self.cases):
+            ranks = model_ranks(space, self.frozen.prior, encode_users(encoder, self.cases))
+        gains = np.where(ranks <= VALIDATION_CUTOFF, 1 / np.log2(ranks + 1), 0)
+        totals = torch.tensor([gains.sum(), len(gains)], dtype=torch.float64, device=self.worker.device)
+        if self.worker.world_size > 1:
+            torch.distributed.all_reduce(totals)
+        return float(totals[0] / totals[1].clamp_min(1))
+
+    def save(self) -> None:
+        """Takes a checkpoint; every worker takes part."""
+        self.worker.save(self._write, {"validation_ndcg": max(self.best_ndcg, 0.0), "epoch": self.epoch})
+
+    def _write(self, folder: Path) -> None:
+        distributed.save_random_state(folder, self.worker.rank)
+        if self.worker.rank != 0:
+            return
+        tensors = {
+            **{f"model.{name}": value for name, value in self.model.state_dict().items()},
+            **{
+                f"optimiser.{name}": value
+                for name, value in distributed.optimizer_tensors(self.optimiser).items()
+            },
+        }
+        numbers = {
+            "epoch": self.epoch,
+            "samples_done": self.samples_done,
+            "best_ndcg": self.best_ndcg,
+            "epochs_without_gain": self.epochs_without_gain,
+        }
+        distributed.save_training_state(folder, tensors, numbers)
+        if self.best is not None:
+            save_file(self.best, folder / BEST_FILE)
+
+    def load(self, folder: Path) -> None:
+        """Goes back to a checkpoint."""
+        tensors, numbers = distributed.load_training_state(folder)
+        self.model.load_state_dict(distributed.with_prefix(tensors, "model."))
+        distributed.load_optimizer_tensors(self.optimiser, distributed.with_prefix(tensors, "optimiser."))
+        self.epoch = int(numbers["epoch"])
+        self.samples_done = int(numbers["samples_done"])
+        self.best_ndcg = float(numbers["best_ndcg"])
+        self.epochs_without_gain = int(numbers["epochs_without_gain"])
+        self.best = load_file(folder / BEST_FILE) if (folder / BEST_FILE).exists() else None
+        distributed.load_random_state(folder, self.worker.rank)
+
+
+def trained_parts(
+    state: dict[str, Tensor], config: TrainConfig, frozen: Frozen, prior_weight: float = 0.0
+) -> tuple[ItemSpace, UserEncoder]:
+    """The scoring space and the user encoder of a Backbone's state."""
+    arrays = {name: value.numpy() for name, value in state.items()}
+    no_intents = np.zeros((frozen.codes.shape[1], config.d_model), dtype=np.float32)
+    space = ItemSpace(
+        codes=frozen.codes,
+        intent_vectors=arrays.get("items.intent_vectors", no_intents),
+        residuals=arrays["items.residuals"],
+        biases=arrays["items.biases"],
+        popularity=frozen.popularity,
+        prior_weight=prior_weight,
+    )
+    encoder = {
+        name.removeprefix("encoder."): value for name, value in arrays.items() if name.startswith("encoder.")
+    }
+    return space, UserEncoder(config, encoder, space, frozen.prior)
