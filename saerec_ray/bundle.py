@@ -26,6 +26,7 @@ from saerec_ray.manifest import MANIFEST_NAME, file_sha256, hash_files, replaced
 from saerec_ray.scoring import ItemSpace, PriorTable, SteeringTable
 
 FORMAT_VERSION = 1
+BUNDLE_MANIFEST = "manifest.json"
 CONFIG_FILE = "config.json"
 ITEM_TENSORS = "items.safetensors"
 INTENT_TENSORS = "intents.safetensors"
@@ -157,7 +158,7 @@ def write_bundle(bundle: Bundle, origin: BundleOrigin, target: Path) -> BundleMa
             },
         )
         _sync(folder)
-        write_json(folder / MANIFEST_NAME, manifest.model_dump(mode="json"))
+        write_json(folder / BUNDLE_MANIFEST, manifest.model_dump(mode="json"))
     return manifest
 
 
@@ -277,17 +278,17 @@ def _tensors(bundle: Bundle) -> dict[str, Tensors]:
 
 
 def _read_manifest(folder: Path) -> BundleManifest:
-    path = folder / MANIFEST_NAME
+    path = folder / BUNDLE_MANIFEST
     if not folder.is_dir():
         raise BundleError(f"There is no bundle at {folder}.")
     try:
         manifest = BundleManifest.model_validate_json(path.read_text("utf-8"))
     except FileNotFoundError as error:
         raise BundleError(
-            f"Bundle {folder} is refused: it has no {MANIFEST_NAME}; it was not written whole."
+            f"Bundle {folder} is refused: it has no {BUNDLE_MANIFEST}; it was not written whole."
         ) from error
     except (ValidationError, UnicodeDecodeError, OSError) as error:
-        raise BundleError(f"Bundle {folder} is refused: {MANIFEST_NAME} is damaged.") from error
+        raise BundleError(f"Bundle {folder} is refused: {BUNDLE_MANIFEST} is damaged.") from error
     if manifest.format_version != FORMAT_VERSION:
         raise BundleError(
             f"Bundle {folder} has format {manifest.format_version}; this version reads format {FORMAT_VERSION}."
@@ -301,7 +302,7 @@ def _check_files(folder: Path, manifest: BundleManifest) -> None:
             f"Bundle {folder} is refused: its manifest does not list exactly the files of a bundle."
         )
     present = {entry.name for entry in folder.iterdir()}
-    if strangers := sorted(present - {*FILES, MANIFEST_NAME}):
+    if strangers := sorted(present - {*FILES, BUNDLE_MANIFEST, MANIFEST_NAME}):
         raise BundleError(f"Bundle {folder} is refused: it holds the unknown file {strangers[0]}.")
     for name, record in manifest.files.items():
         path = folder / name

@@ -230,6 +230,13 @@ def preset_names() -> list[str]:
     )
 
 
+def preset_text(name: str) -> str:
+    """A shipped preset as YAML. Raises InputError for an unknown name."""
+    if name not in preset_names():
+        raise InputError(f"There is no file or preset called {name}. Presets: {', '.join(preset_names())}.")
+    return (importlib.resources.files("saerec_ray.presets") / f"{name}.yaml").read_text("utf-8")
+
+
 def load_config(source: str | Path, overrides: list[str] | None = None) -> Config:
     """Reads a configuration.
 
@@ -270,11 +277,7 @@ def digest(value: Any) -> str:
 def _read(source: str | Path) -> str:
     path = Path(source)
     if path.suffix not in {".yaml", ".yml"} and not path.exists():
-        if str(source) not in preset_names():
-            raise InputError(
-                f"There is no file or preset called {source}. Presets: {', '.join(preset_names())}."
-            )
-        return (importlib.resources.files("saerec_ray.presets") / f"{source}.yaml").read_text("utf-8")
+        return preset_text(str(source))
     try:
         return path.read_text("utf-8")
     except FileNotFoundError as error:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from saerec_ray import __version__
 from saerec_ray.errors import StageError
 
-MANIFEST_NAME = "manifest.json"
+MANIFEST_NAME = "stage.json"
 _RECORDED_PACKAGES = (
     "torch",
     "numpy",

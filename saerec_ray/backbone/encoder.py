@@ -88,6 +88,10 @@ class UserEncoder:
         """How many of the latest interactions are read."""
         return self._settings.max_length
 
+    def weights(self) -> dict[str, npt.NDArray[Any]]:
+        """The state of the SequenceEncoder, as the constructor takes it."""
+        return {name: tensor.numpy() for name, tensor in self._model.state_dict().items()}
+
     @torch.inference_mode()
     def encode(self, histories: Sequence[npt.NDArray[np.integer[Any]]]) -> UserStates:
         """Encodes non-empty histories of item indices, oldest first; only the latest max_length are read."""

@@ -1,0 +1,56 @@
+"""The bundle stage: everything the finished stages made, put together into one bundle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from safetensors.numpy import load_file
+
+from saerec_ray.backbone.build import read_model, read_steering
+from saerec_ray.bundle import Bundle, BundleManifest, BundleOrigin, write_bundle
+from saerec_ray.config import Config
+from saerec_ray.data.prepared import read_items
+from saerec_ray.dictionary.sae import DICTIONARY_FILE
+from saerec_ray.evaluation.build import REPORT_FILE
+from saerec_ray.intents.catalogue import read_catalogue
+from saerec_ray.intents.stage import read_population
+from saerec_ray.manifest import read_manifest, recorded_versions
+from saerec_ray.scoring import SteeringTable
+
+
+def assemble_bundle(config: Config, workdir: Path, folder: Path) -> dict[str, Any]:
+    """Reads the finished stages below `workdir`, writes the bundle into `folder`, returns its versions."""
+    space, encoder, frozen = read_model(workdir / "train", config.train)
+    population, label_vectors = read_population(workdir / "intents")
+    steering = read_steering(workdir / "train")
+    bundle = Bundle(
+        folder=folder,
+        manifest=BundleManifest.model_construct(),
+        config=config,
+        items=read_items(workdir / "prepare"),
+        catalogue=read_catalogue(workdir / "intents"),
+        space=space,
+        prior=frozen.prior,
+        steering=SteeringTable(steering["targets"], steering["spreads"], steering["loading_caps"]),
+        population=population,
+        value_quantiles=steering["value_quantiles"],
+        label_vectors=label_vectors,
+        backbone=encoder.weights(),
+        dictionary=load_file(workdir / "dictionary" / DICTIONARY_FILE),
+        evaluation=json.loads((workdir / "evaluate" / REPORT_FILE).read_text("utf-8")),
+    )
+    origin = BundleOrigin(
+        data_sha256=read_manifest(workdir / "prepare").content_hash,
+        dictionary_sha256=read_manifest(workdir / "dictionary").content_hash,
+        versions=recorded_versions(),
+        seed=config.seed,
+    )
+    manifest = write_bundle(bundle, origin, folder)
+    return {
+        "model_version": manifest.model_version,
+        "intents_version": manifest.intents_version,
+        "catalog_version": manifest.catalog_version,
+        "bytes": sum(record.bytes for record in manifest.files.values()),
+    }

@@ -1,0 +1,180 @@
+"""The `saerec` command: the stages, the server, and the calls a person makes against it."""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from saerec_ray import __version__, service_commands
+from saerec_ray.errors import InputError, StageError
+
+app = typer.Typer(
+    name="saerec",
+    help="Train, serve, explain and steer an intent-based recommender.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+service_commands.register(app)
+errors = Console(stderr=True)
+
+ConfigOption = Annotated[
+    str,
+    typer.Option(
+        "--config", "-c", help="A YAML file, or the name of a shipped preset: see `saerec presets`."
+    ),
+]
+WorkdirOption = Annotated[
+    Path, typer.Option("--workdir", "-w", help="Where stages write; finished stages found there are reused.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Overrides one key, for example --set train.epochs=5. Repeatable."),
+]
+StrictOption = Annotated[
+    bool, typer.Option("--strict", help="Stop at the first unusable row instead of counting it.")
+]
+ForceOption = Annotated[bool, typer.Option("--force", help="Run even when nothing changed.")]
+
+
+def _run(
+    config: str, workdir: Path, overrides: list[str] | None, only: str | None, strict: bool, force: bool
+) -> None:
+    from saerec_ray.config import load_config
+    from saerec_ray.pipeline import run_stages
+    from saerec_ray.progress import Reporter
+
+    with Reporter() as reporter:
+        run_stages(load_config(config, overrides), workdir, reporter, only, strict=strict, force=force)
+
+
+@app.command()
+def run(
+    config: ConfigOption,
+    workdir: WorkdirOption = Path("out"),
+    overrides: SetOption = None,
+    strict: StrictOption = False,
+    force: ForceOption = False,
+) -> None:
+    """Run all stages: prepare, embed, dictionary, intents, train, evaluate, bundle.
+
+    A stage is skipped when neither its inputs nor its settings changed. A stage that was stopped goes on
+    where its last checkpoint left it.
+    """
+    _run(config, workdir, overrides, None, strict, force)
+    Console().print(
+        f"The bundle is in {workdir / 'bundle'}. Serve it: saerec serve --bundle {workdir / 'bundle'}"
+    )
+
+
+_STAGE_HELP = {
+    "prepare": "Read interactions and items, filter, split; writes prepare/.",
+    "embed": "Turn item texts into vectors, on Ray Data actors; writes embed/.",
+    "dictionary": "Train the sparse autoencoder and encode all items; writes dictionary/.",
+    "intents": "Name the latents, judge the names on held-out items, measure the population; writes intents/.",
+    "train": "Train the sequence encoder with intents, and the one without beside it; writes train/.",
+    "evaluate": "Measure accuracy and whether explanations add up; writes evaluate/.",
+    "bundle": "Put everything needed to serve into one hashed directory; writes bundle/.",
+}
+
+
+def _register_stage(name: str) -> None:
+    def command(
+        config: ConfigOption,
+        workdir: WorkdirOption = Path("out"),
+        overrides: SetOption = None,
+        strict: StrictOption = False,
+        force: ForceOption = False,
+    ) -> None:
+        _run(config, workdir, overrides, name, strict, force)
+
+    app.command(name=name, help=f"{_STAGE_HELP[name]} The stages before it must have finished.")(command)
+
+
+for _name in _STAGE_HELP:
+    _register_stage(_name)
+
+
+@app.command()
+def presets(name: Annotated[str | None, typer.Argument(help="Print this preset as YAML.")] = None) -> None:
+    """List the shipped configurations, or print one."""
+    from saerec_ray.config import preset_names, preset_text
+
+    print(preset_text(name) if name else "\n".join(preset_names()))  # noqa: T201 (plain output for pipes)
+
+
+class LogLevel(StrEnum):
+    """How much the server says."""
+
+    WARNING = "warning"
+    INFO = "info"
+    DEBUG = "debug"
+
+
+@app.command()
+def serve(
+    bundle: Annotated[Path, typer.Option("--bundle", "-b", help="Bundle directory.")] = Path("out/bundle"),
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", "-p", help="Port to listen on; 0 takes a free one.")] = 50051,
+    state: Annotated[
+        Path, typer.Option(help="SQLite file with histories and steering profiles; made when missing.")
+    ] = Path("saerec-state.sqlite"),
+    reflection: Annotated[bool, typer.Option(help="Let clients list the services.")] = False,
+    log_level: Annotated[LogLevel, typer.Option(help="How much to log.")] = LogLevel.INFO,
+) -> None:
+    """Serve a bundle over gRPC until SIGTERM or Ctrl-C, then finish the calls under way."""
+    import logging
+
+    from saerec_server.serve import ServerSettings, run_server
+
+    logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def ready(bound_port: int) -> None:
+        errors.print(f"Serving {bundle} on {host}:{bound_port}. Stop with Ctrl-C.", highlight=False)
+
+    run_server(ServerSettings(bundle=bundle, host=host, port=port, state=state, reflection=reflection), ready)
+
+
+@app.command()
+def demo(
+    workdir: Annotated[Path, typer.Option("--workdir", "-w", help="Where the demo keeps its files.")] = Path(
+        "out/demo"
+    ),
+    keep_serving: Annotated[
+        bool, typer.Option(help="Leave the server running afterwards, until Ctrl-C.")
+    ] = False,
+) -> None:
+    """Train on MovieLens, serve, and show recommendations, explanations and steering."""
+    from saerec_ray.demo import run_demo
+
+    run_demo(workdir, keep_serving=keep_serving)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    print(__version__)  # noqa: T201 (plain output for pipes)
+
+
+def main() -> None:
+    """Entry point: errors a person can act on become one sentence and an exit code."""
+    try:
+        app(standalone_mode=True)
+    except InputError as error:
+        _fail(str(error), 2)
+    except StageError as error:
+        _fail(str(error), 1)
+    except KeyboardInterrupt:
+        _fail("Stopped. Finished stages are kept; run the same command again to go on.", 130)
+
+
+def _fail(message: str, code: int) -> None:
+    errors.print(
+        f"Error: {message}" if code != 130 else message, style="bold red", highlight=False, markup=False
+    )
+    sys.exit(code)

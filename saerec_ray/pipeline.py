@@ -1,0 +1,263 @@
+"""The stages in order. Each reads finished stages, writes one directory, is skipped when nothing changed."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from saerec_ray import __version__
+from saerec_ray.backbone.build import build_backbone
+from saerec_ray.assembly import assemble_bundle
+from saerec_ray.config import Config, digest
+from saerec_ray.data.prepare import prepare, source_files
+from saerec_ray.dictionary.build import build_dictionary
+from saerec_ray.errors import InputError
+from saerec_ray.evaluation.build import build_report
+from saerec_ray.intents.stage import build_intents
+from saerec_ray.manifest import (
+    MANIFEST_NAME,
+    Manifest,
+    file_sha256,
+    hash_files,
+    is_current,
+    read_manifest,
+    recorded_versions,
+    replaced_folder,
+    timestamp,
+    write_json,
+)
+from saerec_ray.progress import Reporter
+from saerec_ray.text.embed import embed
+from saerec_ray.text.encoder import TextEncoder
+
+CACHE_FOLDER = ".cache"
+RUNS_FOLDER = ".runs"
+LOCK_FILE = ".lock"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a stage is given."""
+
+    config: Config
+    workdir: Path
+    folder: Path
+    runs: Path
+    """Where an unfinished training keeps its checkpoints; another fingerprint has another place."""
+    reporter: Reporter
+    strict: bool
+
+    def stage(self, name: str) -> Path:
+        """The finished folder of an earlier stage."""
+        return self.workdir / name
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step: which stages it reads, which part of the configuration decides its result, what it does."""
+
+    name: str
+    reads: tuple[str, ...]
+    settings: Callable[[Config], Any]
+    run: Callable[[Job], dict[str, Any]]
+
+
+def _prepare(job: Job) -> dict[str, Any]:
+    return prepare(job.config.prepare, job.folder, strict=job.strict)
+
+
+def _embed(job: Job) -> dict[str, Any]:
+    cache = job.workdir / CACHE_FOLDER / "embeddings"
+    config = job.config
+    return embed(config.embed, config.cluster, job.stage("prepare"), job.folder, cache, job.reporter.update)
+
+
+def _dictionary(job: Job) -> dict[str, Any]:
+    def show(values: dict[str, Any]) -> None:
+        note = f"FVU {values['fvu']:.3f}"
+        if values["held_out_fvu"] != "":
+            note += f", held-out {values['held_out_fvu']:.3f}"
+        job.reporter.update(values["epoch"], values["epochs"], note)
+
+    config = job.config
+    seed = config.seed if config.dictionary.seed is None else config.dictionary.seed
+    return build_dictionary(
+        config.dictionary, config.cluster, seed, job.stage("embed"), job.folder, job.runs, show
+    )
+
+
+def _intents(job: Job) -> dict[str, Any]:
+    config = job.config.embed
+    encoder = TextEncoder(config.model, config.precision, config.max_tokens)
+    return build_intents(
+        job.config.intents,
+        job.config.seed,
+        job.stage("prepare"),
+        job.stage("embed"),
+        job.stage("dictionary"),
+        job.folder,
+        lambda texts: encoder.encode(texts, config.batch_size),
+        job.reporter.update,
+    )
+
+
+def _train(job: Job) -> dict[str, Any]:
+    def show(values: dict[str, Any]) -> None:
+        done = values["epoch"] + values["samples"] / values["samples_an_epoch"]
+        note = f"{values['model'].replace('_', ' ')}, epoch {values['epoch'] + 1}, loss {values['loss']:.3f}"
+        job.reporter.update(
+            done, values["epochs"], f"{note}, best NDCG@10 {values['best_validation_ndcg']:.4f}"
+        )
+
+    config = job.config
+    seed = config.seed if config.train.seed is None else config.train.seed
+    return build_backbone(
+        config.train,
+        config.cluster,
+        seed,
+        job.stage("prepare"),
+        job.stage("dictionary"),
+        job.stage("intents"),
+        job.folder,
+        job.runs,
+        show,
+    )
+
+
+def _evaluate(job: Job) -> dict[str, Any]:
+    config = job.config
+    return build_report(
+        config.evaluate,
+        config.train,
+        config.seed,
+        job.stage("prepare"),
+        job.stage("train"),
+        job.folder,
+        job.reporter.update,
+    )
+
+
+def _bundle(job: Job) -> dict[str, Any]:
+    return assemble_bundle(job.config, job.workdir, job.folder)
+
+
+STAGES = (
+    Stage("prepare", (), lambda c: c.prepare, _prepare),
+    Stage("embed", ("prepare",), lambda c: c.embed, _embed),
+    Stage("dictionary", ("embed",), lambda c: [c.dictionary, c.seed], _dictionary),
+    Stage("intents", ("prepare", "embed", "dictionary"), lambda c: [c.intents, c.embed, c.seed], _intents),
+    Stage("train", ("prepare", "dictionary", "intents"), lambda c: [c.train, c.seed], _train),
+    Stage("evaluate", ("prepare", "train"), lambda c: [c.evaluate, c.train, c.seed], _evaluate),
+    Stage("bundle", ("prepare", "embed", "dictionary", "intents", "train", "evaluate"), lambda c: c, _bundle),
+)
+STAGE_NAMES = tuple(stage.name for stage in STAGES)
+
+
+def run_stages(
+    config: Config,
+    workdir: Path,
+    reporter: Reporter,
+    only: str | None = None,
+    *,
+    strict: bool = False,
+    force: bool = False,
+) -> list[Manifest]:
+    """Runs all stages, or the one named `only`, and returns the manifests of what was asked for.
+
+    Raises InputError for bad input and StageError when a stage cannot finish; finished stages stay.
+    """
+    workdir = workdir.absolute()
+    with _locked(workdir):
+        chosen = STAGES if only is None else [stage for stage in STAGES if stage.name == only]
+        return [_run_stage(stage, config, workdir, reporter, strict, force) for stage in chosen]
+
+
+def _run_stage(
+    stage: Stage, config: Config, workdir: Path, reporter: Reporter, strict: bool, force: bool
+) -> Manifest:
+    inputs = {name: read_manifest(workdir / name).content_hash for name in stage.reads}
+    if stage.name == "prepare":
+        inputs = {str(path): file_sha256(path) for path in source_files(config.prepare.source)}
+    settings = _plain(stage.settings(config))
+    fingerprint = digest(
+        {"stage": stage.name, "version": __version__, "inputs": inputs, "settings": settings}
+    )
+    target = workdir / stage.name
+    if not force and is_current(target, fingerprint):
+        reporter.skip(stage.name)
+        return read_manifest(target)
+    reporter.begin(stage.name)
+    started = time.monotonic()
+    with replaced_folder(target) as folder:
+        runs = workdir / RUNS_FOLDER / f"{stage.name}-{fingerprint[:12]}"
+        metrics = stage.run(Job(config, workdir, folder, runs, reporter, strict))
+        seconds = time.monotonic() - started
+        manifest = Manifest(
+            stage=stage.name,
+            fingerprint=fingerprint,
+            inputs=inputs,
+            config={"settings": settings},
+            seed=config.seed,
+            versions=recorded_versions(),
+            files=hash_files(folder),
+            metrics=metrics,
+            seconds=round(seconds, 2),
+            finished=timestamp(),
+        )
+        write_json(folder / MANIFEST_NAME, manifest.model_dump(mode="json"))
+    for leftover in (workdir / RUNS_FOLDER).glob(f"{stage.name}-*"):
+        shutil.rmtree(leftover)
+    reporter.end(f"finished in {seconds:.1f} s{_headline(stage.name, metrics)}")
+    return manifest
+
+
+def _plain(settings: Any) -> Any:
+    if isinstance(settings, list):
+        return [_plain(part) for part in settings]
+    return settings.model_dump(mode="json") if hasattr(settings, "model_dump") else settings
+
+
+_HEADLINES = {
+    "prepare": ("users", "items", "interactions"),
+    "embed": ("encoded_now", "from_cache"),
+    "dictionary": ("fvu", "l0", "dead_share"),
+    "intents": ("published", "mass_covered"),
+    "train": ("prior_weight",),
+    "evaluate": ("test_intents_NDCG@10", "test_no intents_NDCG@10", "completeness_error"),
+    "bundle": ("model_version",),
+}
+
+
+def _headline(stage: str, metrics: dict[str, Any]) -> str:
+    shown = [(name, metrics[name]) for name in _HEADLINES[stage] if name in metrics]
+    texts = [
+        f"{name.replace('_', ' ')} {value:.4g}"
+        if isinstance(value, float)
+        else f"{name.replace('_', ' ')} {value}"
+        for name, value in shown
+    ]
+    return f": {', '.join(texts)}" if texts else ""
+
+
+@contextlib.contextmanager
+def _locked(workdir: Path) -> Iterator[None]:
+    """Keeps a second run out of the same work directory; the lock goes with the process."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        handle = (workdir / LOCK_FILE).open("w")
+    except OSError as error:
+        raise InputError(f"The work directory {workdir} cannot be written: {error.strerror}.") from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"Another run is at work in {workdir}; wait for it or choose another directory."
+            ) from error
+        yield
