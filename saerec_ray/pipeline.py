@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from saerec_ray import __version__
-from saerec_ray.backbone.build import build_backbone
 from saerec_ray.assembly import assemble_bundle
+from saerec_ray.backbone.build import build_backbone
 from saerec_ray.config import Config, digest
 from saerec_ray.data.prepare import prepare, source_files
 from saerec_ray.dictionary.build import build_dictionary

@@ -185,6 +185,7 @@ class Shift:
     adjustment: Adjustment
     items: Indices
     changes: Floats
+    step: float  # what it adds to q_u of its intent, before loadings are cut at the cap
 
 
 def score_spread(scores: Floats) -> float:
@@ -204,7 +205,8 @@ def shifts(
     suppress  - strength max(q, 0) z(i): at strength 1 the intent no longer adds to any score
     exclude   no shift: see excluded_items
     The limit is a property of each adjustment alone, which keeps exposure monotone in every strength.
-    `scores` are the user's base scores (items,), `values` are q_u (intents,).
+    `scores` are the user's base scores, of all items or of a fixed sample of them: only their spread is
+    read; `values` are q_u (intents,).
     """
     spread = score_spread(scores)
     result = []
@@ -214,25 +216,26 @@ def shifts(
         items, loadings = space.carriers(adjustment.intent)
         value = float(values[adjustment.intent])
         if adjustment.mode is Mode.SUPPRESS:
+            step = -adjustment.strength * max(value, 0.0)
             changes = -(np.float32(adjustment.strength) * (np.float32(max(value, 0.0)) * loadings))
         else:
-            changes = _limited_shift(adjustment, table, value, loadings, spread)
-        result.append(Shift(adjustment, items, np.asarray(changes, dtype=np.float32)))
+            step, changes = _limited_shift(adjustment, table, value, loadings, spread)
+        result.append(Shift(adjustment, items, np.asarray(changes, dtype=np.float32), step))
     return result
 
 
 def _limited_shift(
     adjustment: Adjustment, table: SteeringTable, value: float, loadings: Floats, spread: float
-) -> Floats:
+) -> tuple[float, Floats]:
     weights = np.minimum(loadings, table.loading_caps[adjustment.intent])
     largest = float(weights.max(initial=0.0))
     if largest == 0.0:
-        return np.zeros_like(loadings)
+        return 0.0, np.zeros_like(loadings)
     target, floor = float(table.targets[adjustment.intent]), float(table.spreads[adjustment.intent]) / 2
     sign = 1.0 if adjustment.mode is Mode.BOOST else -1.0
     reach = adjustment.strength * max(target - sign * value, floor)
-    step = min(reach, SHIFT_LIMIT * spread / largest)
-    return np.asarray(np.float32(sign * step) * weights, dtype=np.float32)
+    step = sign * min(reach, SHIFT_LIMIT * spread / largest)
+    return step, np.asarray(np.float32(step) * weights, dtype=np.float32)
 
 
 def apply_shifts(scores: Floats, steering: Sequence[Shift]) -> Floats:

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file
 
-from saerec_ray import distributed
+from saerec_ray import distributed, training_state
 from saerec_ray.backbone.encoder import UserEncoder
 from saerec_ray.backbone.frozen import Frozen, prior_table, read_frozen, write_frozen
 from saerec_ray.backbone.trainer import BEST_FILE, VALIDATION_CUTOFF, train_backbone, trained_parts
@@ -87,7 +87,7 @@ def build_backbone(
             on_log=(lambda values, name=name: on_log({"model": name, **values})) if on_log else None,
         )
         (folder / file).write_bytes((checkpoint / BEST_FILE).read_bytes())
-        numbers = distributed.load_training_state(checkpoint)[1]
+        numbers = training_state.load_training_state(checkpoint)[1]
         metrics[name] = {"epochs": numbers["epoch"], "validation_ndcg": numbers["best_ndcg"]}
     metrics.update(_calibrate(config, seed, sequences, folder))
     return metrics

@@ -11,7 +11,7 @@ import torch.distributed
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from saerec_ray import distributed
+from saerec_ray import distributed, training_state
 from saerec_ray.backbone.batches import PrefixSamples
 from saerec_ray.backbone.encoder import UserEncoder, intent_context
 from saerec_ray.backbone.frozen import Frozen, read_frozen
@@ -153,14 +153,14 @@ class _Run:
         self.worker.save(self._write, {"validation_ndcg": max(self.best_ndcg, 0.0), "epoch": self.epoch})
 
     def _write(self, folder: Path) -> None:
-        distributed.save_random_state(folder, self.worker.rank)
+        training_state.save_random_state(folder, self.worker.rank)
         if self.worker.rank != 0:
             return
         tensors = {
             **{f"model.{name}": value for name, value in self.model.state_dict().items()},
             **{
                 f"optimiser.{name}": value
-                for name, value in distributed.optimizer_tensors(self.optimiser).items()
+                for name, value in training_state.optimizer_tensors(self.optimiser).items()
             },
         }
         numbers = {
@@ -169,21 +169,23 @@ class _Run:
             "best_ndcg": self.best_ndcg,
             "epochs_without_gain": self.epochs_without_gain,
         }
-        distributed.save_training_state(folder, tensors, numbers)
+        training_state.save_training_state(folder, tensors, numbers)
         if self.best is not None:
             save_file(self.best, folder / BEST_FILE)
 
     def load(self, folder: Path) -> None:
         """Goes back to a checkpoint."""
-        tensors, numbers = distributed.load_training_state(folder)
-        self.model.load_state_dict(distributed.with_prefix(tensors, "model."))
-        distributed.load_optimizer_tensors(self.optimiser, distributed.with_prefix(tensors, "optimiser."))
+        tensors, numbers = training_state.load_training_state(folder)
+        self.model.load_state_dict(training_state.with_prefix(tensors, "model."))
+        training_state.load_optimizer_tensors(
+            self.optimiser, training_state.with_prefix(tensors, "optimiser.")
+        )
         self.epoch = int(numbers["epoch"])
         self.samples_done = int(numbers["samples_done"])
         self.best_ndcg = float(numbers["best_ndcg"])
         self.epochs_without_gain = int(numbers["epochs_without_gain"])
         self.best = load_file(folder / BEST_FILE) if (folder / BEST_FILE).exists() else None
-        distributed.load_random_state(folder, self.worker.rank)
+        training_state.load_random_state(folder, self.worker.rank)
 
 
 def trained_parts(

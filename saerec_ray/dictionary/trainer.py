@@ -12,7 +12,7 @@ import torch
 import torch.distributed
 from torch import Tensor
 
-from saerec_ray import distributed
+from saerec_ray import distributed, training_state
 from saerec_ray.config import DictionaryConfig
 from saerec_ray.dictionary.metrics import fraction_of_variance_unexplained
 from saerec_ray.dictionary.sae import Dictionary, Floats, Scaling, read_dictionary, write_dictionary
@@ -157,11 +157,11 @@ class _Run:
             **{f"average.{name}": value for name, value in self.average.items()},
             **{
                 f"optimiser.{name}": value
-                for name, value in distributed.optimizer_tensors(self.optimiser).items()
+                for name, value in training_state.optimizer_tensors(self.optimiser).items()
             },
             "silent_samples": self.silent_samples,
         }
-        distributed.save_training_state(
+        training_state.save_training_state(
             folder,
             tensors,
             {
@@ -176,13 +176,15 @@ class _Run:
 
     def load(self, folder: Path) -> None:
         """Goes back to a checkpoint."""
-        tensors, numbers = distributed.load_training_state(folder)
-        self.model.load_state_dict(distributed.with_prefix(tensors, "model."))
+        tensors, numbers = training_state.load_training_state(folder)
+        self.model.load_state_dict(training_state.with_prefix(tensors, "model."))
         self.average = {
             name: value.to(self.x.device)
-            for name, value in distributed.with_prefix(tensors, "average.").items()
+            for name, value in training_state.with_prefix(tensors, "average.").items()
         }
-        distributed.load_optimizer_tensors(self.optimiser, distributed.with_prefix(tensors, "optimiser."))
+        training_state.load_optimizer_tensors(
+            self.optimiser, training_state.with_prefix(tensors, "optimiser.")
+        )
         self.silent_samples = tensors["silent_samples"].to(self.x.device)
         self.epoch = int(numbers["epoch"])
         self.evaluations_without_gain = int(numbers["evaluations_without_gain"])

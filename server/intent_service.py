@@ -1,0 +1,151 @@
+"""The catalogue of intents: list, read, search."""
+
+from __future__ import annotations
+
+import grpc
+from google.protobuf import timestamp_pb2
+from saerec_server import limits
+from saerec_server.compute import Compute
+from saerec_server.errors import ApiError, Reason
+from saerec_server.registry import LoadedModel, ModelRegistry
+from saerec_server.validation import Checker
+
+from saerec_ray.intents.catalogue import Intent
+from saerec_ray.v1 import intent_service_pb2 as messages
+from saerec_ray.v1.intent_service_pb2_grpc import IntentServiceServicer
+
+# Intents that failed their gate are no part of the public catalogue, so they have no state here.
+_STATES = {
+    "active": messages.INTENT_STATE_ACTIVE,
+    "deprecated": messages.INTENT_STATE_DEPRECATED,
+    "blocked": messages.INTENT_STATE_BLOCKED,
+}
+_SOURCES = {
+    "human": messages.LABEL_SOURCE_HUMAN,
+    "model": messages.LABEL_SOURCE_MODEL,
+    "terms": messages.LABEL_SOURCE_TERMS,
+}
+
+
+class IntentService(IntentServiceServicer):
+    """Answers from the catalogue of the loaded model."""
+
+    def __init__(self, registry: ModelRegistry, compute: Compute) -> None:
+        self._registry = registry
+        self._compute = compute
+
+    async def ListIntents(
+        self, request: messages.ListIntentsRequest, _context: grpc.aio.ServicerContext
+    ) -> messages.ListIntentsResponse:
+        """Lists intents by id. A list longer than the page is cut; total_size tells how long it is."""
+        model = self._registry.model()
+        check = Checker()
+        size = check.page_size("page_size", request.page_size, limits.DEFAULT_INTENTS, limits.MAX_INTENTS)
+        check.unsupported("page_token", present=bool(request.page_token))
+        for place, state in enumerate(request.states):
+            check.known_enum(f"states[{place}]", state, list(_STATES.values()))
+        serving = model.bundle.catalogue.intents_version
+        if request.intents_version not in ("", serving):
+            check.add("intents_version", "must be empty or the serving version")
+        check.done()
+        states = set(request.states) or {messages.INTENT_STATE_ACTIVE}
+        listed = sorted(
+            (
+                intent
+                for intent in model.bundle.catalogue.intents
+                if _STATES.get(intent.state) in states and (intent.steerable or not request.steerable_only)
+            ),
+            key=lambda intent: intent.intent_id,
+        )
+        return messages.ListIntentsResponse(
+            intents=[intent_message(model, intent, limits.DEFAULT_TOP_ITEMS) for intent in listed[:size]],
+            total_size=len(listed),
+            intents_version=serving,
+        )
+
+    async def GetIntent(
+        self, request: messages.GetIntentRequest, _context: grpc.aio.ServicerContext
+    ) -> messages.GetIntentResponse:
+        """Returns one intent."""
+        model = self._registry.model()
+        check = Checker()
+        check.identifier("intent_id", request.intent_id)
+        most = check.page_size(
+            "max_top_items", request.max_top_items, limits.DEFAULT_TOP_ITEMS, limits.MAX_TOP_ITEMS
+        )
+        check.done()
+        intent = model.intents.get(request.intent_id)
+        if intent is None or intent.state not in _STATES:
+            raise ApiError(
+                grpc.StatusCode.NOT_FOUND,
+                "There is no such intent in the serving dictionary.",
+                Reason.UNKNOWN_INTENT,
+            )
+        return messages.GetIntentResponse(intent=intent_message(model, intent, most))
+
+    async def SearchIntents(
+        self, request: messages.SearchIntentsRequest, context: grpc.aio.ServicerContext
+    ) -> messages.SearchIntentsResponse:
+        """Finds published intents by text or by example items."""
+        model = self._registry.model()
+        check = Checker()
+        size = check.page_size("page_size", request.page_size, limits.DEFAULT_MATCHES, limits.MAX_MATCHES)
+        check.unsupported("page_token", present=bool(request.page_token))
+        kind = request.WhichOneof("query")
+        if kind is None:
+            check.add("query", "must be text or example items")
+        elif kind == "text":
+            if not request.text.strip():
+                check.add("text", "must not be empty")
+            if len(request.text) > limits.MAX_SEARCH_CHARACTERS:
+                check.add("text", f"must have at most {limits.MAX_SEARCH_CHARACTERS} characters")
+        else:
+            _check_examples(check, request.examples)
+        check.done()
+        if kind == "text":
+            matches = await self._compute.run(context, lambda: model.search.by_text(request.text, size))
+        else:
+            ids = dict.fromkeys(request.examples.item_ids)
+            items = [model.item_index[item_id] for item_id in ids if item_id in model.item_index]
+            matches = await self._compute.run(context, lambda: model.search.by_items(items, size))
+        intents = model.bundle.catalogue.intents
+        return messages.SearchIntentsResponse(
+            matches=[
+                messages.IntentMatch(
+                    intent=intent_message(model, intents[intent], limits.DEFAULT_TOP_ITEMS), score=score
+                )
+                for intent, score in matches
+            ]
+        )
+
+
+def _check_examples(check: Checker, examples: messages.ExampleItems) -> None:
+    if not examples.item_ids:
+        check.add("examples.item_ids", "must not be empty")
+    check.at_most("examples.item_ids", examples.item_ids, limits.MAX_EXAMPLE_ITEMS)
+    for place, item_id in enumerate(examples.item_ids[: limits.MAX_EXAMPLE_ITEMS]):
+        check.identifier(f"examples.item_ids[{place}]", item_id)
+
+
+def intent_message(model: LoadedModel, intent: Intent, max_top_items: int) -> messages.Intent:
+    """One intent with its strongest items."""
+    titles, index = model.bundle.items.titles, model.item_index
+    updated = timestamp_pb2.Timestamp(seconds=int(model.created.timestamp()))
+    return messages.Intent(
+        intent_id=intent.intent_id,
+        label=intent.label,
+        description=intent.description,
+        label_source=_SOURCES[intent.label_source],
+        label_confidence=intent.detection_auc or 0.0,
+        state=_STATES[intent.state],
+        steerable=intent.steerable,
+        density=intent.user_density,
+        top_items=[
+            messages.ItemLoading(item_id=top.item_id, title=titles[index[top.item_id]], loading=top.loading)
+            for top in intent.top_items[:max_top_items]
+            if top.item_id in index
+        ],
+        top_terms=intent.terms,
+        intents_version=model.bundle.catalogue.intents_version,
+        update_time=updated,
+    )

@@ -1,0 +1,227 @@
+"""From a history to a ranked and explained list: plain arrays, no gRPC and no store.
+
+Recommend, ExplainUser and the preview of a steering write all rank through this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+from saerec_ray.backbone.encoder import UserEncoder
+from saerec_ray.bundle import Bundle
+from saerec_ray.retrieval import Mask, Query, Retriever, Scored
+from saerec_ray.scoring import (
+    Adjustment,
+    Floats,
+    Indices,
+    decompose,
+    excluded_items,
+    intent_values,
+    prior,
+    rank_of,
+)
+
+LISTED_INTENTS = 5
+LISTED_EVIDENCE = 3
+
+
+@dataclass(frozen=True)
+class User:
+    """What the model knows of one user."""
+
+    history: Indices  # items the model read, oldest first
+    weights: Floats  # alpha_t, how much each counts in the profile; sums to 1
+    profile: Floats  # a_u: (intents,)
+    state: Floats  # h_u: (d_model,)
+    prior: Floats  # p_u: (intents,)
+    values: Floats  # q_u: (intents,)
+
+    @property
+    def cold(self) -> bool:
+        """Whether nothing is known of the user, so that items are ranked by popularity."""
+        return len(self.history) == 0
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A history item, by its place in `User.history`, and the share of the activation it caused."""
+
+    place: int
+    share: float
+
+
+@dataclass(frozen=True)
+class IntentReason:
+    """What one intent adds to one item."""
+
+    intent: int
+    contribution: float
+    contribution_vs_average: float
+    rank_without: int
+
+
+@dataclass(frozen=True)
+class ItemReasons:
+    """The parts of one item's score: intents, other, residual, bias and steering sum to it."""
+
+    intents: list[IntentReason]
+    other_intents: float
+    residual: float
+    bias: float
+    steering: list[tuple[int, float]]  # intent and what its adjustment adds
+    unsteered_rank: int  # 0 when no adjustment acts
+    evidence: list[Evidence]
+
+
+class Ranking:
+    """One user's list under some adjustments, with what is needed to explain it."""
+
+    def __init__(
+        self,
+        ranker: Ranker,
+        user: User,
+        adjustments: Sequence[Adjustment],
+        allowed: Mask,
+        count: int,
+    ) -> None:
+        """`allowed` marks the items that the filter lets through, before any EXCLUDE adjustment."""
+        self._ranker = ranker
+        self.user = user
+        self.adjustments = list(adjustments)
+        self._allowed = allowed
+        eligible = allowed
+        forbidden = excluded_items(ranker.bundle.space, adjustments)
+        if len(forbidden):
+            eligible = allowed.copy()
+            eligible[forbidden] = False
+        self._eligible = eligible
+        self._query = Query(
+            user.state, user.prior, user.values, self.adjustments, eligible, count, popular=user.cold
+        )
+        listing = ranker.retriever.list(self._query)
+        self.items = listing.items  # best first
+        self.scores = listing.scores
+        self.exact = listing.exact
+
+    @cached_property
+    def scored(self) -> Scored:
+        """Scores of the whole catalogue."""
+        return self._ranker.retriever.score(self._query)
+
+    @cached_property
+    def eligible_scores(self) -> Floats:
+        """Steered scores of the whole catalogue, minus infinity where an item may not be returned."""
+        return np.where(self._eligible, self.scored.steered, np.float32(-np.inf))
+
+    @cached_property
+    def unsteered_scores(self) -> Floats:
+        """The same without any adjustment."""
+        return np.where(self._allowed, self.scored.base, np.float32(-np.inf))
+
+    def scores_without(self, intent: int) -> Floats:
+        """The scores if the intent counted for nothing: neither its contribution nor its steering."""
+        items, loadings = self._ranker.bundle.space.carriers(intent)
+        scores = self.eligible_scores.copy()
+        scores[items] -= self.user.values[intent] * loadings
+        for shift in self.scored.steering:
+            if shift.adjustment.intent == intent:
+                scores[shift.items] -= shift.changes
+        return scores
+
+
+class Ranker:
+    """Ranks and explains with one bundle; safe to share between threads."""
+
+    def __init__(self, bundle: Bundle, encoder: UserEncoder, retriever: Retriever) -> None:
+        self.bundle = bundle
+        self.retriever = retriever
+        self._encoder = encoder
+        self.published = np.array([intent.published for intent in bundle.catalogue.intents])
+
+    def user(self, history: Sequence[int]) -> User:
+        """Reads a history of item indices, oldest first; an empty one makes a cold user."""
+        space = self.bundle.space
+        recent = np.asarray(history, dtype=np.int64)[-self._encoder.max_length :]
+        if len(recent) == 0:
+            nothing = np.zeros(space.intent_count, dtype=np.float32)
+            state = np.zeros(space.intent_vectors.shape[1], dtype=np.float32)
+            return User(recent, np.zeros(0, dtype=np.float32), nothing, state, nothing, nothing)
+        encoded = self._encoder.encode([recent])
+        priors = prior(encoded.profiles, self.bundle.prior)
+        return User(
+            history=recent,
+            weights=encoded.history_weights[0],
+            profile=encoded.profiles[0],
+            state=encoded.states[0],
+            prior=priors[0],
+            values=intent_values(space, encoded.states, priors)[0],
+        )
+
+    def rank(self, user: User, adjustments: Sequence[Adjustment], allowed: Mask, count: int) -> Ranking:
+        """The `count` best items the filter allows."""
+        return Ranking(self, user, adjustments, allowed, count)
+
+    def explain(self, ranking: Ranking) -> list[ItemReasons]:
+        """Why each listed item got its score, in the order of the list."""
+        without: dict[int, Floats] = {}
+        return [self._explain_item(ranking, int(item), without) for item in ranking.items]
+
+    def _explain_item(self, ranking: Ranking, item: int, without: dict[int, Floats]) -> ItemReasons:
+        user, space = ranking.user, self.bundle.space
+        steering = [
+            (shift.adjustment.intent, change_of(shift.items, shift.changes, item))
+            for shift in ranking.scored.steering
+        ]
+        before = rank_of(ranking.unsteered_scores, item) if ranking.adjustments else 0
+        if user.cold:
+            return ItemReasons([], 0.0, 0.0, float(space.popularity[item]), steering, before, [])
+        parts = decompose(space, user.state, user.values, item)
+        nameable = np.flatnonzero(self.published[parts.intents] & (parts.contributions != 0))
+        strongest = np.argsort(-np.abs(parts.contributions[nameable]), kind="stable")[:LISTED_INTENTS]
+        listed = nameable[strongest]
+        reasons = []
+        for place in listed:
+            intent = int(parts.intents[place])
+            if intent not in without:
+                without[intent] = ranking.scores_without(intent)
+            reasons.append(
+                IntentReason(
+                    intent=intent,
+                    contribution=float(parts.contributions[place]),
+                    contribution_vs_average=float(parts.contributions_vs_average[place]),
+                    rank_without=rank_of(without[intent], item),
+                )
+            )
+        others = np.delete(parts.contributions, listed)
+        return ItemReasons(
+            intents=reasons,
+            other_intents=float(others.sum(dtype=np.float64)),
+            residual=parts.residual,
+            bias=parts.bias,
+            steering=steering,
+            unsteered_rank=before,
+            evidence=self.evidence(user, parts.intents[listed], LISTED_EVIDENCE),
+        )
+
+    def evidence(self, user: User, intents: npt.NDArray[np.integer], count: int) -> list[Evidence]:
+        """The history items behind some intents: alpha_t z_tf / a_uf, both summed over the intents f."""
+        if user.cold or len(intents) == 0:
+            return []
+        loadings = self.bundle.space.codes[user.history][:, intents].sum(axis=1)
+        caused = user.weights * np.asarray(loadings, dtype=np.float32).ravel()  # (history,)
+        total = float(caused.sum(dtype=np.float64))
+        if total <= 0:
+            return []
+        strongest = np.argsort(-caused, kind="stable")[:count]
+        return [Evidence(int(t), min(1.0, float(caused[t]) / total)) for t in strongest if caused[t] > 0]
+
+
+def change_of(items: Indices, changes: Floats, item: int) -> float:
+    """What a shift adds to one item; `items` are ascending."""
+    place = int(np.searchsorted(items, item))
+    return float(changes[place]) if place < len(items) and items[place] == item else 0.0

@@ -1,0 +1,38 @@
+"""How a server process is set up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from saerec_ray.retrieval import EXACT_LIMIT
+
+STATE_FILE = "state.sqlite"
+
+
+class ServerSettings(BaseModel):
+    """Settings of one server process."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    bundle: Path = Field(description="Folder of the bundle to serve")
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on")
+    port: int = Field(50051, ge=0, le=65_535, description="Port to listen on; 0 takes a free one")
+    state: Path | None = Field(None, description=f"State database; by default {STATE_FILE} beside the bundle")
+    reflection: bool = Field(False, description="Answer gRPC reflection, for tools such as grpcurl")
+    drain_seconds: float = Field(
+        5.0, ge=0, description="Between turning unhealthy and refusing calls, when asked to stop"
+    )
+    grace_seconds: float = Field(25.0, ge=0, description="For calls in flight to end, when asked to stop")
+    threads: int = Field(2, ge=1, le=256, description="Threads that rank")
+    max_calls: int = Field(64, ge=1, description="Calls answered at once; more are shed")
+    exact_limit: int = Field(
+        EXACT_LIMIT, ge=0, description="Larger catalogues are ranked through candidates with a certificate"
+    )
+
+    @property
+    def state_path(self) -> Path:
+        """Where the state database is."""
+        # resolve() first: the parent of a relative "." is not the folder above it.
+        return self.state or self.bundle.resolve().parent / STATE_FILE

@@ -1,0 +1,77 @@
+"""What is known of a user when a request is answered: stored and given history, and stored steering."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+
+from saerec_server.limits import MAX_HISTORY
+from saerec_server.records import StoredInteraction
+from saerec_server.registry import LoadedModel
+from saerec_server.requests import Interaction, Who
+from saerec_server.steering import Profile
+from saerec_server.store import Store, StoreError
+
+from saerec_ray.v1 import recommender_service_pb2 as messages
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class KnownUser:
+    """A user's interactions with items of the catalogue, oldest first, and stored steering."""
+
+    interactions: list[Interaction]
+    unknown_item_ids: list[str]  # of the request's history
+    profile: Profile
+    degradations: list[messages.Degradation] = field(default_factory=list)
+
+    def items(self, model: LoadedModel) -> list[int]:
+        """The item indices of the interactions."""
+        return [model.item_index[each.item_id] for each in self.interactions]
+
+    def read(self, model: LoadedModel) -> list[Interaction]:
+        """The latest interactions, which are all that the model reads."""
+        return self.interactions[-model.bundle.config.train.max_length :]
+
+
+async def known_user(store: Store, model: LoadedModel, who: Who, *, reads_profile: bool) -> KnownUser:
+    """Reads what is stored; a store that fails costs that part of the state, not the answer."""
+    degradations: list[messages.Degradation] = []
+    stored, profile = await asyncio.gather(
+        _history(store, who, degradations), _profile(store, who, degradations, reads_profile)
+    )
+    past = [Interaction(each.item_id, each.event_time) for each in stored]
+    return KnownUser(
+        interactions=[each for each in (*past, *who.history) if each.item_id in model.item_index],
+        unknown_item_ids=[each.item_id for each in who.history if each.item_id not in model.item_index],
+        profile=profile,
+        degradations=sorted(degradations),
+    )
+
+
+async def _history(
+    store: Store, who: Who, degradations: list[messages.Degradation]
+) -> list[StoredInteraction]:
+    if not who.reads_store:
+        return []
+    try:
+        return await store.history(who.user_id, MAX_HISTORY)
+    except StoreError:
+        logger.exception("stored history could not be read")
+        degradations.append(messages.DEGRADATION_HISTORY_UNAVAILABLE)
+        return []
+
+
+async def _profile(
+    store: Store, who: Who, degradations: list[messages.Degradation], reads_profile: bool
+) -> Profile:
+    if not (reads_profile and who.user_id):
+        return Profile()
+    try:
+        return await store.profile(who.user_id)
+    except StoreError:
+        logger.exception("the steering profile could not be read")
+        degradations.append(messages.DEGRADATION_STEERING_UNAVAILABLE)
+        return Profile()
