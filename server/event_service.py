@@ -12,7 +12,8 @@ from saerec_server.store import Store, StoreError
 from saerec_server.validation import MICROSECONDS, Checker, now_microseconds
 from sqlalchemy.exc import IntegrityError
 
-from saerec_ray.v1 import common_pb2, event_service_pb2 as messages
+from saerec_ray.v1 import common_pb2
+from saerec_ray.v1 import event_service_pb2 as messages
 from saerec_ray.v1.event_service_pb2_grpc import EventServiceServicer
 
 

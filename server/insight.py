@@ -18,6 +18,9 @@ MOVED_INTENTS = 10
 """How many intents beside the adjusted ones an effect names."""
 
 
+_ROUNDING = 1e-6
+
+
 @dataclass(frozen=True)
 class UserReason:
     """One intent of one user."""
@@ -54,7 +57,7 @@ class Effect:
 def explain_user(
     ranker: Ranker,
     user: User,
-    history: Indices,
+    history: Sequence[int],
     adjustments: Sequence[Adjustment],
     max_intents: int,
     max_evidence: int,
@@ -66,7 +69,9 @@ def explain_user(
     """
     everything = np.ones(ranker.bundle.space.item_count, dtype=bool)
     ranking = ranker.rank(user, adjustments, _unseen(everything, history), PAGE)
-    compared = compare_with_population(ranker.bundle.space.codes, history, ranker.bundle.population)
+    compared = compare_with_population(
+        ranker.bundle.space.codes, np.asarray(history, dtype=np.int64), ranker.bundle.population
+    )
     weights = user.values.copy()
     for shift in ranking.scored.steering:
         weights[shift.adjustment.intent] += np.float32(shift.step)
@@ -101,7 +106,7 @@ def explain_user(
 
 
 def steering_effect(
-    ranker: Ranker, user: User, seen: Indices, before: Sequence[Adjustment], after: Sequence[Adjustment]
+    ranker: Ranker, user: User, seen: Sequence[int], before: Sequence[Adjustment], after: Sequence[Adjustment]
 ) -> Effect:
     """How the first page changes when `after` acts instead of `before`."""
     allowed = _unseen(np.ones(ranker.bundle.space.item_count, dtype=bool), seen)
@@ -113,7 +118,7 @@ def steering_effect(
     moved = np.abs(means[1] - means[0]) * ranker.published
     moved[adjusted] = 0
     order = np.argsort(-moved, kind="stable")[:MOVED_INTENTS]
-    named = [*adjusted, *(int(intent) for intent in order if moved[intent] > 0)]
+    named = [*adjusted, *(int(intent) for intent in order if moved[intent] > _ROUNDING)]
     shared = len(np.intersect1d(old, new))
     longest = max(len(old), len(new))
     return Effect(
@@ -122,8 +127,8 @@ def steering_effect(
     )
 
 
-def _unseen(mask: Mask, seen: Indices) -> Mask:
-    mask[seen] = False
+def _unseen(mask: Mask, seen: Sequence[int]) -> Mask:
+    mask[list(seen)] = False
     return mask
 
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from saerec_server.errors import Reason
 from saerec_server.insight import Effect, UserInsight, UserReason
-from saerec_server.ranking import ItemReasons, Ranking
 from saerec_server.ranking import Evidence as HistoryEvidence
+from saerec_server.ranking import ItemReasons, Ranking
 from saerec_server.records import Revision
 from saerec_server.registry import LoadedModel
 from saerec_server.requests import MODES, timestamp
@@ -15,7 +15,8 @@ from saerec_server.steering import Change, Profile, StoredChange, WriteMode
 from saerec_server.user_state import KnownUser
 
 from saerec_ray.intents.population import Verdict
-from saerec_ray.v1 import common_pb2, recommender_service_pb2 as messages
+from saerec_ray.v1 import common_pb2
+from saerec_ray.v1 import recommender_service_pb2 as messages
 
 _WIRE_MODES = {mode: number for number, mode in MODES.items()}
 _WIRE_WRITE_MODES = {
@@ -121,7 +122,7 @@ def user_intents(model: LoadedModel, known: KnownUser, insight: UserInsight) -> 
     ]
 
 
-def _origin(reason: UserReason) -> messages.IntentOrigin:
+def _origin(reason: UserReason) -> messages.IntentOrigin.ValueType:
     if reason.personal:
         return messages.INTENT_ORIGIN_PERSONAL
     return messages.INTENT_ORIGIN_STEERED if reason.steered else messages.INTENT_ORIGIN_PUBLIC

@@ -103,7 +103,7 @@ class Ranking:
         self._query = Query(
             user.state, user.prior, user.values, self.adjustments, eligible, count, popular=user.cold
         )
-        listing = ranker.retriever.list(self._query)
+        listing = ranker.retriever.rank(self._query)
         self.items = listing.items  # best first
         self.scores = listing.scores
         self.exact = listing.exact

@@ -6,7 +6,8 @@ import uuid
 from dataclasses import dataclass
 
 import grpc
-from saerec_server import limits, messages as build
+from saerec_server import limits
+from saerec_server import messages as build
 from saerec_server.compute import Compute
 from saerec_server.errors import ApiError
 from saerec_server.insight import explain_user
@@ -165,9 +166,7 @@ class RecommenderService(RecommenderServiceServicer):
         """Lists past revisions of a user's steering profile, newest first."""
         check = Checker()
         check.identifier("user_id", request.user_id)
-        size = check.page_size(
-            "page_size", request.page_size, limits.DEFAULT_REVISIONS, limits.MAX_REVISIONS
-        )
+        size = check.page_size("page_size", request.page_size, limits.DEFAULT_REVISIONS, limits.MAX_REVISIONS)
         check.unsupported("page_token", present=bool(request.page_token))
         check.done()
         try:

@@ -16,7 +16,8 @@ from saerec_server.steering import Change, WriteMode, obstacle
 from saerec_server.validation import MICROSECONDS, Checker
 
 from saerec_ray.scoring import MAX_LIMITED_ADJUSTMENTS, Mode
-from saerec_ray.v1 import common_pb2, recommender_service_pb2 as messages
+from saerec_ray.v1 import common_pb2
+from saerec_ray.v1 import recommender_service_pb2 as messages
 
 MODES = {
     common_pb2.ADJUSTMENT_MODE_BOOST: Mode.BOOST,

@@ -148,7 +148,7 @@ class LazyEmbedder:
         def embed(text: str) -> Floats:
             vector = np.asarray(encoder.encode([text], batch_size=1), dtype=np.float32)[0]
             norm = float(np.linalg.norm(vector))
-            return vector / np.float32(norm) if norm > 0 else vector
+            return np.asarray(vector / norm if norm > 0 else vector, dtype=np.float32)
 
         return embed
 

@@ -99,7 +99,9 @@ async def started(settings: ServerSettings) -> AsyncIterator[RunningServer]:
         status = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(status, server)
         if settings.reflection:
-            reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+            reflection.enable_server_reflection(
+                (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+            )
         port = _listen(server, settings)
         await server.start()
         stack.push_async_callback(server.stop, 0)

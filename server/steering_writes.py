@@ -6,7 +6,8 @@ import hashlib
 from dataclasses import dataclass, replace
 
 import grpc
-from saerec_server import limits, messages as build
+from saerec_server import limits
+from saerec_server import messages as build
 from saerec_server.compute import Compute
 from saerec_server.errors import ApiError, Reason, Violation
 from saerec_server.insight import Effect, steering_effect
@@ -25,8 +26,8 @@ from saerec_server.requests import (
 from saerec_server.steering import (
     Change,
     Profile,
-    StoredChange,
     SteeringLimitError,
+    StoredChange,
     WriteMode,
     changed,
     overlay,
@@ -174,8 +175,8 @@ def _checked(request: messages.SteerIntentsRequest, model: LoadedModel, now: int
             check.intent_id(f"adjustments[{place}].intent_id", entry.intent_id)
             check.finite(f"adjustments[{place}].strength", entry.strength)
             cleared.append(entry.intent_id)
-        if request.WhichOneof("expiration"):
-            check.add(request.WhichOneof("expiration"), "must not be set when adjustments are cleared")
+        if expiration := request.WhichOneof("expiration"):
+            check.add(expiration, "must not be set when adjustments are cleared")
     else:
         changes = check_changes(check, "adjustments", entries, limits.MAX_STORED_ADJUSTMENTS)
         check_known(check, "adjustments", entries[: limits.MAX_STORED_ADJUSTMENTS], model)

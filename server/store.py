@@ -350,9 +350,7 @@ async def _reply(connection: AsyncConnection, user_id: str, request_id: str, now
 async def _keep_reply(connection: AsyncConnection, write: SteeringWrite) -> None:
     replies, revision = tables.replies, write.revision
     await connection.execute(
-        delete(replies).where(
-            replies.c.user_id == write.user_id, replies.c.request_id == revision.request_id
-        )
+        delete(replies).where(replies.c.user_id == write.user_id, replies.c.request_id == revision.request_id)
     )
     await connection.execute(
         insert(replies).values(

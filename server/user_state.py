@@ -25,7 +25,7 @@ class KnownUser:
     interactions: list[Interaction]
     unknown_item_ids: list[str]  # of the request's history
     profile: Profile
-    degradations: list[messages.Degradation] = field(default_factory=list)
+    degradations: list[messages.Degradation.ValueType] = field(default_factory=list)
 
     def items(self, model: LoadedModel) -> list[int]:
         """The item indices of the interactions."""
@@ -38,7 +38,7 @@ class KnownUser:
 
 async def known_user(store: Store, model: LoadedModel, who: Who, *, reads_profile: bool) -> KnownUser:
     """Reads what is stored; a store that fails costs that part of the state, not the answer."""
-    degradations: list[messages.Degradation] = []
+    degradations: list[messages.Degradation.ValueType] = []
     stored, profile = await asyncio.gather(
         _history(store, who, degradations), _profile(store, who, degradations, reads_profile)
     )
@@ -52,7 +52,7 @@ async def known_user(store: Store, model: LoadedModel, who: Who, *, reads_profil
 
 
 async def _history(
-    store: Store, who: Who, degradations: list[messages.Degradation]
+    store: Store, who: Who, degradations: list[messages.Degradation.ValueType]
 ) -> list[StoredInteraction]:
     if not who.reads_store:
         return []
@@ -65,7 +65,7 @@ async def _history(
 
 
 async def _profile(
-    store: Store, who: Who, degradations: list[messages.Degradation], reads_profile: bool
+    store: Store, who: Who, degradations: list[messages.Degradation.ValueType], reads_profile: bool
 ) -> Profile:
     if not (reads_profile and who.user_id):
         return Profile()

@@ -35,9 +35,7 @@ class FaultInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                 await context.abort(error.code, error.message, error.trailers())
             except Exception:
                 logger.exception("call %s failed, trace %s", method, trace_id.get())
-                await context.abort(
-                    grpc.StatusCode.INTERNAL, f"Internal error; trace id {trace_id.get()}."
-                )
+                await context.abort(grpc.StatusCode.INTERNAL, f"Internal error; trace id {trace_id.get()}.")
 
         return replaced(handler, guarded, request_deserializer=None)
 
