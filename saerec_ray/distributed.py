@@ -190,6 +190,7 @@ class LocalWorker:
         self._wait()
         if self.rank == 0:
             target = self._folder / _CHECKPOINT.format(number)
+            shutil.rmtree(target, ignore_errors=True)  # whole, but never became the latest
             aside.rename(target)
             write_json(self._folder / "latest.json", {"checkpoint": target.name, "metrics": dict(metrics)})
             for old in sorted(self._folder.glob("checkpoint_*"))[:-_KEPT_CHECKPOINTS]:

@@ -52,7 +52,7 @@ def train_dictionary(worker: distributed.Worker, parameters: dict[str, Any]) -> 
         run.train_epoch()
         if run.epoch % run.epochs_between_evaluations == 0 or run.epoch == config.epochs:
             run.evaluate()
-            worker.save(run.write, {"held_out_fvu": run.best_error, "epoch": run.epoch})
+            worker.save(run.write, {"epoch": run.epoch})
 
 
 class _Run:

@@ -42,7 +42,7 @@ class TextEncoder:
         self._model = _load(model, location, self.device, self.precision)
         if max_tokens is not None:
             self._model.max_seq_length = min(max_tokens, self._model.max_seq_length or max_tokens)
-        self.dimension = int(self._model.get_sentence_embedding_dimension())
+        self.dimension = int(self._model.encode("one word").shape[-1])
         self.fingerprint = model_fingerprint(model, location, self.precision, max_tokens)
 
     def encode(self, texts: list[str], batch_size: int = 64) -> Floats:
