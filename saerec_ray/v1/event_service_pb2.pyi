@@ -30,26 +30,26 @@ class Event(google.protobuf.message.Message):
     VALUE_FIELD_NUMBER: builtins.int
     SESSION_ID_FIELD_NUMBER: builtins.int
     event_id: builtins.str
-    """Caller's id; the same id within 7 days counts once."""
+    """Caller's id, 1 to 256 bytes; the same id within 7 days counts once."""
     user_id: builtins.str
-    """The user."""
+    """The user, 1 to 256 bytes."""
     item_id: builtins.str
-    """The item."""
+    """The item, 1 to 256 bytes; one that the catalogue does not have is kept and named in the response."""
     event_type: builtins.str
-    """What happened; the scenario declares the known types."""
+    """What happened, e.g. "view", at most 256 bytes."""
     recommendation_id: builtins.str
-    """The recommendation it followed, if any."""
+    """The recommendation it followed, at most 256 bytes; empty when none."""
     value: builtins.float
-    """Strength, e.g. a rating or the share watched."""
+    """Strength, e.g. a rating or the share watched; finite."""
     session_id: builtins.str
-    """Caller's session."""
+    """Caller's session, at most 256 bytes; empty when none."""
     @property
     def event_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
-        """When; at most 5 minutes ahead and 30 days back."""
+        """When; at most 5 minutes ahead and 30 days back; unset is now."""
 
     @property
     def impression_item_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Items shown with it, best first."""
+        """Items shown with it, best first, at most 200."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class WriteEventsRequest(google.protobuf.message.Message):
     """Check everything, write nothing."""
     @property
     def events(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Event]:
-        """The events, at most 100."""
+        """The events, 1 to 100, at most 256 KiB in all."""
 
     def __init__(
         self,
@@ -114,7 +114,7 @@ class WriteEventsResponse(google.protobuf.message.Message):
 
     @property
     def consistency_token(self) -> saerec_ray.v1.common_pb2.ConsistencyToken:
-        """Pass to Recommend to read these writes."""
+        """Pass to Recommend to read these writes; unset when nothing was written."""
 
     def __init__(
         self,
@@ -138,9 +138,9 @@ class DeleteUserDataRequest(google.protobuf.message.Message):
     USER_ID_FIELD_NUMBER: builtins.int
     REQUEST_ID_FIELD_NUMBER: builtins.int
     user_id: builtins.str
-    """The user."""
+    """The user, 1 to 256 bytes."""
     request_id: builtins.str
-    """UUID4."""
+    """UUID4; empty when none. A repeated call finds nothing left to erase."""
     def __init__(
         self,
         *,

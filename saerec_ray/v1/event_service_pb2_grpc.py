@@ -59,7 +59,7 @@ class EventServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def DeleteUserData(self, request, context):
-        """Erases everything stored for a user.
+        """Erases everything stored for a user: events, steering profile and its revisions.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

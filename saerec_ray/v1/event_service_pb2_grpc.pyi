@@ -31,7 +31,7 @@ class EventServiceStub:
         saerec_ray.v1.event_service_pb2.DeleteUserDataRequest,
         saerec_ray.v1.event_service_pb2.DeleteUserDataResponse,
     ]
-    """Erases everything stored for a user."""
+    """Erases everything stored for a user: events, steering profile and its revisions."""
 
 class EventServiceAsyncStub:
     """Takes in and erases user events."""
@@ -46,7 +46,7 @@ class EventServiceAsyncStub:
         saerec_ray.v1.event_service_pb2.DeleteUserDataRequest,
         saerec_ray.v1.event_service_pb2.DeleteUserDataResponse,
     ]
-    """Erases everything stored for a user."""
+    """Erases everything stored for a user: events, steering profile and its revisions."""
 
 class EventServiceServicer(metaclass=abc.ABCMeta):
     """Takes in and erases user events."""
@@ -65,6 +65,6 @@ class EventServiceServicer(metaclass=abc.ABCMeta):
         request: saerec_ray.v1.event_service_pb2.DeleteUserDataRequest,
         context: _ServicerContext,
     ) -> typing.Union[saerec_ray.v1.event_service_pb2.DeleteUserDataResponse, collections.abc.Awaitable[saerec_ray.v1.event_service_pb2.DeleteUserDataResponse]]:
-        """Erases everything stored for a user."""
+        """Erases everything stored for a user: events, steering profile and its revisions."""
 
 def add_EventServiceServicer_to_server(servicer: EventServiceServicer, server: typing.Union[grpc.Server, grpc.aio.Server]) -> None: ...

@@ -96,7 +96,7 @@ class Intent(google.protobuf.message.Message):
     INTENTS_VERSION_FIELD_NUMBER: builtins.int
     UPDATE_TIME_FIELD_NUMBER: builtins.int
     intent_id: builtins.str
-    """Stable id, e.g. "int-4f1c09"."""
+    """Stable id, e.g. "int-4f1c09ab": "int-" and 8 to 64 hexadecimal digits."""
     label: builtins.str
     """Short name."""
     description: builtins.str
@@ -104,7 +104,9 @@ class Intent(google.protobuf.message.Message):
     label_source: global___LabelSource.ValueType
     """Who named it."""
     label_confidence: builtins.float
-    """How sure the label is, in [0, 1]."""
+    """How well the label tells apart held-out items with and without the intent (area under the ROC curve),
+    in [0, 1]; 0 when not measured.
+    """
     state: global___IntentState.ValueType
     """Life."""
     steerable: builtins.bool
@@ -189,13 +191,13 @@ class ListIntentsRequest(google.protobuf.message.Message):
     STEERABLE_ONLY_FIELD_NUMBER: builtins.int
     INTENTS_VERSION_FIELD_NUMBER: builtins.int
     page_size: builtins.int
-    """Intents wanted; 0 is 100; above 1000 is coerced to 1000."""
+    """Intents wanted; 0 is 100; above 1000 is coerced to 1000; negative is an error."""
     page_token: builtins.str
-    """From a previous response."""
+    """From a previous response. Not accepted yet."""
     steerable_only: builtins.bool
     """Only steerable intents."""
     intents_version: builtins.str
-    """Dictionary version; empty is the serving one."""
+    """Dictionary version; empty is the serving one, which is the only one accepted yet."""
     @property
     def states(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[global___IntentState.ValueType]:
         """States wanted; empty is active only."""
@@ -224,7 +226,7 @@ class ListIntentsResponse(google.protobuf.message.Message):
     TOTAL_SIZE_FIELD_NUMBER: builtins.int
     INTENTS_VERSION_FIELD_NUMBER: builtins.int
     next_page_token: builtins.str
-    """Empty when there are no more."""
+    """Empty when there are no more. Always empty yet."""
     total_size: builtins.int
     """Intents in the whole list."""
     intents_version: builtins.str
@@ -256,7 +258,7 @@ class GetIntentRequest(google.protobuf.message.Message):
     intent_id: builtins.str
     """Stable id."""
     max_top_items: builtins.int
-    """Top items wanted; 0 is 10; above 100 is coerced to 100."""
+    """Top items wanted; 0 is 10; above 100 is coerced to 100; negative is an error. A bundle may hold fewer."""
     def __init__(
         self,
         *,
@@ -299,14 +301,14 @@ class SearchIntentsRequest(google.protobuf.message.Message):
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
     text: builtins.str
-    """Free text, at most 256 characters."""
+    """Free text, 1 to 256 characters."""
     page_size: builtins.int
-    """Intents wanted; 0 is 10; above 100 is coerced to 100."""
+    """Intents wanted; 0 is 10; above 100 is coerced to 100; negative is an error."""
     page_token: builtins.str
-    """From a previous response."""
+    """From a previous response. Not accepted yet."""
     @property
     def examples(self) -> global___ExampleItems:
-        """Example items, at most 20."""
+        """Example items, 1 to 20."""
 
     def __init__(
         self,
@@ -331,7 +333,7 @@ class ExampleItems(google.protobuf.message.Message):
     ITEM_IDS_FIELD_NUMBER: builtins.int
     @property
     def item_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """The items."""
+        """Catalogue ids, 1 to 20; those the catalogue does not have are left out."""
 
     def __init__(
         self,
@@ -351,7 +353,7 @@ class SearchIntentsResponse(google.protobuf.message.Message):
     MATCHES_FIELD_NUMBER: builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
     next_page_token: builtins.str
-    """Empty when there are no more."""
+    """Empty when there are no more. Always empty yet."""
     @property
     def matches(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___IntentMatch]:
         """Matches, best first."""

@@ -57,7 +57,8 @@ class IntentServiceServicer(object):
     """
 
     def ListIntents(self, request, context):
-        """Lists intents.
+        """Lists intents by id. Lists are not paged yet: one call returns at most 1000, and total_size tells how
+        many there are.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -25,7 +25,9 @@ class IntentServiceStub:
         saerec_ray.v1.intent_service_pb2.ListIntentsRequest,
         saerec_ray.v1.intent_service_pb2.ListIntentsResponse,
     ]
-    """Lists intents."""
+    """Lists intents by id. Lists are not paged yet: one call returns at most 1000, and total_size tells how
+    many there are.
+    """
 
     GetIntent: grpc.UnaryUnaryMultiCallable[
         saerec_ray.v1.intent_service_pb2.GetIntentRequest,
@@ -46,7 +48,9 @@ class IntentServiceAsyncStub:
         saerec_ray.v1.intent_service_pb2.ListIntentsRequest,
         saerec_ray.v1.intent_service_pb2.ListIntentsResponse,
     ]
-    """Lists intents."""
+    """Lists intents by id. Lists are not paged yet: one call returns at most 1000, and total_size tells how
+    many there are.
+    """
 
     GetIntent: grpc.aio.UnaryUnaryMultiCallable[
         saerec_ray.v1.intent_service_pb2.GetIntentRequest,
@@ -69,7 +73,9 @@ class IntentServiceServicer(metaclass=abc.ABCMeta):
         request: saerec_ray.v1.intent_service_pb2.ListIntentsRequest,
         context: _ServicerContext,
     ) -> typing.Union[saerec_ray.v1.intent_service_pb2.ListIntentsResponse, collections.abc.Awaitable[saerec_ray.v1.intent_service_pb2.ListIntentsResponse]]:
-        """Lists intents."""
+        """Lists intents by id. Lists are not paged yet: one call returns at most 1000, and total_size tells how
+        many there are.
+        """
 
     @abc.abstractmethod
     def GetIntent(

@@ -81,7 +81,7 @@ class _SeenPolicy:
 class _SeenPolicyEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_SeenPolicy.ValueType], builtins.type):
     DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
     SEEN_POLICY_UNSPECIFIED: _SeenPolicy.ValueType  # 0
-    """The scenario's default."""
+    """The scenario's default; as long as there are no scenarios, SEEN_POLICY_EXCLUDE."""
     SEEN_POLICY_EXCLUDE: _SeenPolicy.ValueType  # 1
     """Never return an item in the user's known history."""
     SEEN_POLICY_ALLOW: _SeenPolicy.ValueType  # 2
@@ -91,7 +91,7 @@ class SeenPolicy(_SeenPolicy, metaclass=_SeenPolicyEnumTypeWrapper):
     """Whether items the user already met may come back."""
 
 SEEN_POLICY_UNSPECIFIED: SeenPolicy.ValueType  # 0
-"""The scenario's default."""
+"""The scenario's default; as long as there are no scenarios, SEEN_POLICY_EXCLUDE."""
 SEEN_POLICY_EXCLUDE: SeenPolicy.ValueType  # 1
 """Never return an item in the user's known history."""
 SEEN_POLICY_ALLOW: SeenPolicy.ValueType  # 2
@@ -111,7 +111,7 @@ class _ItemSourceEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enu
     ITEM_SOURCE_POPULAR: _ItemSource.ValueType  # 2
     """Filled from popularity because personalised items ran out."""
     ITEM_SOURCE_EXPLORATION: _ItemSource.ValueType  # 3
-    """Placed by the scenario's exploration budget."""
+    """Placed by the scenario's exploration budget. Never sent yet."""
 
 class ItemSource(_ItemSource, metaclass=_ItemSourceEnumTypeWrapper):
     """Where a recommended item came from."""
@@ -123,7 +123,7 @@ ITEM_SOURCE_PERSONALIZED: ItemSource.ValueType  # 1
 ITEM_SOURCE_POPULAR: ItemSource.ValueType  # 2
 """Filled from popularity because personalised items ran out."""
 ITEM_SOURCE_EXPLORATION: ItemSource.ValueType  # 3
-"""Placed by the scenario's exploration budget."""
+"""Placed by the scenario's exploration budget. Never sent yet."""
 global___ItemSource = ItemSource
 
 class _Degradation:
@@ -139,7 +139,7 @@ class _DegradationEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     DEGRADATION_HISTORY_UNAVAILABLE: _Degradation.ValueType  # 2
     """The history store could not be read; only request history was used."""
     DEGRADATION_RERANK_SHORTENED: _Degradation.ValueType  # 3
-    """Re-ranking was skipped or shortened."""
+    """The order is not proved to be that of the whole catalogue: candidates were ranked without a certificate."""
     DEGRADATION_POPULARITY_ONLY: _Degradation.ValueType  # 4
     """Items came from the popularity fallback alone."""
 
@@ -153,7 +153,7 @@ DEGRADATION_STEERING_UNAVAILABLE: Degradation.ValueType  # 1
 DEGRADATION_HISTORY_UNAVAILABLE: Degradation.ValueType  # 2
 """The history store could not be read; only request history was used."""
 DEGRADATION_RERANK_SHORTENED: Degradation.ValueType  # 3
-"""Re-ranking was skipped or shortened."""
+"""The order is not proved to be that of the whole catalogue: candidates were ranked without a certificate."""
 DEGRADATION_POPULARITY_ONLY: Degradation.ValueType  # 4
 """Items came from the popularity fallback alone."""
 global___Degradation = Degradation
@@ -223,11 +223,11 @@ class _SteerModeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enum
     STEER_MODE_UNSPECIFIED: _SteerMode.ValueType  # 0
     """Same as STEER_MODE_MERGE."""
     STEER_MODE_MERGE: _SteerMode.ValueType  # 1
-    """Replace adjustments of the same intent, keep the others."""
+    """Replace adjustments of the same intent, keep the others; at least one adjustment."""
     STEER_MODE_REPLACE: _SteerMode.ValueType  # 2
     """Drop everything stored, then store these."""
     STEER_MODE_CLEAR: _SteerMode.ValueType  # 3
-    """Drop the named intents, or everything when none is named."""
+    """Drop the named intents, or everything when none is named; only their ids are read."""
 
 class SteerMode(_SteerMode, metaclass=_SteerModeEnumTypeWrapper):
     """How a write combines with the stored profile."""
@@ -235,11 +235,11 @@ class SteerMode(_SteerMode, metaclass=_SteerModeEnumTypeWrapper):
 STEER_MODE_UNSPECIFIED: SteerMode.ValueType  # 0
 """Same as STEER_MODE_MERGE."""
 STEER_MODE_MERGE: SteerMode.ValueType  # 1
-"""Replace adjustments of the same intent, keep the others."""
+"""Replace adjustments of the same intent, keep the others; at least one adjustment."""
 STEER_MODE_REPLACE: SteerMode.ValueType  # 2
 """Drop everything stored, then store these."""
 STEER_MODE_CLEAR: SteerMode.ValueType  # 3
-"""Drop the named intents, or everything when none is named."""
+"""Drop the named intents, or everything when none is named; only their ids are read."""
 global___SteerMode = SteerMode
 
 @typing.final
@@ -256,15 +256,15 @@ class ItemFilter(google.protobuf.message.Message):
     """What to do with items the user has met."""
     @property
     def allow_item_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """If not empty, only these items."""
+        """If not empty, only these items; at most 1000."""
 
     @property
     def deny_item_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Never these items."""
+        """Never these items; at most 1000."""
 
     @property
     def conditions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___AttributeCondition]:
-        """Tests on catalogue attributes; all must hold."""
+        """Tests on catalogue attributes, at most 32; all must hold."""
 
     def __init__(
         self,
@@ -280,7 +280,7 @@ global___ItemFilter = ItemFilter
 
 @typing.final
 class AttributeCondition(google.protobuf.message.Message):
-    """One test on a catalogue attribute that the bundle declares filterable."""
+    """One test on an attribute of the catalogue."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -325,7 +325,7 @@ class StringSet(google.protobuf.message.Message):
     VALUES_FIELD_NUMBER: builtins.int
     @property
     def values(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """The values."""
+        """The values, 1 to 256."""
 
     def __init__(
         self,
@@ -338,7 +338,7 @@ global___StringSet = StringSet
 
 @typing.final
 class NumberRange(google.protobuf.message.Message):
-    """A closed range; an unset end is open."""
+    """A closed range; an unset end is open, and at least one end is set. Only values that are numbers are in it."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -375,7 +375,7 @@ class InlineSteering(google.protobuf.message.Message):
     """Ignore the stored profile for this call."""
     @property
     def adjustments(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[saerec_ray.v1.common_pb2.IntentAdjustment]:
-        """Adjustments, applied after the stored profile."""
+        """Adjustments, at most 32 and one an intent; each replaces the stored adjustment of the same intent."""
 
     def __init__(
         self,
@@ -423,24 +423,28 @@ class RecommendRequest(google.protobuf.message.Message):
     AT_LEAST_AS_FRESH_FIELD_NUMBER: builtins.int
     CONTEXT_FIELD_NUMBER: builtins.int
     user_id: builtins.str
-    """The user; empty for an anonymous session, which needs history."""
+    """The user, at most 256 bytes; empty for an anonymous session, which needs history."""
     scenario: builtins.str
-    """Named serving configuration; empty is the default."""
+    """Named serving configuration; empty is the default. Not accepted yet."""
     history_mode: global___HistoryMode.ValueType
     """How history combines with what is stored."""
     page_size: builtins.int
     """Items wanted; 0 is 20; above 200 is coerced to 200; negative is an error."""
     page_token: builtins.str
-    """From a previous response; every other field must be the same."""
+    """From a previous response; every other field must be the same. Not accepted yet."""
     diversity: builtins.float
-    """Diversity trade-off in [0, 1]; unset is the scenario's."""
+    """Diversity trade-off in [0, 1]; unset is the scenario's. Not accepted yet."""
     view: global___RecommendView.ValueType
     """How much to return."""
     model_version: builtins.str
-    """Pins a loaded model version; for tests and replays."""
+    """Pins a loaded model version; for tests and replays. A server holds one version yet; any other is
+    FAILED_PRECONDITION.
+    """
     @property
     def history(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[saerec_ray.v1.common_pb2.Interaction]:
-        """Interactions the caller knows of, oldest first."""
+        """Interactions the caller knows of, oldest first, at most 200; the model reads the latest ones. Items the
+        catalogue does not have are no error: they are listed in unknown_item_ids.
+        """
 
     @property
     def filter(self) -> global___ItemFilter:
@@ -456,7 +460,9 @@ class RecommendRequest(google.protobuf.message.Message):
 
     @property
     def context(self) -> google.protobuf.internal.containers.ScalarMap[builtins.str, builtins.str]:
-        """Context values that the bundle declares, e.g. "device"."""
+        """Context values that the bundle declares, e.g. "device": at most 32 keys, values of at most 256 bytes.
+        Not accepted yet.
+        """
 
     def __init__(
         self,
@@ -499,9 +505,9 @@ class RecommendResponse(google.protobuf.message.Message):
     recommendation_id: builtins.str
     """Send with events, for attribution."""
     next_page_token: builtins.str
-    """Empty when there are no more items."""
+    """Empty when there are no more items. Always empty yet."""
     experiment_arm: builtins.str
-    """Experiment arm, empty when none."""
+    """Experiment arm, empty when none. Always empty yet."""
     steering_revision: builtins.int
     """Revision of the stored steering profile that was applied; 0 when none."""
     @property
@@ -581,7 +587,9 @@ global___RecommendedItem = RecommendedItem
 
 @typing.final
 class ItemExplanation(google.protobuf.message.Message):
-    """Why an item got its score. The parts sum to the item's score."""
+    """Why an item got its score. The parts sum to the item's score, within 1e-5 relative: intents + other_intents
+    + residual + bias + steering + rules.
+    """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -600,12 +608,12 @@ class ItemExplanation(google.protobuf.message.Message):
     bias_score: builtins.float
     """The item's own bias."""
     rules_score: builtins.float
-    """What diversity and scenario rules added or took away."""
+    """What diversity and scenario rules added or took away. Always 0 yet."""
     unsteered_rank: builtins.int
     """Rank before steering; 0 when steering changed nothing."""
     @property
     def intents(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___IntentContribution]:
-        """Largest intent contributions, by size."""
+        """Largest intent contributions, by size, at most 5."""
 
     @property
     def steering(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SteeringContribution]:
@@ -613,7 +621,7 @@ class ItemExplanation(google.protobuf.message.Message):
 
     @property
     def evidence(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Evidence]:
-        """History items that activate the listed intents, strongest first."""
+        """History items that activate the listed intents, strongest first, at most 3."""
 
     def __init__(
         self,
@@ -757,20 +765,20 @@ class ExplainUserRequest(google.protobuf.message.Message):
     MODEL_VERSION_FIELD_NUMBER: builtins.int
     AT_LEAST_AS_FRESH_FIELD_NUMBER: builtins.int
     user_id: builtins.str
-    """The user; empty for an anonymous session."""
+    """The user, at most 256 bytes; empty for an anonymous session, which needs history."""
     scenario: builtins.str
-    """Named serving configuration; empty is the default."""
+    """Named serving configuration; empty is the default. Not accepted yet."""
     history_mode: global___HistoryMode.ValueType
     """How history combines with what is stored."""
     max_intents: builtins.int
-    """Intents wanted; 0 is 10; above 100 is coerced to 100."""
+    """Intents wanted; 0 is 10; above 100 is coerced to 100; negative is an error."""
     max_evidence: builtins.int
-    """Evidence items for each intent; 0 is 3; above 10 is coerced to 10."""
+    """Evidence items for each intent; 0 is 3; above 10 is coerced to 10; negative is an error."""
     model_version: builtins.str
-    """Pins a loaded model version."""
+    """Pins a loaded model version; any other than the serving one is FAILED_PRECONDITION."""
     @property
     def history(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[saerec_ray.v1.common_pb2.Interaction]:
-        """Interactions the caller knows of."""
+        """Interactions the caller knows of, oldest first, at most 200."""
 
     @property
     def at_least_as_fresh(self) -> saerec_ray.v1.common_pb2.ConsistencyToken:
@@ -811,7 +819,7 @@ class ExplainUserResponse(google.protobuf.message.Message):
     """How well the listed intents reconstruct the user state (R squared)."""
     @property
     def intents(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___UserIntent]:
-        """Intents, strongest first."""
+        """Intents: those that stand out from the population first, by z_score, then the others by weight."""
 
     @property
     def profile(self) -> global___SteeringProfile:
@@ -946,7 +954,9 @@ class StoredAdjustment(google.protobuf.message.Message):
     ACTOR_FIELD_NUMBER: builtins.int
     REASON_FIELD_NUMBER: builtins.int
     actor: builtins.str
-    """Who wrote it: the authenticated principal."""
+    """Who wrote it: the authenticated principal; "unauthenticated" as long as callers do not prove who they
+    are.
+    """
     reason: builtins.str
     """The caller's reason."""
     @property
@@ -972,7 +982,7 @@ global___StoredAdjustment = StoredAdjustment
 
 @typing.final
 class SteerIntentsRequest(google.protobuf.message.Message):
-    """Asks to change a user's stored steering."""
+    """Asks to change a user's stored steering; at most 10 writes a minute and 200 a day for one user."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -986,7 +996,7 @@ class SteerIntentsRequest(google.protobuf.message.Message):
     REASON_FIELD_NUMBER: builtins.int
     VALIDATE_ONLY_FIELD_NUMBER: builtins.int
     user_id: builtins.str
-    """The user."""
+    """The user, 1 to 256 bytes."""
     mode: global___SteerMode.ValueType
     """How the write combines."""
     etag: builtins.str
@@ -994,12 +1004,12 @@ class SteerIntentsRequest(google.protobuf.message.Message):
     request_id: builtins.str
     """UUID4; the same id and body within 24 hours has one effect."""
     reason: builtins.str
-    """Why; stored in the audit record, never in logs."""
+    """Why, at most 512 bytes; stored in the audit record, never in logs."""
     validate_only: builtins.bool
     """Check everything, change nothing, and return what would be."""
     @property
     def adjustments(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[saerec_ray.v1.common_pb2.IntentAdjustment]:
-        """The changes."""
+        """The changes, at most 64 and one an intent; a profile holds at most 64."""
 
     @property
     def expire_time(self) -> google.protobuf.timestamp_pb2.Timestamp:
@@ -1048,7 +1058,7 @@ class SteerIntentsResponse(google.protobuf.message.Message):
 
     @property
     def consistency_token(self) -> saerec_ray.v1.common_pb2.ConsistencyToken:
-        """Pass to Recommend to read this write."""
+        """Pass to Recommend to read this write; unset when nothing was written."""
 
     @property
     def effect(self) -> global___SteeringEffect:
@@ -1076,7 +1086,7 @@ class SteeringEffect(google.protobuf.message.Message):
     OVERLAP_FIELD_NUMBER: builtins.int
     EXPOSURES_FIELD_NUMBER: builtins.int
     overlap: builtins.float
-    """Items on both pages, as a share of the page."""
+    """Items on both pages, as a share of the page of 20."""
     @property
     def exposures(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ExposureChange]:
         """Exposure of the adjusted intents and of those that moved most."""
@@ -1125,7 +1135,7 @@ class GetSteeringProfileRequest(google.protobuf.message.Message):
 
     USER_ID_FIELD_NUMBER: builtins.int
     user_id: builtins.str
-    """The user."""
+    """The user, 1 to 256 bytes."""
     def __init__(
         self,
         *,
@@ -1158,7 +1168,7 @@ global___GetSteeringProfileResponse = GetSteeringProfileResponse
 
 @typing.final
 class ListSteeringRevisionsRequest(google.protobuf.message.Message):
-    """Asks for past revisions."""
+    """Asks for past revisions; they are kept 400 days."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 
@@ -1166,11 +1176,11 @@ class ListSteeringRevisionsRequest(google.protobuf.message.Message):
     PAGE_SIZE_FIELD_NUMBER: builtins.int
     PAGE_TOKEN_FIELD_NUMBER: builtins.int
     user_id: builtins.str
-    """The user."""
+    """The user, 1 to 256 bytes."""
     page_size: builtins.int
-    """Revisions wanted; 0 is 50; above 500 is coerced to 500."""
+    """Revisions wanted; 0 is 50; above 500 is coerced to 500; negative is an error."""
     page_token: builtins.str
-    """From a previous response."""
+    """From a previous response. Not accepted yet."""
     def __init__(
         self,
         *,
@@ -1191,7 +1201,7 @@ class ListSteeringRevisionsResponse(google.protobuf.message.Message):
     REVISIONS_FIELD_NUMBER: builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
     next_page_token: builtins.str
-    """Empty when there are no more."""
+    """Empty when there are no more. Always empty yet."""
     @property
     def revisions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SteeringRevision]:
         """Revisions, newest first."""
