@@ -113,13 +113,10 @@ class Retriever:
         if not self._large or query.popular:
             return _best(self.score(query), query, exact=True)
         eligible = np.flatnonzero(query.eligible)
-        if len(eligible) <= self._pool_size:
-            return _best(self._score(query, eligible), query, exact=True)
-        listing = self._list_from_pool(query, self._pool_size, self._posting_size, len(eligible))
+        pool_size = max(self._pool_size, query.count)
+        listing = self._from_pool(query, pool_size, self._posting_size, eligible)
         if not listing.exact:
-            listing = self._list_from_pool(
-                query, GROWTH * self._pool_size, GROWTH * self._posting_size, len(eligible)
-            )
+            listing = self._from_pool(query, GROWTH * pool_size, GROWTH * self._posting_size, eligible)
         return listing
 
     def steering(self, query: Query) -> list[Shift]:
@@ -149,9 +146,9 @@ class Retriever:
         space = self._reference_space if self._large else self._space
         return np.asarray(base_scores(space, query.state[None], query.values[None])[0])
 
-    def _list_from_pool(self, query: Query, pool_size: int, posting_size: int, eligible: int) -> Listing:
-        if pool_size >= eligible:
-            return _best(self._score(query, np.flatnonzero(query.eligible)), query, exact=True)
+    def _from_pool(self, query: Query, pool_size: int, posting_size: int, eligible: Indices) -> Listing:
+        if pool_size >= len(eligible):
+            return _best(self._score(query, eligible), query, exact=True)
         dense_items, dense_scores = self._dense_candidates(query, pool_size)
         gains, lifted = self._gains(query)
         pools, remaining = [dense_items], gains.most.copy()

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from saerec_server.ranking import Ranker
+from saerec_server.registry import LoadedModel, load_model
+
+from saerec_ray.bundle import Bundle
+from saerec_ray.retrieval import EXACT_LIMIT
+from tests.synthetic import write_synthetic_bundle
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    """The bundle named by SAEREC_BUNDLE, or a small random one."""
+    given = os.environ.get("SAEREC_BUNDLE")
+    folder = Path(given) if given else write_synthetic_bundle(tmp_path_factory.mktemp("bundle") / "synthetic")
+    return load_model(folder, EXACT_LIMIT)
+
+
+@pytest.fixture(scope="session")
+def bundle(model: LoadedModel) -> Bundle:
+    return model.bundle
+
+
+@pytest.fixture(scope="session")
+def ranker(model: LoadedModel) -> Ranker:
+    return model.ranker
