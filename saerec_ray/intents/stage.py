@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 from saerec_ray.config import IntentsConfig
 from saerec_ray.data.prepared import PreparedItems, read_items, read_sequences
 from saerec_ray.dictionary.sae import read_codes, read_dictionary
-from saerec_ray.intents.build import build_catalogue, summarize
+from saerec_ray.intents.build import build_catalogue
 from saerec_ray.intents.catalogue import write_catalogue
 from saerec_ray.intents.population import Population, measure_population
 from saerec_ray.text.embed import load_embeddings
@@ -40,7 +40,7 @@ def build_intents(
     codes, dictionary = read_codes(dictionary_folder), read_dictionary(dictionary_folder)
     users, met = sequences.train_interactions()
     population = measure_population(codes, users, met, item_categories(items))
-    catalogue, label_vectors = build_catalogue(
+    catalogue, label_vectors, summary = build_catalogue(
         config,
         items,
         codes,
@@ -55,7 +55,7 @@ def build_intents(
     write_catalogue(catalogue, folder)
     scalars = {name: np.array([getattr(population, name)], dtype=np.float64) for name in _SCALARS}
     save_file({**population.arrays(), **scalars, "label_vectors": label_vectors}, folder / POPULATION_FILE)
-    return summarize(catalogue, codes)
+    return summary
 
 
 def read_population(folder: Path) -> tuple[Population, npt.NDArray[np.float32]]:

@@ -1,0 +1,150 @@
+"""Key phrases of an intent: log-odds against hard negatives, then closeness to the latent's direction."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
+
+Floats = npt.NDArray[np.float32]
+Encode = Callable[[list[str]], Floats]
+
+TOKEN = re.compile(r"\w[\w'&+-]*\w|\w")
+BOUNDARY = re.compile(r"[.!?](?=\s|$)|[,:;>|/()\[\]\"\n]|\s[-–]\s")
+"""Phrases never cross these, or the end of one field would join the beginning of the next."""
+LONGEST_PHRASE = 3
+MAX_DOCUMENT_SHARE = 0.5
+"""Phrases in more texts than this are the form of the texts (field names), not their content."""
+SHORTLIST = 15
+MIN_Z_SCORE = 1.96
+MIN_RELEVANCE_SHARE = 0.5
+"""A phrase must be at least this close to the latent's direction, as a share of the closest phrase."""
+_REDUNDANCY_WEIGHT = 0.4
+_PRIOR_STRENGTH = 500.0
+_CHUNK = 64
+
+
+@dataclass(frozen=True)
+class PhraseCounts:
+    """Which texts hold which phrases of one to three words."""
+
+    phrases: list[str]
+    counts: csr_array  # (items, phrases), 1 where the text holds the phrase
+
+
+def count_phrases(texts: list[str], max_phrases: int) -> PhraseCounts:
+    """Counts phrases that at least three texts and at most half of them hold."""
+    minimum = 3 if len(texts) >= 100 else 1
+    vectorizer = CountVectorizer(
+        analyzer=lambda text: {phrase.lower() for phrase in phrases_of(text)},
+        min_df=minimum,
+        max_df=MAX_DOCUMENT_SHARE,
+        binary=True,
+        dtype=np.float32,
+    )
+    try:
+        matrix = csr_array(vectorizer.fit_transform(texts))
+    except ValueError:  # no text holds a usable word
+        return PhraseCounts([], csr_array((len(texts), 0), dtype=np.float32))
+    phrases = vectorizer.get_feature_names_out().tolist()
+    if len(phrases) > max_phrases:
+        frequency = np.asarray(matrix.sum(axis=0)).ravel()
+        kept = np.sort(np.argsort(-frequency, kind="stable")[:max_phrases])
+        return PhraseCounts([phrases[place] for place in kept], csr_array(matrix.tocsc()[:, kept]))
+    return PhraseCounts(phrases, matrix)
+
+
+def phrases_of(text: str) -> Iterator[str]:
+    """All phrases of one to three words, as written, that could be a name."""
+    for part in BOUNDARY.split(text):
+        words = TOKEN.findall(part)
+        for start in range(len(words)):
+            for end in range(start + 1, min(start + LONGEST_PHRASE, len(words)) + 1):
+                if _is_name_like(words[start:end]):
+                    yield " ".join(words[start:end])
+
+
+def _is_name_like(words: list[str]) -> bool:
+    edges = {words[0].lower(), words[-1].lower()}
+    letters = sum(character.isalpha() for word in words for character in word)
+    return letters >= 3 and not edges & ENGLISH_STOP_WORDS and len(set(words)) == len(words)
+
+
+def log_odds(positive: Floats, negative: Floats, background: Floats) -> Floats:
+    """z-scores of the log-odds with an informative Dirichlet prior (Monroe, Colaresi and Quinn 2008).
+
+    Counts a phrase among positives and negatives, (latents, phrases), and over all texts, (phrases,).
+    """
+    prior = _PRIOR_STRENGTH * background / max(float(background.sum()), 1e-9) + 1e-3
+    total = prior.sum()
+
+    def odds(counts: Floats) -> Floats:
+        size = counts.sum(axis=1, keepdims=True)
+        return np.asarray(np.log((counts + prior) / (size + total - counts - prior)))
+
+    spread = np.sqrt(1 / (positive + prior) + 1 / (negative + prior))
+    return np.asarray((odds(positive) - odds(negative)) / spread, dtype=np.float32)
+
+
+def shortlist_phrases(
+    counts: PhraseCounts, positives: csr_array, negatives: csr_array, size: int = SHORTLIST
+) -> list[list[int]]:
+    """The phrases of every latent with the highest significant log-odds, best first.
+
+    `positives` and `negatives` weigh items, (latents, items); each row of positives sums to its item count.
+    """
+    background = np.asarray(counts.counts.sum(axis=0), dtype=np.float32).ravel()
+    result: list[list[int]] = []
+    if not counts.phrases:
+        return [[] for _ in range(positives.shape[0])]
+    for start in range(0, positives.shape[0], _CHUNK):
+        chosen = slice(start, start + _CHUNK)
+        with_positive = np.asarray((positives[chosen] @ counts.counts).todense(), dtype=np.float32)
+        with_negative = np.asarray((negatives[chosen] @ counts.counts).todense(), dtype=np.float32)
+        scores = log_odds(with_positive, with_negative, background)
+        scores[with_positive < 2] = -np.inf  # one item alone names nothing
+        best = np.argsort(-scores, axis=1, kind="stable")[:, :size]
+        result += [
+            [int(p) for p in row if scores[latent, p] >= MIN_Z_SCORE] for latent, row in enumerate(best)
+        ]
+    return result
+
+
+def order_phrases(vectors: Floats, direction: Floats, mean: Floats, count: int) -> list[int]:
+    """Picks up to `count` phrases close to the latent's direction and unlike each other (MMR).
+
+    `vectors` are the phrases' embeddings, (phrases, d); returns their places, best first.
+    """
+    centred = vectors - mean
+    centred /= np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-9)
+    relevance = centred @ direction
+    likeness = centred @ centred.T
+    chosen: list[int] = []
+    while len(chosen) < min(count, len(vectors)):
+        penalty = likeness[:, chosen].max(axis=1) if chosen else np.zeros(len(vectors))
+        gain = relevance - _REDUNDANCY_WEIGHT * np.maximum(penalty, 0)
+        gain[chosen] = -np.inf
+        gain[relevance < MIN_RELEVANCE_SHARE * relevance.max()] = -np.inf
+        if not np.isfinite(gain.max()):
+            break
+        chosen.append(int(gain.argmax()))
+    return chosen
+
+
+def surface_forms(phrases: list[str], texts: list[str]) -> dict[str, str]:
+    """How each phrase is usually written: its most frequent spelling in the texts."""
+    wanted = set(phrases)
+    spellings: dict[str, Counter[str]] = {}
+    for text in texts:
+        for written in phrases_of(text):
+            if (lowered := written.lower()) in wanted:
+                spellings.setdefault(lowered, Counter())[written] += 1
+    return {
+        phrase: spellings[phrase].most_common(1)[0][0] if phrase in spellings else phrase for phrase in wanted
+    }
