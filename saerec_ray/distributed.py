@@ -370,7 +370,9 @@ def _run_ray(
             result = trainer.fit()
         except TrainingFailedError as error:
             causes = getattr(error, "worker_failures", None) or {0: error}
-            raise StageError(f"Training failed: {_last_line(next(iter(causes.values())))}") from error
+            cause = next(iter(causes.values()))
+            reason = (str(cause).strip().splitlines() or [""])[0]
+            raise StageError(f"Training failed: {type(cause).__name__}: {reason}") from error
         return None if result.checkpoint is None else Path(result.checkpoint.path)
 
 

@@ -96,11 +96,15 @@ class SequenceEncoder(nn.Module):
         self.blocks = nn.ModuleList(
             Block(d_model, settings.heads, settings.dropout) for _ in range(settings.layers)
         )
-        self.decay = nn.Parameter(torch.tensor(-3.0))
         personal = intents and settings.branches in ("personal", "both")
         public = intents and settings.branches in ("public", "both")
-        self.personal = IntentAttention(d_model) if personal else None
-        self.public = IntentAttention(d_model) if public else None
+        self.personal = IntentAttention(d_model, weighted=True) if personal else None
+        self.public = IntentAttention(d_model, weighted=False) if public else None
+        decay = torch.tensor(-3.0)
+        if personal:
+            self.decay = nn.Parameter(decay)  # learned through the weights of the personal branch
+        else:
+            self.register_buffer("decay", decay)
         if personal or public:
             self.gate = nn.Linear(d_model * (1 + personal + public), 1 + personal + public)
             self.branch_scale = nn.Parameter(torch.zeros(()))
@@ -157,7 +161,7 @@ class SequenceEncoder(nn.Module):
     def history_weights(self, present: Tensor) -> Tensor:
         """alpha_ut, how much each history item counts in the profile: (batch, length), each row sums to 1.
 
-        A learned exponential decay over the age of the item.
+        An exponential decay over the age of the item, learned where there is a personal branch.
         """
         length = present.shape[1]
         age = torch.arange(length - 1, -1, -1, device=present.device)
@@ -204,12 +208,13 @@ class Block(nn.Module):
 class IntentAttention(nn.Module):
     """Cross-attention of a user's state to a set of intents."""
 
-    def __init__(self, d_model: int) -> None:
+    def __init__(self, d_model: int, weighted: bool) -> None:
         super().__init__()
         self.query = nn.Linear(d_model, d_model)
         self.key = nn.Linear(d_model, d_model)
         self.value = nn.Linear(d_model, d_model)
-        self.weight_scale = nn.Parameter(torch.ones(()))
+        if weighted:
+            self.weight_scale = nn.Parameter(torch.ones(()))
 
     def forward(self, state: Tensor, intents: Tensor, weights: Tensor | None) -> Tensor:
         """`state`: (batch, d_model); `intents`: (batch, count, d_model); `weights`: (batch, count) in [0, 1].

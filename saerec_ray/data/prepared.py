@@ -98,7 +98,7 @@ def read_sequences(folder: Path) -> PreparedSequences:
     return PreparedSequences(
         user_ids=table["user_id"].to_pylist(),
         items=np.asarray(items.flatten(), dtype=np.int32),
-        times=None if times.null_count else np.asarray(times.flatten(), dtype=np.int64),
+        times=None if times.flatten().null_count else np.asarray(times.flatten(), dtype=np.int64),
         offsets=np.asarray(items.offsets, dtype=np.int64),
         train_lengths=np.asarray(table["train_length"], dtype=np.int32),
         validation_lengths=np.asarray(table["validation_length"], dtype=np.int32),

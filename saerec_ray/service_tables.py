@@ -1,0 +1,356 @@
+"""API messages as tables for people: pure functions from message to rich renderable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from saerec_ray.v1 import common_pb2 as common
+from saerec_ray.v1 import intent_service_pb2 as intents_api
+from saerec_ray.v1 import recommender_service_pb2 as recommender
+
+Labels = Mapping[str, str]
+"""Intent ids to labels, for messages that carry only ids."""
+
+_MODES = {
+    common.ADJUSTMENT_MODE_BOOST: "boost",
+    common.ADJUSTMENT_MODE_AVOID: "avoid",
+    common.ADJUSTMENT_MODE_SUPPRESS: "suppress",
+    common.ADJUSTMENT_MODE_EXCLUDE: "exclude",
+}
+_REPRESENTATIONS = {
+    recommender.REPRESENTATION_OVER: Text("over", style="green"),
+    recommender.REPRESENTATION_UNDER: Text("under", style="yellow"),
+    recommender.REPRESENTATION_TYPICAL: Text("typical", style="dim"),
+}
+_ORIGINS = {
+    recommender.INTENT_ORIGIN_PERSONAL: "own history",
+    recommender.INTENT_ORIGIN_PUBLIC: "public",
+    recommender.INTENT_ORIGIN_STEERED: "steering",
+}
+_DEGRADATIONS = {
+    recommender.DEGRADATION_STEERING_UNAVAILABLE: "stored steering could not be read and was not applied",
+    recommender.DEGRADATION_HISTORY_UNAVAILABLE: "stored history could not be read",
+    recommender.DEGRADATION_RERANK_SHORTENED: "the order is not proved to be that of the whole catalogue",
+    recommender.DEGRADATION_POPULARITY_ONLY: "nothing is known of the user, so these are popular items",
+}
+_STATES = {
+    intents_api.INTENT_STATE_ACTIVE: "active",
+    intents_api.INTENT_STATE_DEPRECATED: "deprecated",
+    intents_api.INTENT_STATE_BLOCKED: "blocked",
+}
+_SOURCES = {
+    intents_api.LABEL_SOURCE_HUMAN: "person",
+    intents_api.LABEL_SOURCE_MODEL: "language model",
+    intents_api.LABEL_SOURCE_TERMS: "top terms",
+}
+
+
+def recommendations(
+    response: recommender.RecommendResponse, *, title: str = "Recommendations", labels: Labels | None = None
+) -> RenderableType:
+    """The ranked items; in the explained view with what made up each score and the history behind it."""
+    explained = any(item.HasField("explanation") for item in response.items)
+    table = Table(title=title, title_justify="left", show_lines=explained)
+    table.add_column("#", justify="right")
+    table.add_column("Item", ratio=2, min_width=20)
+    table.add_column("Score", justify="right")
+    if explained:
+        table.add_column("Why: the parts add up to the score", ratio=4, min_width=36)
+    for rank, item in enumerate(response.items, start=1):
+        row: list[RenderableType] = [str(rank), item_name(item.item_id, item.title), f"{item.score:.3f}"]
+        if explained:
+            row.append(score_parts(item.explanation, labels or {}))
+        table.add_row(*row)
+    return Group(table, *notes(response, labels or {}))
+
+
+def score_parts(explanation: recommender.ItemExplanation, labels: Labels) -> Text:
+    """The parts of one score, a line each, then the history items that support them."""
+    known = {**labels, **{each.intent_id: each.label for each in explanation.intents}}
+    lines = [(each.contribution, label(known, each.intent_id)) for each in explanation.intents]
+    lines += [
+        (each.contribution, f"steering of {label(known, each.intent_id)}") for each in explanation.steering
+    ]
+    rest = (
+        (explanation.other_intents_score, "other intents"),
+        (explanation.residual_score, "what people with such a history take, beyond intents"),
+        (explanation.bias_score, "popularity of the item"),
+        (explanation.rules_score, "rules"),
+    )
+    lines += [(amount, name) for amount, name in rest if amount]
+    text = Text()
+    for amount, name in lines:
+        text.append(f"{amount:+.3f} ", style="green" if amount >= 0 else "red")
+        text.append(f"{name}\n")
+    if explanation.evidence:
+        text.append(f"because of {evidence_list(explanation.evidence)}\n", style="dim")
+    if explanation.unsteered_rank:
+        text.append(f"without steering at rank {explanation.unsteered_rank}\n", style="dim")
+    text.rstrip()
+    return text
+
+
+def comparison(
+    before: recommender.RecommendResponse,
+    after: recommender.RecommendResponse,
+    *,
+    count: int | None = None,
+    titles: tuple[str, str] = ("Before", "After"),
+) -> RenderableType:
+    """Two rankings side by side, with the moves of the items on the right.
+
+    `before` may be longer than what is shown, so that moves from further down are known; `count` is the
+    number of rows, by default the length of `after`.
+    """
+    rows = count or len(after.items)
+    old = {item.item_id: (rank, item.score) for rank, item in enumerate(before.items, start=1)}
+    table = Table(show_lines=False)
+    table.add_column("#", justify="right")
+    table.add_column(titles[0], ratio=1, min_width=16)
+    table.add_column("Score", justify="right")
+    table.add_column(titles[1], ratio=1, min_width=16)
+    table.add_column("Score", justify="right")
+    table.add_column("Move", justify="right")
+    table.add_column("Change", justify="right")
+    for place in range(min(rows, max(len(before.items), len(after.items)))):
+        row: list[RenderableType] = [str(place + 1)]
+        row += _place(before, place)
+        row += _place(after, place)
+        row += _move(old, after, place, len(before.items))
+        table.add_row(*row)
+    stayed = {item.item_id for item in before.items[:rows]} & {item.item_id for item in after.items[:rows]}
+    summary = Text(f"{len(stayed)} of {min(rows, len(after.items))} items stay on the page.", style="dim")
+    return Group(table, summary, *notes(after, {}))
+
+
+def _place(response: recommender.RecommendResponse, place: int) -> list[RenderableType]:
+    if place >= len(response.items):
+        return ["", ""]
+    item = response.items[place]
+    return [item_name(item.item_id, item.title), f"{item.score:.3f}"]
+
+
+def _move(
+    old: Mapping[str, tuple[int, float]],
+    after: recommender.RecommendResponse,
+    place: int,
+    known: int,
+) -> list[RenderableType]:
+    if place >= len(after.items):
+        return ["", ""]
+    item = after.items[place]
+    if item.item_id not in old:
+        return [Text(f"from below {known}", style="green"), ""]
+    rank, score = old[item.item_id]
+    up = rank - (place + 1)
+    move = Text(f"↑ {up}", style="green") if up > 0 else Text(f"↓ {-up}", style="red") if up else Text("=")
+    change = item.score - score
+    return [move, Text(f"{change:+.3f}", style="dim" if abs(change) < 5e-4 else "")]
+
+
+def user_profile(response: recommender.ExplainUserResponse, *, title: str = "Intents") -> RenderableType:
+    """What drives a user's ranking: over- and under-represented intents, and the history behind each."""
+    table = Table(title=title, title_justify="left", show_lines=True)
+    table.add_column("Intent", ratio=3, min_width=18)
+    table.add_column("Against\npopulation")
+    table.add_column("Log lift", justify="right")
+    table.add_column("z", justify="right")
+    table.add_column("Weight", justify="right")
+    table.add_column("From")
+    table.add_column("Evidence", ratio=3, min_width=18)
+    for intent in response.intents:
+        table.add_row(
+            intent_name(intent.intent_id, intent.label),
+            _REPRESENTATIONS.get(intent.representation, Text("")),
+            f"{intent.log_lift:+.2f}",
+            f"{intent.z_score:+.1f}",
+            _weight(intent),
+            _ORIGINS.get(intent.origin, ""),
+            Text(evidence_list(intent.evidence)),
+        )
+    share = Text(
+        f"Intents make up {response.intent_share:.0%} of the first page's scores. "
+        f"The intents above rebuild the ranking scores with R² {response.fidelity:.2f}.",
+        style="dim",
+    )
+    parts: list[RenderableType] = [table, share, *_degraded(response.degradations)]
+    if response.profile.adjustments:
+        known = {each.intent_id: each.label for each in response.intents}
+        parts.append(steering_profile(response.profile, known))
+    return Group(*parts)
+
+
+def _weight(intent: recommender.UserIntent) -> Text:
+    text = Text(f"{intent.base_weight:.2f}")
+    if abs(intent.weight - intent.base_weight) > 5e-4:
+        text.append(f" → {intent.weight:.2f}", style="bold")
+    return text
+
+
+def steering_profile(profile: recommender.SteeringProfile, labels: Labels) -> RenderableType:
+    """A user's stored steering."""
+    if not profile.adjustments:
+        return Text(f"No steering is stored (revision {profile.revision}, etag {profile.etag or 'none'}).")
+    table = Table(title="Stored steering", title_justify="left")
+    table.add_column("Intent", min_width=18)
+    table.add_column("Mode")
+    table.add_column("Strength", justify="right")
+    table.add_column("Until")
+    table.add_column("By")
+    table.add_column("Reason")
+    for stored in profile.adjustments:
+        change = stored.adjustment
+        table.add_row(
+            intent_name(change.intent_id, labels.get(change.intent_id, "")),
+            _MODES.get(change.mode, ""),
+            "" if change.mode == common.ADJUSTMENT_MODE_EXCLUDE else f"{change.strength:g}",
+            f"{stored.expire_time.ToDatetime():%Y-%m-%d %H:%M} UTC",
+            printable(stored.actor),
+            printable(stored.reason),
+        )
+    return Group(table, Text(f"revision {profile.revision}, etag {profile.etag}", style="dim"))
+
+
+def steering_effect(effect: recommender.SteeringEffect, labels: Labels) -> RenderableType:
+    """What a write does to the first page."""
+    table = Table(title="Effect on the first page", title_justify="left")
+    table.add_column("Intent", min_width=18)
+    table.add_column("Mean loading before", justify="right")
+    table.add_column("after", justify="right")
+    table.add_column("Change", justify="right")
+    for each in effect.exposures:
+        change = each.after - each.before
+        style = "dim" if abs(change) < 5e-5 else "green" if change > 0 else "red"
+        table.add_row(
+            intent_name(each.intent_id, labels.get(each.intent_id, "")),
+            f"{each.before:.4f}",
+            f"{each.after:.4f}",
+            Text(f"{change:+.4f}", style=style),
+        )
+    return Group(table, Text(f"{effect.overlap:.0%} of the page stays.", style="dim"))
+
+
+def intent_list(listed: Sequence[intents_api.Intent], total: int) -> RenderableType:
+    """Intents in one table."""
+    table = Table(title="Intents", title_justify="left")
+    table.add_column("Intent", ratio=3, min_width=18)
+    table.add_column("Label\nAUC", justify="right")
+    table.add_column("Users", justify="right")
+    table.add_column("State")
+    table.add_column("Steerable")
+    table.add_column("Strongest items", ratio=4, min_width=18)
+    for intent in listed:
+        table.add_row(
+            intent_name(intent.intent_id, intent.label),
+            _auc(intent),
+            f"{intent.density:.1%}",
+            _STATES.get(intent.state, ""),
+            "yes" if intent.steerable else "no",
+            Text(_item_names(intent.top_items[:3])),
+        )
+    return Group(table, Text(f"{len(listed)} of {total} intents.", style="dim"))
+
+
+def intent_matches(matches: Iterable[intents_api.IntentMatch]) -> RenderableType:
+    """The result of a search, best first."""
+    table = Table(title="Matches", title_justify="left")
+    table.add_column("Score", justify="right")
+    table.add_column("Intent", ratio=3, min_width=18)
+    table.add_column("Strongest items", ratio=4, min_width=18)
+    for match in matches:
+        table.add_row(
+            f"{match.score:.2f}",
+            intent_name(match.intent.intent_id, match.intent.label),
+            Text(_item_names(match.intent.top_items[:3])),
+        )
+    return table
+
+
+def intent_details(intent: intents_api.Intent) -> RenderableType:
+    """Everything about one intent."""
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="dim")
+    facts.add_column()
+    facts.add_row("Id", intent.intent_id)
+    facts.add_row("Label", Text(printable(intent.label), style="bold"))
+    facts.add_row("Description", Text(printable(intent.description)))
+    facts.add_row("Named by", _SOURCES.get(intent.label_source, ""))
+    facts.add_row("Label AUC", _auc(intent))
+    facts.add_row("State", _STATES.get(intent.state, ""))
+    facts.add_row("Steerable", "yes" if intent.steerable else "no")
+    facts.add_row("Users", f"{intent.density:.1%}")
+    facts.add_row("Terms", Text(printable(", ".join(intent.top_terms))))
+    if intent.successor_intent_ids:
+        facts.add_row("Use instead", ", ".join(intent.successor_intent_ids))
+    items = Table(title="Strongest items", title_justify="left")
+    items.add_column("Loading", justify="right")
+    items.add_column("Item")
+    for item in intent.top_items:
+        items.add_row(f"{item.loading:.3f}", item_name(item.item_id, item.title))
+    return Group(facts, items)
+
+
+def notes(response: recommender.RecommendResponse, labels: Labels) -> list[RenderableType]:
+    """What a person should know about an answer: what was given up, skipped or unknown."""
+    lines: list[RenderableType] = list(_degraded(response.degradations))
+    for skipped in response.skipped_adjustments:
+        reason = common.ErrorReason.Name(skipped.reason).removeprefix("ERROR_REASON_")
+        lines.append(Text(f"Not applied: {label(labels, skipped.intent_id)} ({reason}).", style="yellow"))
+    if response.unknown_item_ids:
+        unknown = ", ".join(printable(item_id) for item_id in response.unknown_item_ids[:10])
+        more = len(response.unknown_item_ids) - 10
+        tail = f" and {more} more" if more > 0 else ""
+        lines.append(Text(f"Not in the catalogue: {unknown}{tail}.", style="yellow"))
+    return lines
+
+
+def _degraded(degradations: Iterable[int]) -> list[RenderableType]:
+    return [
+        Text(f"Note: {_DEGRADATIONS.get(each, f'degradation {each}')}.", style="yellow")
+        for each in degradations
+    ]
+
+
+def item_name(item_id: str, title: str) -> Text:
+    """The title with the id beside it; the id alone when there is no title."""
+    text = Text(printable(title))
+    if title:
+        text.append(" ")
+    text.append(printable(item_id), style="dim" if title else "")
+    return text
+
+
+def intent_name(intent_id: str, name: str) -> Text:
+    """The label with the id under it; the id alone when there is no label."""
+    text = Text(printable(name))
+    if name:
+        text.append("\n")
+    text.append(printable(intent_id), style="dim" if name else "")
+    return text
+
+
+def label(labels: Labels, intent_id: str) -> str:
+    """The label of an intent, or its id."""
+    return printable(labels.get(intent_id) or intent_id)
+
+
+def evidence_list(evidence: Iterable[recommender.Evidence]) -> str:
+    """History items with their shares, in one line."""
+    return ", ".join(f"{printable(each.title or each.item_id)} ({each.share:.0%})" for each in evidence)
+
+
+def printable(text: str) -> str:
+    """The text without characters that could steer a terminal; titles come from outside."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def _item_names(items: Iterable[intents_api.ItemLoading]) -> str:
+    return ", ".join(printable(item.title or item.item_id) for item in items)
+
+
+def _auc(intent: intents_api.Intent) -> str:
+    return f"{intent.label_confidence:.2f}" if intent.label_confidence else "not measured"
