@@ -37,6 +37,11 @@ _DEGRADATIONS = {
     recommender.DEGRADATION_RERANK_SHORTENED: "the order is not proved to be that of the whole catalogue",
     recommender.DEGRADATION_POPULARITY_ONLY: "nothing is known of the user, so these are popular items",
 }
+_SKIPPED = {
+    common.ERROR_REASON_UNKNOWN_INTENT: "the serving dictionary does not have it",
+    common.ERROR_REASON_INTENT_NOT_STEERABLE: "policy forbids steering it",
+    common.ERROR_REASON_STEERING_LIMIT: "more boosts and avoids are stored than may act at once",
+}
 _STATES = {
     intents_api.INTENT_STATE_ACTIVE: "active",
     intents_api.INTENT_STATE_DEPRECATED: "deprecated",
@@ -209,8 +214,8 @@ def steering_profile(profile: recommender.SteeringProfile, labels: Labels) -> Re
             _MODES.get(change.mode, ""),
             "" if change.mode == common.ADJUSTMENT_MODE_EXCLUDE else f"{change.strength:g}",
             f"{stored.expire_time.ToDatetime():%Y-%m-%d %H:%M} UTC",
-            printable(stored.actor),
-            printable(stored.reason),
+            Text(printable(stored.actor)),
+            Text(printable(stored.reason)),
         )
     return Group(table, Text(f"revision {profile.revision}, etag {profile.etag}", style="dim"))
 
@@ -232,6 +237,15 @@ def steering_effect(effect: recommender.SteeringEffect, labels: Labels) -> Rende
             Text(f"{change:+.4f}", style=style),
         )
     return Group(table, Text(f"{effect.overlap:.0%} of the page stays.", style="dim"))
+
+
+def steering_write(response: recommender.SteerIntentsResponse, labels: Labels) -> RenderableType:
+    """The stored steering after a write, or after its preview, and what it does."""
+    return Group(
+        steering_profile(response.profile, labels),
+        steering_effect(response.effect, labels),
+        *_skipped(response.skipped_adjustments, labels),
+    )
 
 
 def intent_list(listed: Sequence[intents_api.Intent], total: int) -> RenderableType:
@@ -275,7 +289,7 @@ def intent_details(intent: intents_api.Intent) -> RenderableType:
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim")
     facts.add_column()
-    facts.add_row("Id", intent.intent_id)
+    facts.add_row("Id", Text(printable(intent.intent_id)))
     facts.add_row("Label", Text(printable(intent.label), style="bold"))
     facts.add_row("Description", Text(printable(intent.description)))
     facts.add_row("Named by", _SOURCES.get(intent.label_source, ""))
@@ -285,7 +299,7 @@ def intent_details(intent: intents_api.Intent) -> RenderableType:
     facts.add_row("Users", f"{intent.density:.1%}")
     facts.add_row("Terms", Text(printable(", ".join(intent.top_terms))))
     if intent.successor_intent_ids:
-        facts.add_row("Use instead", ", ".join(intent.successor_intent_ids))
+        facts.add_row("Use instead", Text(printable(", ".join(intent.successor_intent_ids))))
     items = Table(title="Strongest items", title_justify="left")
     items.add_column("Loading", justify="right")
     items.add_column("Item")
@@ -297,9 +311,7 @@ def intent_details(intent: intents_api.Intent) -> RenderableType:
 def notes(response: recommender.RecommendResponse, labels: Labels) -> list[RenderableType]:
     """What a person should know about an answer: what was given up, skipped or unknown."""
     lines: list[RenderableType] = list(_degraded(response.degradations))
-    for skipped in response.skipped_adjustments:
-        reason = common.ErrorReason.Name(skipped.reason).removeprefix("ERROR_REASON_")
-        lines.append(Text(f"Not applied: {label(labels, skipped.intent_id)} ({reason}).", style="yellow"))
+    lines += _skipped(response.skipped_adjustments, labels)
     if response.unknown_item_ids:
         unknown = ", ".join(printable(item_id) for item_id in response.unknown_item_ids[:10])
         more = len(response.unknown_item_ids) - 10
@@ -308,7 +320,18 @@ def notes(response: recommender.RecommendResponse, labels: Labels) -> list[Rende
     return lines
 
 
-def _degraded(degradations: Iterable[int]) -> list[RenderableType]:
+def _skipped(skipped: Iterable[recommender.SkippedAdjustment], labels: Labels) -> list[RenderableType]:
+    return [
+        Text(
+            f"Not applied: {label(labels, each.intent_id)}: "
+            f"{_SKIPPED.get(each.reason, f'reason {each.reason}')}.",
+            style="yellow",
+        )
+        for each in skipped
+    ]
+
+
+def _degraded(degradations: Iterable[recommender.Degradation.ValueType]) -> list[RenderableType]:
     return [
         Text(f"Note: {_DEGRADATIONS.get(each, f'degradation {each}')}.", style="yellow")
         for each in degradations
