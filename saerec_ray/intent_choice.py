@@ -49,9 +49,12 @@ def adjustments(
     Raises InputError when a strength is not in (0, 1] or an intent is unknown, ambiguous or given twice.
     """
     result = Adjustments()
-    given = (("--boost", boost, result.boost), ("--avoid", avoid, result.avoid))
-    given += (("--suppress", suppress, result.suppress), ("--exclude", exclude, result.exclude))
-    for option, texts, strengths in given:
+    for option, texts, strengths in (
+        ("--boost", boost, result.boost),
+        ("--avoid", avoid, result.avoid),
+        ("--suppress", suppress, result.suppress),
+        ("--exclude", exclude, result.exclude),
+    ):
         for text in texts or ():
             name, strength = _split(option, text)
             intent = choose(client, say, name)

@@ -274,6 +274,8 @@ def _connected(target: str) -> Iterator[Client]:
             yield client
         except SaerecError as error:
             raise _for_people(error, target) from error
+        except UnicodeEncodeError as error:
+            raise InputError("An id or a text given is not valid UTF-8.") from error
 
 
 _BAD_INPUT = {
@@ -320,9 +322,9 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 
 
 def _duration(text: str) -> timedelta:
-    match = re.fullmatch(r"([0-9]{1,8})([smhdw])", text)
+    match = re.fullmatch(r"([0-9]{1,6})([smhdw])", text)
     if match is None:
-        raise InputError(f"--ttl {text} must be a number and a unit: 90s, 15m, 12h, 30d or 2w.")
+        raise InputError(f"--ttl {text} must be at most 6 digits and a unit: 90s, 15m, 12h, 30d or 2w.")
     return timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
