@@ -1,0 +1,95 @@
+"""Reader for Amazon Reviews 2014, 2018 and 2023: reviews and metadata as JSON lines, plain or gzipped."""
+
+from __future__ import annotations
+
+import ast
+import html
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from saerec_ray.config import AmazonSource
+from saerec_ray.data.files import json_columns, plain_file, text_lines
+from saerec_ray.data.raw import (
+    ItemCollector,
+    RawData,
+    RawItem,
+    clean_values,
+    take_interactions,
+    without_shared_root,
+)
+from saerec_ray.data.rejects import Rejects
+
+_FIELDS = {
+    2014: {"user_id": "reviewerID", "item_id": "asin", "rating": "overall", "time": "unixReviewTime"},
+    2018: {"user_id": "reviewerID", "item_id": "asin", "rating": "overall", "time": "unixReviewTime"},
+    2023: {"user_id": "user_id", "item_id": "parent_asin", "rating": "rating", "time": "timestamp"},
+}
+_BRAND = {2014: "brand", 2018: "brand", 2023: "store"}
+_MILLISECONDS = 1000
+_DESCRIPTION_CHARACTERS = 1000
+_TAG = re.compile(r"<[^>]+>")
+_SPACE = re.compile(r"\s+")
+
+
+def read_amazon(source: AmazonSource, rejects: Rejects) -> RawData:
+    """Reads both files. Text: title, brand, category path, description and features, as far as they are there."""
+    with plain_file(source.reviews) as plain:
+        rows = json_columns(plain, _FIELDS[source.release], source.reviews.name, rejects)
+        interactions, count = take_interactions(rows, source.reviews.name, rejects)
+    if source.release == 2023:
+        interactions = interactions.with_columns(pl.col("time") // _MILLISECONDS)
+    collector = ItemCollector(source.metadata.name, rejects)
+    with plain_file(source.metadata) as plain:
+        for number, record in _records(plain, source.metadata.name, rejects):
+            collector.add(_item(record, source.release), number)
+    return RawData(interactions, without_shared_root(collector.items()), count)
+
+
+def _records(path: Path, name: str, rejects: Rejects) -> Iterator[tuple[int, dict[str, Any]]]:
+    """JSON objects, or the Python literals of which some 2014 metadata files consist."""
+    for number, line in text_lines(path):
+        value: Any = None
+        try:
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            try:
+                value = ast.literal_eval(line)
+            except (ValueError, SyntaxError, MemoryError, RecursionError):
+                value = None
+        if "\ufffd" in line:
+            rejects.add(name, number, "the row is not valid UTF-8", line)
+        elif not isinstance(value, dict):
+            rejects.add(name, number, "the row is not a JSON object", line)
+        else:
+            yield number, value
+
+
+def _item(record: dict[str, Any], release: int) -> RawItem:
+    title = _plain(record.get("title"))
+    brand = _plain(record.get(_BRAND[release]))
+    path = [_plain(value) for value in clean_values(record.get("categories") or record.get("category"))]
+    path = [value for value in path if value]
+    prose = [_plain(record.get("description")), _plain(record.get("features") or record.get("feature"))]
+    description = " ".join(part for part in prose if part)[:_DESCRIPTION_CHARACTERS].strip()
+    parts = [
+        title,
+        f"Brand: {brand}" if brand else "",
+        f"Category: {' > '.join(path)}" if path else "",
+        description,
+    ]
+    attributes = {"category": path} if path else {}
+    if brand:
+        attributes["brand"] = [brand]
+    item_id = str(record.get("parent_asin" if release == 2023 else "asin") or "")
+    return RawItem(item_id, title, ". ".join(part for part in parts if part), attributes)
+
+
+def _plain(value: Any) -> str:
+    """Text without markup, entities and runs of white space; lists are joined."""
+    text = " ".join(clean_values(value))
+    return _SPACE.sub(" ", html.unescape(_TAG.sub(" ", text))).strip()

@@ -1,0 +1,76 @@
+"""Reader for S3Rec-style folders: one user a line in sequences.txt, one item a line in items.jsonl."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from saerec_ray.config import SequencesSource
+from saerec_ray.data.files import json_records, plain_file, text_lines
+from saerec_ray.data.raw import (
+    INTERACTION_SCHEMA,
+    ItemCollector,
+    RawData,
+    RawItem,
+    clean_values,
+    id_problem,
+    without_shared_root,
+)
+from saerec_ray.data.rejects import Rejects
+from saerec_ray.errors import InputError
+
+TITLE_CHARACTERS = 80
+ATTRIBUTES = {
+    "brand": "brand",
+    "categories": "category",
+    "category": "category",
+    "genres": "genre",
+    "tags": "tag",
+}
+"""Fields of items.jsonl that become attributes."""
+
+
+def read_sequences_folder(source: SequencesSource, rejects: Rejects) -> RawData:
+    """Reads both files. The order in a line is the order in time; there are no times."""
+    path = source.path / source.sequences_file
+    users: list[str] = []
+    items: list[str] = []
+    lines: list[int] = []
+    count = 0
+    with plain_file(path) as plain:
+        for number, line in text_lines(plain):
+            user, *met = line.split()
+            count += max(len(met), 1)
+            bad = next((problem for value in (user, *met) if (problem := id_problem(value))), None)
+            if "\ufffd" in line:
+                bad = "the row is not valid UTF-8"
+            if bad or not met:
+                rejects.add(path.name, number, bad or "the user has no items", line)
+                continue
+            users += [user] * len(met)
+            items += met
+            lines += [number] * len(met)
+    nothing = [None] * len(users)
+    interactions = pl.DataFrame(
+        {"user_id": users, "item_id": items, "time": nothing, "rating": nothing, "line": lines},
+        schema=INTERACTION_SCHEMA,
+    )
+    return RawData(interactions, _read_items(source, rejects), count)
+
+
+def _read_items(source: SequencesSource, rejects: Rejects) -> list[RawItem]:
+    path = source.path / source.items_file
+    collector = ItemCollector(path.name, rejects)
+    with plain_file(path) as plain:
+        for number, record in json_records(plain, path.name, rejects):
+            if "id" not in record:
+                raise InputError(
+                    f"{path}, line {number}: the item has no field 'id'; it has {', '.join(record)}."
+                )
+            text = str(record.get("text") or "").strip()
+            attributes: dict[str, list[str]] = {}
+            for name, attribute in ATTRIBUTES.items():
+                if values := clean_values(record.get(name)):
+                    attributes[attribute] = values
+            title = str(record.get("title") or "").strip() or text[:TITLE_CHARACTERS]
+            collector.add(RawItem(str(record["id"]), title, text, attributes), number)
+    return without_shared_root(collector.items())
