@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, TypeVar
 
 import grpc
+
 from saerec_server.errors import ApiError
 
 T = TypeVar("T")

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import grpc
+from sqlalchemy.exc import IntegrityError
+
+from saerec_ray.v1 import common_pb2
+from saerec_ray.v1 import event_service_pb2 as messages
+from saerec_ray.v1.event_service_pb2_grpc import EventServiceServicer
 from saerec_server import limits
 from saerec_server.errors import ApiError
 from saerec_server.records import StoredEvent
@@ -10,11 +15,6 @@ from saerec_server.registry import ModelRegistry
 from saerec_server.requests import consistency_token
 from saerec_server.store import Store, StoreError
 from saerec_server.validation import MICROSECONDS, Checker, now_microseconds
-from sqlalchemy.exc import IntegrityError
-
-from saerec_ray.v1 import common_pb2
-from saerec_ray.v1 import event_service_pb2 as messages
-from saerec_ray.v1.event_service_pb2_grpc import EventServiceServicer
 
 
 class EventService(EventServiceServicer):

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from saerec_server.ranking import Evidence, Ranker, Ranking, User
 
 from saerec_ray.intents.population import Verdict, compare_with_population
 from saerec_ray.retrieval import Mask
 from saerec_ray.scoring import Adjustment, Floats, Indices, decompose, exposure
+from saerec_server.ranking import Evidence, Ranker, Ranking, User
 
 PAGE = 20
 """Items of the first page, on which shares and effects are measured."""

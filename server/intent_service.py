@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import grpc
 from google.protobuf import timestamp_pb2
+
+from saerec_ray.intents.catalogue import Intent
+from saerec_ray.v1 import intent_service_pb2 as messages
+from saerec_ray.v1.intent_service_pb2_grpc import IntentServiceServicer
 from saerec_server import limits
 from saerec_server.compute import Compute
 from saerec_server.errors import ApiError, Reason
 from saerec_server.registry import LoadedModel, ModelRegistry
 from saerec_server.validation import Checker
-
-from saerec_ray.intents.catalogue import Intent
-from saerec_ray.v1 import intent_service_pb2 as messages
-from saerec_ray.v1.intent_service_pb2_grpc import IntentServiceServicer
 
 # Intents that failed their gate are no part of the public catalogue, so they have no state here.
 _STATES = {

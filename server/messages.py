@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from saerec_ray.intents.population import Verdict
+from saerec_ray.v1 import common_pb2
+from saerec_ray.v1 import recommender_service_pb2 as messages
 from saerec_server.errors import Reason
 from saerec_server.insight import Effect, UserInsight, UserReason
 from saerec_server.ranking import Evidence as HistoryEvidence
@@ -13,10 +16,6 @@ from saerec_server.registry import LoadedModel
 from saerec_server.requests import MODES, timestamp
 from saerec_server.steering import Change, Profile, StoredChange, WriteMode
 from saerec_server.user_state import KnownUser
-
-from saerec_ray.intents.population import Verdict
-from saerec_ray.v1 import common_pb2
-from saerec_ray.v1 import recommender_service_pb2 as messages
 
 _WIRE_MODES = {mode: number for number, mode in MODES.items()}
 _WIRE_WRITE_MODES = {

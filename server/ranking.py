@@ -224,4 +224,5 @@ class Ranker:
 def change_of(items: Indices, changes: Floats, item: int) -> float:
     """What a shift adds to one item; `items` are ascending."""
     place = int(np.searchsorted(items, item))
-    return float(changes[place]) if place < len(items) and items[place] == item else 0.0
+    found = place < len(items) and items[place] == item
+    return float(changes[place]) + 0.0 if found else 0.0  # -0.0 would read as a change

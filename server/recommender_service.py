@@ -6,6 +6,9 @@ import uuid
 from dataclasses import dataclass
 
 import grpc
+
+from saerec_ray.v1 import recommender_service_pb2 as messages
+from saerec_ray.v1.recommender_service_pb2_grpc import RecommenderServiceServicer
 from saerec_server import limits
 from saerec_server import messages as build
 from saerec_server.compute import Compute
@@ -27,9 +30,6 @@ from saerec_server.steering_writes import SteeringWriter
 from saerec_server.store import Store, StoreError
 from saerec_server.user_state import known_user
 from saerec_server.validation import Checker, now_microseconds
-
-from saerec_ray.v1 import recommender_service_pb2 as messages
-from saerec_ray.v1.recommender_service_pb2_grpc import RecommenderServiceServicer
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from saerec_server.steering import Change, Profile, StoredChange, WriteMode
-
 from saerec_ray.scoring import Mode
+from saerec_server.steering import Change, Profile, StoredChange, WriteMode
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from saerec_ray.backbone.encoder import UserEncoder
+from saerec_ray.bundle import Bundle, BundleError, load_bundle
+from saerec_ray.intents.catalogue import Intent
+from saerec_ray.retrieval import EXACT_LIMIT, POOL_SIZE, Retriever
 from saerec_server.errors import ApiError, Reason
 from saerec_server.filters import AttributeIndex, Filter
 from saerec_server.ranking import Ranker
 from saerec_server.search import IntentSearch
-
-from saerec_ray.backbone.encoder import UserEncoder
-from saerec_ray.bundle import Bundle, BundleError, load_bundle
-from saerec_ray.intents.catalogue import Intent
-from saerec_ray.retrieval import Retriever
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class LoadedModel:
         return datetime.datetime.fromisoformat(self.bundle.manifest.created)
 
 
-def load_model(folder: Path, exact_limit: int) -> LoadedModel:
+def load_model(folder: Path, exact_limit: int = EXACT_LIMIT, pool_size: int = POOL_SIZE) -> LoadedModel:
     """Loads a bundle and computes what requests share. Raises BundleError when the bundle is refused."""
     bundle = load_bundle(folder)
     try:
@@ -49,7 +48,7 @@ def load_model(folder: Path, exact_limit: int) -> LoadedModel:
         raise BundleError(f"Bundle {folder} is refused: {error}.") from error
     model = LoadedModel(
         bundle=bundle,
-        ranker=Ranker(bundle, encoder, Retriever(bundle.space, bundle.steering, exact_limit)),
+        ranker=Ranker(bundle, encoder, Retriever(bundle.space, bundle.steering, exact_limit, pool_size)),
         attributes=AttributeIndex(bundle.items),
         search=IntentSearch(bundle),
         item_index={item_id: index for index, item_id in enumerate(bundle.items.ids)},

@@ -8,16 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from google.protobuf import timestamp_pb2
+
+from saerec_ray.scoring import MAX_LIMITED_ADJUSTMENTS, Mode
+from saerec_ray.v1 import common_pb2
+from saerec_ray.v1 import recommender_service_pb2 as messages
 from saerec_server import limits
 from saerec_server.errors import ApiError, Reason, Violation
 from saerec_server.filters import AnyOf, Condition, Filter, InRange, NoneOf
 from saerec_server.registry import LoadedModel
 from saerec_server.steering import Change, WriteMode, obstacle
 from saerec_server.validation import MICROSECONDS, Checker
-
-from saerec_ray.scoring import MAX_LIMITED_ADJUSTMENTS, Mode
-from saerec_ray.v1 import common_pb2
-from saerec_ray.v1 import recommender_service_pb2 as messages
 
 MODES = {
     common_pb2.ADJUSTMENT_MODE_BOOST: Mode.BOOST,

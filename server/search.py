@@ -133,22 +133,19 @@ class LazyEmbedder:
 
             settings = self._settings
             encoder = TextEncoder(settings.model, settings.precision, settings.max_tokens)
-            width = len(np.asarray(encoder.encode(["width"], batch_size=1))[0])
-        except (InputError, ImportError, OSError, ValueError, RuntimeError) as error:
+        except (InputError, ImportError) as error:
             logger.warning("intents are searched by words alone: no language model: %s", error)
             return _no_vector
-        if width != self._width:
+        if encoder.dimension != self._width:
             logger.warning(
                 "intents are searched by words alone: the language model has %d dimensions, the labels %d",
-                width,
+                encoder.dimension,
                 self._width,
             )
             return _no_vector
 
         def embed(text: str) -> Floats:
-            vector = np.asarray(encoder.encode([text], batch_size=1), dtype=np.float32)[0]
-            norm = float(np.linalg.norm(vector))
-            return np.asarray(vector / norm if norm > 0 else vector, dtype=np.float32)
+            return np.asarray(encoder.encode([text], batch_size=1)[0])
 
         return embed
 

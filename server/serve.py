@@ -14,18 +14,6 @@ import grpc
 import torch
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
-from saerec_server import limits
-from saerec_server.compute import Compute
-from saerec_server.event_service import EventService
-from saerec_server.intent_service import IntentService
-from saerec_server.interceptors.admission import AdmissionInterceptor
-from saerec_server.interceptors.faults import FaultInterceptor
-from saerec_server.interceptors.trace import TraceInterceptor
-from saerec_server.recommender_service import RecommenderService
-from saerec_server.registry import ModelRegistry, load_model
-from saerec_server.settings import ServerSettings
-from saerec_server.store import Store, StoreError
-from saerec_server.validation import now_microseconds
 from threadpoolctl import threadpool_limits
 
 from saerec_ray.errors import InputError
@@ -37,6 +25,19 @@ from saerec_ray.v1 import (
     recommender_service_pb2,
     recommender_service_pb2_grpc,
 )
+from saerec_server import limits
+from saerec_server.compute import Compute
+from saerec_server.event_service import EventService
+from saerec_server.health import HealthService
+from saerec_server.intent_service import IntentService
+from saerec_server.interceptors.admission import AdmissionInterceptor
+from saerec_server.interceptors.faults import FaultInterceptor
+from saerec_server.interceptors.trace import TraceInterceptor
+from saerec_server.recommender_service import RecommenderService
+from saerec_server.registry import ModelRegistry, load_model
+from saerec_server.settings import ServerSettings
+from saerec_server.store import Store, StoreError
+from saerec_server.validation import now_microseconds
 
 logger = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class RunningServer:
     """A server that answers; end it with drain."""
 
     port: int
-    health: health.aio.HealthServicer
+    health: HealthService
     server: grpc.aio.Server
     settings: ServerSettings
 
@@ -70,6 +71,7 @@ class RunningServer:
         """Turns unhealthy, lets balancers notice, refuses new calls and lets the admitted ones end."""
         await self.health.enter_graceful_shutdown()
         await asyncio.sleep(self.settings.drain_seconds)
+        self.health.end_watches()
         await self.server.stop(self.settings.grace_seconds)
 
 
@@ -80,12 +82,14 @@ async def started(settings: ServerSettings) -> AsyncIterator[RunningServer]:
     Raises BundleError when the bundle is refused and InputError when the state database or the port cannot
     be used.
     """
-    registry = ModelRegistry(load_model(settings.bundle, settings.exact_limit))
+    registry = ModelRegistry(load_model(settings.bundle, settings.exact_limit, settings.pool_size))
     async with contextlib.AsyncExitStack() as stack:
         store = await Store.open(settings.state_path)
         stack.push_async_callback(store.close)
         compute = Compute(settings.threads)
         stack.callback(compute.close)
+        searching = Compute(1)  # its first call loads a language model and must not hold up ranking
+        stack.callback(searching.close)
         server = grpc.aio.server(
             interceptors=(TraceInterceptor(), FaultInterceptor(), AdmissionInterceptor(settings.max_calls)),
             options=_OPTIONS,
@@ -94,9 +98,11 @@ async def started(settings: ServerSettings) -> AsyncIterator[RunningServer]:
         recommender_service_pb2_grpc.add_RecommenderServiceServicer_to_server(
             RecommenderService(registry, store, compute), server
         )
-        intent_service_pb2_grpc.add_IntentServiceServicer_to_server(IntentService(registry, compute), server)
+        intent_service_pb2_grpc.add_IntentServiceServicer_to_server(
+            IntentService(registry, searching), server
+        )
         event_service_pb2_grpc.add_EventServiceServicer_to_server(EventService(registry, store), server)
-        status = health.aio.HealthServicer()
+        status = HealthService()
         health_pb2_grpc.add_HealthServicer_to_server(status, server)
         if settings.reflection:
             reflection.enable_server_reflection(
@@ -107,8 +113,10 @@ async def started(settings: ServerSettings) -> AsyncIterator[RunningServer]:
         stack.push_async_callback(server.stop, 0)
         for name in SERVICES:
             await status.set(name, _SERVING)
-        sweeper = asyncio.create_task(_sweep(store))
-        stack.callback(sweeper.cancel)
+        ending = asyncio.Event()
+        sweeper = asyncio.create_task(_sweep(store, ending))
+        stack.push_async_callback(asyncio.wait, [sweeper])
+        stack.callback(ending.set)
         yield RunningServer(port, status, server, settings)
 
 
@@ -124,14 +132,15 @@ def _listen(server: grpc.aio.Server, settings: ServerSettings) -> int:
     return port
 
 
-async def _sweep(store: Store) -> None:
+async def _sweep(store: Store, ending: asyncio.Event) -> None:
     """Removes expired state now and then; nothing depends on when."""
-    while True:
+    while not ending.is_set():
         try:
             await store.sweep(now_microseconds())
         except StoreError:
             logger.exception("expired state could not be removed; trying again later")
-        await asyncio.sleep(SWEEP_SECONDS)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(ending.wait(), SWEEP_SECONDS)
 
 
 async def serve(settings: ServerSettings, on_ready: Callable[[int], None] | None = None) -> None:

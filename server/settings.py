@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from saerec_ray.retrieval import EXACT_LIMIT
+from saerec_ray.retrieval import EXACT_LIMIT, POOL_SIZE
 
 STATE_FILE = "state.sqlite"
 
@@ -30,6 +30,7 @@ class ServerSettings(BaseModel):
     exact_limit: int = Field(
         EXACT_LIMIT, ge=0, description="Larger catalogues are ranked through candidates with a certificate"
     )
+    pool_size: int = Field(POOL_SIZE, ge=1, description="Dense candidates of a large catalogue, at least")
 
     @property
     def state_path(self) -> Path:

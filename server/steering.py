@@ -6,11 +6,10 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from saerec_server.errors import Reason
-from saerec_server.limits import MAX_STORED_ADJUSTMENTS
-
 from saerec_ray.intents.catalogue import Intent
 from saerec_ray.scoring import MAX_LIMITED_ADJUSTMENTS, Adjustment, Mode
+from saerec_server.errors import Reason
+from saerec_server.limits import MAX_STORED_ADJUSTMENTS
 
 GENESIS = "0" * 64
 """The chain hash before the first write."""

@@ -6,6 +6,8 @@ import hashlib
 from dataclasses import dataclass, replace
 
 import grpc
+
+from saerec_ray.v1 import recommender_service_pb2 as messages
 from saerec_server import limits
 from saerec_server import messages as build
 from saerec_server.compute import Compute
@@ -35,8 +37,6 @@ from saerec_server.steering import (
 from saerec_server.store import RevisionConflictError, Store, StoreError
 from saerec_server.user_state import known_user
 from saerec_server.validation import MICROSECONDS, Checker, now_microseconds
-
-from saerec_ray.v1 import recommender_service_pb2 as messages
 
 UNAUTHENTICATED_ACTOR = "unauthenticated"
 """Who wrote, as long as callers do not prove who they are."""

@@ -14,6 +14,12 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import delete, event, func, insert, select, update
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from saerec_ray.errors import InputError
+from saerec_ray.scoring import Mode
 from saerec_server import tables
 from saerec_server.limits import EVENT_ID_SECONDS, REQUEST_ID_SECONDS, REVISION_SECONDS
 from saerec_server.records import (
@@ -28,12 +34,6 @@ from saerec_server.records import (
 )
 from saerec_server.steering import Change, Profile, StoredChange, WriteMode
 from saerec_server.validation import MICROSECONDS
-from sqlalchemy import delete, event, func, insert, select, update
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-
-from saerec_ray.errors import InputError
-from saerec_ray.scoring import Mode
 
 TIMEOUT_SECONDS = 0.8
 """No database operation takes longer; callers get an answer within a second."""

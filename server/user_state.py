@@ -6,14 +6,13 @@ import asyncio
 import logging
 from dataclasses import dataclass, field
 
+from saerec_ray.v1 import recommender_service_pb2 as messages
 from saerec_server.limits import MAX_HISTORY
 from saerec_server.records import StoredInteraction
 from saerec_server.registry import LoadedModel
 from saerec_server.requests import Interaction, Who
 from saerec_server.steering import Profile
 from saerec_server.store import Store, StoreError
-
-from saerec_ray.v1 import recommender_service_pb2 as messages
 
 logger = logging.getLogger(__name__)
 

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Collection, Sequence
 
 from google.protobuf import duration_pb2, timestamp_pb2
+
 from saerec_server.errors import ApiError, Violation
 from saerec_server.limits import MAX_ID_BYTES
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import grpc
+
 from saerec_server.errors import ApiError, Reason
 from saerec_server.interceptors import Continuation, replaced
 

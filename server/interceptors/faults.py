@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
+
 from saerec_server.errors import ApiError, Violation
 from saerec_server.interceptors import Continuation, replaced
 from saerec_server.interceptors.trace import trace_id

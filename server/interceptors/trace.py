@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import grpc
+
 from saerec_server.interceptors import Continuation, replaced
 
 TRACE_METADATA = "x-trace-id"

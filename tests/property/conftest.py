@@ -4,11 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
-from saerec_server.ranking import Ranker
-from saerec_server.registry import LoadedModel, load_model
 
 from saerec_ray.bundle import Bundle
 from saerec_ray.retrieval import EXACT_LIMIT
+from saerec_server.ranking import Ranker
+from saerec_server.registry import LoadedModel, load_model
 from tests.synthetic import write_synthetic_bundle
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 from hypothesis import strategies as st
-from saerec_server.ranking import Ranker, User
 
 from saerec_ray.bundle import Bundle
 from saerec_ray.scoring import MAX_LIMITED_ADJUSTMENTS, Adjustment, Floats, Mode, base_scores
+from saerec_server.ranking import Ranker, User
 
 strengths = st.floats(0.001, 1.0, allow_nan=False)
 

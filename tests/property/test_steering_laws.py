@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from saerec_server.ranking import Ranker
 
 from saerec_ray.bundle import Bundle
 from saerec_ray.scoring import (
@@ -23,6 +22,7 @@ from saerec_ray.scoring import (
     shifts,
     top_items,
 )
+from saerec_server.ranking import Ranker
 from tests.property.steering_cases import (
     adjustment_lists,
     histories,

@@ -1,0 +1,187 @@
+"""A database that fails: reads degrade, writes are refused at once, nothing lies."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from saerec_ray.bundle import Bundle
+from saerec_ray.errors import InputError
+from saerec_ray.v1 import event_service_pb2
+from saerec_ray.v1 import recommender_service_pb2 as messages
+from saerec_server.settings import ServerSettings
+from tests.contract.asking import adjust, answer, event, met, write
+from tests.contract.running import Api, refusal, running
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    return tmp_path / "state.sqlite"
+
+
+@pytest.fixture
+def own(bundle_folder: Path, state: Path) -> Iterator[Api]:
+    """A server of one's own, to break its database."""
+    with running(ServerSettings(bundle=bundle_folder, port=0, drain_seconds=0, state=state)) as api:
+        yield api
+
+
+def break_table(state: Path, table: str) -> None:
+    with sqlite3.connect(state) as connection:
+        connection.execute(f"ALTER TABLE {table} RENAME TO broken_{table}")
+    connection.close()
+
+
+def test_recommend_answers_without_a_readable_history(
+    own: Api, bundle: Bundle, state: Path, user: str
+) -> None:
+    own.events.WriteEvents(write(event(user, bundle.items.ids[3])))
+    break_table(state, "events")
+    request = messages.RecommendRequest(user_id=user, history=met(bundle, 5))
+    response = own.recommender.Recommend(request)
+    assert list(response.degradations) == [messages.DEGRADATION_HISTORY_UNAVAILABLE]
+    assert answer(response) == answer(
+        own.recommender.Recommend(messages.RecommendRequest(history=met(bundle, 5)))
+    )
+    explained = own.recommender.ExplainUser(messages.ExplainUserRequest(user_id=user))
+    assert list(explained.degradations) == [messages.DEGRADATION_HISTORY_UNAVAILABLE]
+
+
+def test_recommend_answers_without_a_readable_profile(
+    own: Api, bundle: Bundle, state: Path, user: str, steerable: list[str]
+) -> None:
+    request = messages.RecommendRequest(user_id=user, history=met(bundle, 5))
+    before = own.recommender.Recommend(request)
+    own.recommender.SteerIntents(
+        messages.SteerIntentsRequest(user_id=user, adjustments=[adjust(steerable[0])])
+    )
+    break_table(state, "adjustments")
+    response = own.recommender.Recommend(request)
+    assert list(response.degradations) == [messages.DEGRADATION_STEERING_UNAVAILABLE]
+    assert response.steering_revision == 0
+    assert answer(response) == answer(before)
+
+
+def test_a_write_that_cannot_be_stored_is_unavailable_within_a_second(
+    own: Api, state: Path, user: str, steerable: list[str]
+) -> None:
+    blocker = sqlite3.connect(state, isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    calls = [
+        lambda: own.events.WriteEvents(write(event(user, "x"))),
+        lambda: own.events.DeleteUserData(event_service_pb2.DeleteUserDataRequest(user_id=user)),
+        lambda: own.recommender.SteerIntents(
+            messages.SteerIntentsRequest(user_id=user, adjustments=[adjust(steerable[0])])
+        ),
+    ]
+    for call in calls:
+        started = time.monotonic()
+        refused = refusal(call)
+        assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "NOT_READY")
+        assert refused.retry_seconds == 1
+        assert time.monotonic() - started < 1
+    blocker.rollback()
+    blocker.close()
+    assert own.events.WriteEvents(write(event(user, "x"))).accepted_count == 1
+    profile = messages.GetSteeringProfileRequest(user_id=user)
+    assert own.recommender.GetSteeringProfile(profile).profile.revision == 0
+
+
+def test_a_profile_that_cannot_be_read_is_unavailable(own: Api, state: Path, user: str) -> None:
+    for table in ("profiles", "revisions"):
+        break_table(state, table)
+    asked = messages.GetSteeringProfileRequest(user_id=user)
+    listed = messages.ListSteeringRevisionsRequest(user_id=user)
+    for call in (
+        lambda: own.recommender.GetSteeringProfile(asked),
+        lambda: own.recommender.ListSteeringRevisions(listed),
+    ):
+        assert refusal(call).code == grpc.StatusCode.UNAVAILABLE
+
+
+def test_stored_adjustments_of_intents_that_are_gone_are_skipped_and_named(
+    own: Api, bundle: Bundle, state: Path, user: str, steerable: list[str]
+) -> None:
+    edits = [adjust(each, strength=0.5) for each in steerable[:3]]
+    own.recommender.SteerIntents(messages.SteerIntentsRequest(user_id=user, adjustments=edits))
+    hidden = next(each.intent_id for each in bundle.catalogue.intents if not each.published)
+    with sqlite3.connect(state) as connection:  # as if a newer dictionary were served
+        for old, new in ((steerable[0], "int-00000000"), (steerable[1], hidden)):
+            connection.execute("UPDATE adjustments SET intent_id = ? WHERE intent_id = ?", (new, old))
+    connection.close()
+    response = own.recommender.Recommend(messages.RecommendRequest(user_id=user, history=met(bundle, 5)))
+    assert {(each.intent_id, each.reason) for each in response.skipped_adjustments} == {
+        ("int-00000000", 3),  # ERROR_REASON_UNKNOWN_INTENT
+        (hidden, 4),  # ERROR_REASON_INTENT_NOT_STEERABLE
+    }
+    cleared = own.recommender.SteerIntents(
+        messages.SteerIntentsRequest(
+            user_id=user, mode=messages.STEER_MODE_CLEAR, adjustments=[{"intent_id": "int-00000000"}]
+        )
+    )
+    assert len(cleared.profile.adjustments) == 2
+    assert len(cleared.skipped_adjustments) == 0
+
+
+def test_an_expired_adjustment_acts_no_more(
+    own: Api, bundle: Bundle, state: Path, user: str, steerable: list[str]
+) -> None:
+    request = messages.RecommendRequest(user_id=user, history=met(bundle, 5), page_size=200)
+    before = own.recommender.Recommend(request)
+    own.recommender.SteerIntents(
+        messages.SteerIntentsRequest(user_id=user, adjustments=[adjust(steerable[0])])
+    )
+    assert answer(own.recommender.Recommend(request)) != answer(before)
+    with sqlite3.connect(state) as connection:
+        connection.execute("UPDATE adjustments SET expire_time = ?", (time.time_ns() // 1000 - 1,))
+    connection.close()
+    assert answer(own.recommender.Recommend(request)) == answer(before)
+    asked = messages.GetSteeringProfileRequest(user_id=user)
+    profile = own.recommender.GetSteeringProfile(asked).profile
+    assert (profile.revision, len(profile.adjustments)) == (1, 0)
+
+
+def test_a_file_that_is_no_database_stops_the_start(bundle_folder: Path, state: Path) -> None:
+    state.write_bytes(b"this is not a database" * 100)
+    with (
+        pytest.raises(InputError, match=r"state database .* cannot be used"),
+        running(ServerSettings(bundle=bundle_folder, port=0, state=state)),
+    ):
+        pass
+
+
+def test_a_damaged_database_stops_the_start(bundle_folder: Path, state: Path) -> None:
+    settings = ServerSettings(bundle=bundle_folder, port=0, drain_seconds=0, state=state)
+    with running(settings) as api:
+        for number in range(5):
+            api.events.WriteEvents(write(*(event(f"user {number}", "i" * 200) for _ in range(100))))
+    content = bytearray(state.read_bytes())
+    content[20_000:60_000] = b"\xab" * 40_000
+    state.write_bytes(content)
+    with pytest.raises(InputError, match="state database"), running(settings):
+        pass
+
+
+def test_a_folder_that_does_not_exist_stops_the_start(bundle_folder: Path, tmp_path: Path) -> None:
+    state = tmp_path / "missing" / "state.sqlite"
+    with (
+        pytest.raises(InputError, match="cannot be used"),
+        running(ServerSettings(bundle=bundle_folder, port=0, state=state)),
+    ):
+        pass
+
+
+def test_a_database_of_another_layout_stops_the_start(bundle_folder: Path, state: Path) -> None:
+    settings = ServerSettings(bundle=bundle_folder, port=0, drain_seconds=0, state=state)
+    with running(settings):
+        pass
+    with sqlite3.connect(state) as connection:
+        connection.execute("UPDATE store_info SET schema_version = 99")
+    connection.close()
+    with pytest.raises(InputError, match="has layout 99"), running(settings):
+        pass
