@@ -1,0 +1,86 @@
+# make help lists the targets.
+#
+# PYTHON is the interpreter the virtual environment is made with: 3.11 or newer.
+# On a machine without a GPU, PyPI's torch is still the CUDA build (several GB). Take the CPU build instead:
+#   PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make setup
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STUBS_VENV ?= .venv-stubs
+SAEREC_DATA ?= ../shared/data
+PYTEST_ARGS ?=
+
+# Nothing is downloaded and nothing is reported while tests or the demo run.
+export HF_HUB_OFFLINE := 1
+export RAY_USAGE_STATS_ENABLED := 0
+export STUBS_VENV SAEREC_DATA
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup test test-slow verify lint types imports buf stubs stubs-check fix demo bench results clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed, but $(PYTHON) is missing or older: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV) || { \
+	  echo "$(PYTHON) cannot make virtual environments: install its venv package (Debian: apt install python3-venv)" >&2; exit 1; }
+	@touch $@
+
+# Installed again only when pyproject.toml changed. The development install holds all of the demo's.
+$(VENV)/.dev: pyproject.toml | $(VENV)/.made
+	$(BIN)/pip install --disable-pip-version-check -e ".[dev]"
+	@touch $(VENV)/.demo $@
+
+$(VENV)/.demo: pyproject.toml | $(VENV)/.made
+	$(BIN)/pip install --disable-pip-version-check -e ".[demo]"
+	@touch $@
+
+setup: $(VENV)/.dev  ## make .venv and install everything for development (about 2.2 GB)
+
+test: $(VENV)/.dev imports  ## import contracts and all tests that are not slow
+	$(BIN)/pytest -m "not slow" $(PYTEST_ARGS)
+
+test-slow: $(VENV)/.dev  ## the long proofs: killed workers and drivers, accuracy on real data
+	$(BIN)/pytest -m slow $(PYTEST_ARGS)
+
+verify: lint types imports buf stubs-check test  ## everything that must hold before a change is merged
+
+lint: $(VENV)/.dev  ## style and common mistakes
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev  ## mypy --strict
+	$(BIN)/mypy
+
+imports: $(VENV)/.dev  ## the one-way arrows between modules, see .importlinter
+	$(BIN)/lint-imports --no-logo
+
+buf: $(VENV)/.dev  ## the wire contract: lint and format
+	cd protos && ../$(BIN)/buf lint && ../$(BIN)/buf format --diff --exit-code
+
+stubs: ## generate saerec_ray/v1 from protos/
+	protos/generate.sh
+
+stubs-check: ## prove that generating the stubs again changes nothing
+	protos/check.sh
+
+fix: $(VENV)/.dev  ## repair style and format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	cd protos && ../$(BIN)/buf format --write
+
+demo: $(VENV)/.demo  ## train on MovieLens, serve, recommend, explain, steer: under 10 minutes
+	$(BIN)/saerec demo
+
+bench: $(VENV)/.dev  ## measure speed and memory; prints one table a file
+	@for file in tests/bench/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+results: $(VENV)/.dev  ## repeat the published accuracy figures (25 minutes on 2 cores); needs SAEREC_DATA
+	@test -d "$(SAEREC_DATA)/amazon2014_beauty" || { echo "No folder $(SAEREC_DATA)/amazon2014_beauty: set SAEREC_DATA" >&2; exit 1; }
+	$(BIN)/saerec run --config amazon --set prepare.source.path=$(SAEREC_DATA)/amazon2014_beauty --workdir out/amazon2014_beauty
+
+clean:  ## remove what was built; keeps .venv and out
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
