@@ -291,7 +291,9 @@ def _for_people(error: SaerecError, target: str) -> InputError | StageError:
         if error.field_violations:
             broken = "; ".join(f"{each.field} {each.description}" for each in error.field_violations)
             return InputError(f"The server refused the request: {broken}.")
-        hint = " Read the profile again for its etag." if error.reason == "ETAG_MISMATCH" else ""
+        hint = (
+            " Read it again: saerec steer --user shows the etag." if error.reason == "ETAG_MISMATCH" else ""
+        )
         return InputError(f"{error.message.rstrip('.')}.{hint}")
     if error.code is grpc.StatusCode.UNAVAILABLE and not error.reason:
         return StageError(

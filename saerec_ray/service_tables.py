@@ -12,6 +12,8 @@ from saerec_ray.v1 import common_pb2 as common
 from saerec_ray.v1 import intent_service_pb2 as intents_api
 from saerec_ray.v1 import recommender_service_pb2 as recommender
 
+_VISIBLE = 5e-4
+"""Smaller amounts would print as 0.000."""
 Labels = Mapping[str, str]
 """Intent ids to labels, for messages that carry only ids."""
 
@@ -68,13 +70,13 @@ def recommendations(
     for rank, item in enumerate(response.items, start=1):
         row: list[RenderableType] = [str(rank), item_name(item.item_id, item.title), f"{item.score:.3f}"]
         if explained:
-            row.append(score_parts(item.explanation, labels or {}))
+            row.append(score_parts(item.explanation, rank, labels or {}))
         table.add_row(*row)
     return Group(table, *notes(response, labels or {}))
 
 
-def score_parts(explanation: recommender.ItemExplanation, labels: Labels) -> Text:
-    """The parts of one score, a line each, then the history items that support them."""
+def score_parts(explanation: recommender.ItemExplanation, rank: int, labels: Labels) -> Text:
+    """The parts of the score of the item at a rank, a line each, then the history behind them."""
     known = {**labels, **{each.intent_id: each.label for each in explanation.intents}}
     lines = [(each.contribution, label(known, each.intent_id)) for each in explanation.intents]
     lines += [
@@ -83,17 +85,19 @@ def score_parts(explanation: recommender.ItemExplanation, labels: Labels) -> Tex
     rest = (
         (explanation.other_intents_score, "other intents"),
         (explanation.residual_score, "what people with such a history take, beyond intents"),
-        (explanation.bias_score, "popularity of the item"),
+        (explanation.bias_score, "the item itself, for everybody"),
         (explanation.rules_score, "rules"),
     )
-    lines += [(amount, name) for amount, name in rest if amount]
+    lines += rest
     text = Text()
     for amount, name in lines:
+        if abs(amount) < _VISIBLE:
+            continue
         text.append(f"{amount:+.3f} ", style="green" if amount >= 0 else "red")
         text.append(f"{name}\n")
     if explanation.evidence:
         text.append(f"because of {evidence_list(explanation.evidence)}\n", style="dim")
-    if explanation.unsteered_rank:
+    if explanation.unsteered_rank not in (0, rank):
         text.append(f"without steering at rank {explanation.unsteered_rank}\n", style="dim")
     text.rstrip()
     return text
@@ -154,7 +158,7 @@ def _move(
     up = rank - (place + 1)
     move = Text(f"↑ {up}", style="green") if up > 0 else Text(f"↓ {-up}", style="red") if up else Text("=")
     change = item.score - score
-    return [move, Text(f"{change:+.3f}", style="dim" if abs(change) < 5e-4 else "")]
+    return [move, Text(f"{change:+.3f}", style="dim" if abs(change) < _VISIBLE else "")]
 
 
 def user_profile(response: recommender.ExplainUserResponse, *, title: str = "Intents") -> RenderableType:
@@ -191,7 +195,7 @@ def user_profile(response: recommender.ExplainUserResponse, *, title: str = "Int
 
 def _weight(intent: recommender.UserIntent) -> Text:
     text = Text(f"{intent.base_weight:.2f}")
-    if abs(intent.weight - intent.base_weight) > 5e-4:
+    if abs(intent.weight - intent.base_weight) > _VISIBLE:
         text.append(f" → {intent.weight:.2f}", style="bold")
     return text
 

@@ -389,7 +389,7 @@ def test_codes_of_the_server_become_exit_codes(server: ScriptedServer, run: Run)
     cases = [
         (Refusal(grpc.StatusCode.NOT_FOUND, "No such intent."), 2, "No such intent."),
         (Refusal(grpc.StatusCode.FAILED_PRECONDITION, "Not steerable"), 2, "Not steerable."),
-        (Refusal(grpc.StatusCode.ABORTED, "It changed.", (stale,)), 2, "Read the profile again"),
+        (Refusal(grpc.StatusCode.ABORTED, "It changed.", (stale,)), 2, "Read it again"),
         (Refusal(grpc.StatusCode.RESOURCE_EXHAUSTED, "Too many.", (retry,)), 1, "Try again in 2.0 seconds."),
         (Refusal(grpc.StatusCode.INTERNAL, "trace abc"), 1, "INTERNAL: trace abc."),
         (Refusal(grpc.StatusCode.UNIMPLEMENTED, "no"), 1, "does not offer this call"),
