@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import time
 import uuid
 
@@ -149,3 +150,14 @@ def test_the_latest_200_events_are_read(api: Api, bundle: Bundle, user: str) -> 
     response = api.recommender.Recommend(messages.RecommendRequest(user_id=user, page_size=200))
     seen = set(bundle.items.ids[50:250])
     assert {item.item_id for item in response.items} == set(bundle.items.ids) - seen
+
+
+def test_many_writers_at_once_are_all_served(api: Api, user: str) -> None:
+    def write_five(writer: int) -> int:
+        return sum(
+            api.events.WriteEvents(write(event(f"{user} {writer}", f"item {number}"))).accepted_count
+            for number in range(5)
+        )
+
+    with concurrent.futures.ThreadPoolExecutor(20) as pool:
+        assert sum(pool.map(write_five, range(20))) == 100
