@@ -97,7 +97,31 @@ def _register_stage(name: str) -> None:
 
 
 for _name in _STAGE_HELP:
-    _register_stage(_name)
+    if _name != "intents":
+        _register_stage(_name)
+
+
+@service_commands.intents_app.callback(
+    invoke_without_command=True,
+    help=f"With list, show or search: ask a running server. With --config: the stage. {_STAGE_HELP['intents']}",
+)
+def intents_stage(
+    context: typer.Context,
+    config: Annotated[
+        str | None,
+        typer.Option("--config", "-c", help="Run the stage with this YAML file or shipped preset."),
+    ] = None,
+    workdir: WorkdirOption = Path("out"),
+    overrides: SetOption = None,
+    strict: StrictOption = False,
+    force: ForceOption = False,
+) -> None:
+    """The one name that is a stage and a group of calls."""
+    if context.invoked_subcommand is not None:
+        return
+    if config is None:
+        raise InputError("saerec intents needs --config to run the stage, or list, show or search.")
+    _run(config, workdir, overrides, "intents", strict, force)
 
 
 @app.command()
@@ -130,7 +154,8 @@ def serve(
     """Serve a bundle over gRPC until SIGTERM or Ctrl-C, then finish the calls under way."""
     import logging
 
-    from saerec_server.serve import ServerSettings, run_server
+    from saerec_server.serve import run_server
+    from saerec_server.settings import ServerSettings
 
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 

@@ -332,6 +332,22 @@ def test_intents_are_listed_shown_and_searched(server: ScriptedServer, run: Run)
     assert list(server.requests["SearchIntents"][-1].examples.item_ids) == ["i1", "i2"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [(["--config", "no-such-preset"], "no-such-preset"), (["--workdir", "out"], "needs --config")],
+)
+def test_intents_without_a_call_is_the_stage(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    complaint: str,
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["saerec", "intents", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert (ended.value.code, complaint in capsys.readouterr().err) == (2, True)
+
+
 def test_an_equal_label_wins_over_a_longer_one(server: ScriptedServer, run: Run) -> None:
     server.answer("Recommend", ranking(("a", 1.0)))
     run("recommend", "--user", "u1", "--boost", "Shampoo", "--no-explain")
