@@ -30,12 +30,14 @@ _SOURCES = {
 class IntentService(IntentServiceServicer):
     """Answers from the catalogue of the loaded model."""
 
-    def __init__(self, registry: ModelRegistry, compute: Compute) -> None:
+    def __init__(self, registry: ModelRegistry, compute: Compute, searching: Compute) -> None:
+        """`searching` runs searches: the first one loads a language model and must hold up nothing else."""
         self._registry = registry
         self._compute = compute
+        self._searching = searching
 
     async def ListIntents(
-        self, request: messages.ListIntentsRequest, _context: grpc.aio.ServicerContext
+        self, request: messages.ListIntentsRequest, context: grpc.aio.ServicerContext
     ) -> messages.ListIntentsResponse:
         """Lists intents by id. A list longer than the page is cut; total_size tells how long it is."""
         model = self._registry.model()
@@ -57,8 +59,12 @@ class IntentService(IntentServiceServicer):
             ),
             key=lambda intent: intent.intent_id,
         )
+        intents = await self._compute.run(
+            context,
+            lambda: [intent_message(model, intent, limits.DEFAULT_TOP_ITEMS) for intent in listed[:size]],
+        )
         return messages.ListIntentsResponse(
-            intents=[intent_message(model, intent, limits.DEFAULT_TOP_ITEMS) for intent in listed[:size]],
+            intents=intents,
             total_size=len(listed),
             intents_version=serving,
         )
@@ -103,11 +109,11 @@ class IntentService(IntentServiceServicer):
             _check_examples(check, request.examples)
         check.done()
         if kind == "text":
-            matches = await self._compute.run(context, lambda: model.search.by_text(request.text, size))
+            matches = await self._searching.run(context, lambda: model.search.by_text(request.text, size))
         else:
             ids = dict.fromkeys(request.examples.item_ids)
             items = [model.item_index[item_id] for item_id in ids if item_id in model.item_index]
-            matches = await self._compute.run(context, lambda: model.search.by_items(items, size))
+            matches = await self._searching.run(context, lambda: model.search.by_items(items, size))
         intents = model.bundle.catalogue.intents
         return messages.SearchIntentsResponse(
             matches=[

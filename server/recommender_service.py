@@ -14,6 +14,7 @@ from saerec_server import messages as build
 from saerec_server.compute import Compute
 from saerec_server.errors import ApiError
 from saerec_server.insight import explain_user
+from saerec_server.ranking import Ranking
 from saerec_server.registry import LoadedModel, ModelRegistry
 from saerec_server.requests import (
     CheckedFilter,
@@ -64,13 +65,19 @@ class RecommenderService(RecommenderServiceServicer):
         history = known.items(model)
         ranker = model.ranker
         user = await self._compute.run(context, lambda: ranker.user(history))
-        mask = model.attributes.mask(ask.filter.filter, history if ask.filter.exclude_seen else ())
-        ranking = await self._compute.run(
-            context, lambda: ranker.rank(user, applied.acting, mask, ask.page_size)
-        )
-        reasons = None
-        if request.view == messages.RECOMMEND_VIEW_EXPLAINED:
-            reasons = await self._compute.run(context, lambda: ranker.explain(ranking))
+        seen = history if ask.filter.exclude_seen else ()
+
+        def rank() -> Ranking:
+            mask = model.attributes.mask(ask.filter.filter, seen)
+            return ranker.rank(user, applied.acting, mask, ask.page_size)
+
+        def items() -> list[messages.RecommendedItem]:
+            explained = request.view == messages.RECOMMEND_VIEW_EXPLAINED
+            reasons = ranker.explain(ranking) if explained else None
+            return build.recommended_items(model, known, ranking, reasons)
+
+        ranking = await self._compute.run(context, rank)
+        listed = await self._compute.run(context, items)
         degradations = list(known.degradations)
         if user.cold:
             degradations.append(messages.DEGRADATION_POPULARITY_ONLY)
@@ -78,7 +85,7 @@ class RecommenderService(RecommenderServiceServicer):
             degradations.append(messages.DEGRADATION_RERANK_SHORTENED)
         return messages.RecommendResponse(
             recommendation_id=str(uuid.uuid4()),
-            items=build.recommended_items(model, known, ranking, reasons),
+            items=listed,
             version=build.serving_version(model),
             degradations=degradations,
             unknown_item_ids=list(dict.fromkeys([*known.unknown_item_ids, *ask.filter.unknown_item_ids])),

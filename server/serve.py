@@ -88,7 +88,7 @@ async def started(settings: ServerSettings) -> AsyncIterator[RunningServer]:
         stack.push_async_callback(store.close)
         compute = Compute(settings.threads)
         stack.callback(compute.close)
-        searching = Compute(1)  # its first call loads a language model and must not hold up ranking
+        searching = Compute(1)
         stack.callback(searching.close)
         server = grpc.aio.server(
             interceptors=(TraceInterceptor(), FaultInterceptor(), AdmissionInterceptor(settings.max_calls)),
@@ -99,7 +99,7 @@ async def started(settings: ServerSettings) -> AsyncIterator[RunningServer]:
             RecommenderService(registry, store, compute), server
         )
         intent_service_pb2_grpc.add_IntentServiceServicer_to_server(
-            IntentService(registry, searching), server
+            IntentService(registry, compute, searching), server
         )
         event_service_pb2_grpc.add_EventServiceServicer_to_server(EventService(registry, store), server)
         status = HealthService()

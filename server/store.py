@@ -65,11 +65,10 @@ class Store:
         engine = create_async_engine(f"sqlite+aiosqlite:///{path}")
         _configure_sqlite(engine)
         try:
+            _check_file(path)
             async with engine.execution_options(writes=True).begin() as connection:
                 await connection.run_sync(tables.metadata.create_all)
                 store_id = await _identify(connection, path)
-            async with engine.connect() as connection:
-                healthy = (await connection.exec_driver_sql("PRAGMA quick_check(1)")).scalar_one()
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             await engine.dispose()
             reason = getattr(error, "orig", None) or error
@@ -80,9 +79,6 @@ class Store:
         except InputError:
             await engine.dispose()
             raise
-        if healthy != "ok":
-            await engine.dispose()
-            raise InputError(f"The state database {path} is damaged: {healthy}. Restore it or move it away.")
         return cls(engine, store_id)
 
     async def close(self) -> None:
@@ -245,6 +241,14 @@ def _failures() -> Any:
         raise
     except (SQLAlchemyError, sqlite3.Error, OSError) as error:  # TimeoutError is an OSError
         raise StoreError("the state database failed") from error
+
+
+def _check_file(path: Path) -> None:
+    """Raises sqlite3.Error when the file is damaged or no database at all."""
+    with contextlib.closing(sqlite3.connect(path, timeout=BUSY_MILLISECONDS / 1000)) as connection:
+        (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        raise sqlite3.DatabaseError(found)
 
 
 def _configure_sqlite(engine: AsyncEngine) -> None:
