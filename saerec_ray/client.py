@@ -141,7 +141,8 @@ def _error(error: Any) -> SaerecError:
 
 
 def _metadata(pairs: Any) -> dict[str, str | bytes]:
-    return dict(pairs or ())
+    # Not dict(pairs): the asynchronous kind has keys(), which dict() would take for a mapping's.
+    return {key: value for key, value in pairs or ()}  # noqa: C416
 
 
 def _serialized(request: Any) -> bytes:
