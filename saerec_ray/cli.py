@@ -146,8 +146,12 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option("--port", "-p", help="Port to listen on; 0 takes a free one.")] = 50051,
     state: Annotated[
-        Path, typer.Option(help="SQLite file with histories and steering profiles; made when missing.")
-    ] = Path("saerec-state.sqlite"),
+        Path | None,
+        typer.Option(help="SQLite file with histories and steering profiles; by default beside the bundle."),
+    ] = None,
+    drain_seconds: Annotated[
+        float, typer.Option(min=0, help="Wait this long between turning unhealthy and refusing calls.")
+    ] = 5.0,
     reflection: Annotated[bool, typer.Option(help="Let clients list the services.")] = False,
     log_level: Annotated[LogLevel, typer.Option(help="How much to log.")] = LogLevel.INFO,
 ) -> None:
@@ -160,9 +164,14 @@ def serve(
     logging.basicConfig(level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
 
     def ready(bound_port: int) -> None:
-        errors.print(f"Serving {bundle} on {host}:{bound_port}. Stop with Ctrl-C.", highlight=False)
+        errors.print(
+            f"Serving {bundle} on {host}:{bound_port}. Stop with Ctrl-C.", highlight=False, soft_wrap=True
+        )
 
-    run_server(ServerSettings(bundle=bundle, host=host, port=port, state=state, reflection=reflection), ready)
+    settings = ServerSettings(
+        bundle=bundle, host=host, port=port, state=state, reflection=reflection, drain_seconds=drain_seconds
+    )
+    run_server(settings, ready)
 
 
 @app.command()
@@ -177,7 +186,7 @@ def demo(
     """Train on MovieLens, serve, and show recommendations, explanations and steering."""
     from saerec_ray.demo import run_demo
 
-    run_demo(workdir, keep_serving=keep_serving)
+    run_demo(workdir, keep_serving=sys.stdin.isatty() if keep_serving is None else keep_serving)
 
 
 @app.command()

@@ -135,6 +135,16 @@ class _ChunkEncoder:
         return pa.table({"count": pa.array([len(chunk)], pa.int64())})
 
 
+def _bound_encoder(settings: dict[str, Any]) -> type[_ChunkEncoder]:
+    """The encoder with its settings inside the class, so that Ray can restart an actor that died."""
+
+    class BoundEncoder(_ChunkEncoder):
+        def __init__(self) -> None:
+            super().__init__(**settings)
+
+    return BoundEncoder
+
+
 def _encode_with_ray(config: EmbedConfig, settings: dict[str, Any], table: pa.Table) -> Iterator[int]:
     with start_ray():
         import ray
@@ -152,8 +162,7 @@ def _encode_with_ray(config: EmbedConfig, settings: dict[str, Any], table: pa.Ta
         blocks = max(actors, -(-len(table) // _CHUNK_TEXTS))
         dataset = ray.data.from_arrow(table).repartition(blocks)
         encoded = dataset.map_batches(
-            _ChunkEncoder,
-            fn_constructor_kwargs=settings,
+            _bound_encoder(settings),
             batch_size=_CHUNK_TEXTS,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(size=actors),

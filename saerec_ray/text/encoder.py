@@ -102,7 +102,9 @@ def model_fingerprint(model: str, location: str, precision: str, max_tokens: int
 
 def _load(model: str, location: str, device: str, precision: str) -> Any:
     from sentence_transformers import SentenceTransformer
+    from transformers.utils import logging as transformers_logging
 
+    transformers_logging.disable_progress_bar()  # a bar for loading would tear ours apart
     try:
         return SentenceTransformer(
             location,
