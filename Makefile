@@ -17,7 +17,7 @@ export STUBS_VENV SAEREC_DATA
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup test test-slow verify lint types imports buf stubs stubs-check fix demo bench results clean
+.PHONY: help setup test test-slow test-oldest verify lint types imports buf stubs stubs-check fix demo bench results clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -45,6 +45,11 @@ test: $(VENV)/.dev imports  ## import contracts and all tests that are not slow
 
 test-slow: $(VENV)/.dev  ## the long proofs: killed workers and drivers, accuracy on real data
 	$(BIN)/pytest -m slow $(PYTEST_ARGS)
+
+test-oldest:  ## the client with the oldest grpcio and protobuf it supports
+	@test -x .venv-oldest/bin/pytest || { $(PYTHON) -m venv --clear .venv-oldest && .venv-oldest/bin/pip install --disable-pip-version-check --quiet \
+	  grpcio==1.71.2 grpcio-health-checking==1.71.2 protobuf==5.29.1 googleapis-common-protos==1.66.0 pytest pytest-timeout; }
+	.venv-oldest/bin/python -m pytest tests/test_client.py
 
 verify: lint types imports buf stubs-check test  ## everything that must hold before a change is merged
 
