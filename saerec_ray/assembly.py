@@ -9,7 +9,7 @@ from typing import Any
 from safetensors.numpy import load_file
 
 from saerec_ray.backbone.build import read_model, read_steering
-from saerec_ray.bundle import Bundle, BundleManifest, BundleOrigin, write_bundle
+from saerec_ray.bundle import BundleContent, BundleOrigin, write_bundle
 from saerec_ray.config import Config
 from saerec_ray.data.prepared import read_items
 from saerec_ray.dictionary.sae import DICTIONARY_FILE
@@ -25,9 +25,7 @@ def assemble_bundle(config: Config, workdir: Path, folder: Path) -> dict[str, An
     space, encoder, frozen = read_model(workdir / "train", config.train)
     population, label_vectors = read_population(workdir / "intents")
     steering = read_steering(workdir / "train")
-    bundle = Bundle(
-        folder=folder,
-        manifest=BundleManifest.model_construct(),
+    content = BundleContent(
         config=config,
         items=read_items(workdir / "prepare"),
         catalogue=read_catalogue(workdir / "intents"),
@@ -47,7 +45,7 @@ def assemble_bundle(config: Config, workdir: Path, folder: Path) -> dict[str, An
         versions=recorded_versions(),
         seed=config.seed,
     )
-    manifest = write_bundle(bundle, origin, folder)
+    manifest = write_bundle(content, origin, folder)
     return {
         "model_version": manifest.model_version,
         "intents_version": manifest.intents_version,

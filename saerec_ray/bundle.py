@@ -81,11 +81,9 @@ class BundleManifest(BaseModel):
 
 
 @dataclass(frozen=True)
-class Bundle:
-    """A loaded and verified bundle; never changes."""
+class BundleContent:
+    """Everything that is needed to serve."""
 
-    folder: Path
-    manifest: BundleManifest
     config: Config
     items: PreparedItems
     catalogue: Catalogue
@@ -103,6 +101,14 @@ class Bundle:
 
 
 @dataclass(frozen=True)
+class Bundle(BundleContent):
+    """A loaded and verified bundle; never changes."""
+
+    folder: Path
+    manifest: BundleManifest
+
+
+@dataclass(frozen=True)
 class BundleOrigin:
     """Where the content of a bundle comes from, for its manifest."""
 
@@ -117,40 +123,40 @@ def ids_sha256(ids: list[str]) -> str:
     return hashlib.sha256("\n".join(ids).encode()).hexdigest()
 
 
-def write_bundle(bundle: Bundle, origin: BundleOrigin, target: Path) -> BundleManifest:
-    """Writes a bundle aside and moves it into place whole. `bundle.manifest` and `folder` are not read.
+def write_bundle(content: BundleContent, origin: BundleOrigin, target: Path) -> BundleManifest:
+    """Writes a bundle aside and moves it into place whole.
 
     Raises BundleError when the content does not fit together, so that a broken bundle is never written.
     """
-    tensors = _tensors(bundle)
-    _check_tensors(tensors, len(bundle.items), len(bundle.catalogue.intents))
+    tensors = _tensors(content)
+    _check_tensors(tensors, len(content.items), len(content.catalogue.intents))
     with replaced_folder(target) as folder:
-        write_json(folder / CONFIG_FILE, bundle.config.model_dump(mode="json"))
-        write_json(folder / EVALUATION_FILE, bundle.evaluation)
-        write_catalogue(bundle.catalogue, folder)
-        pq.write_table(items_table(bundle.items), folder / ITEMS_FILE)
-        for name, content in tensors.items():
-            save_file({key: np.ascontiguousarray(value) for key, value in content.items()}, folder / name)
+        write_json(folder / CONFIG_FILE, content.config.model_dump(mode="json"))
+        write_json(folder / EVALUATION_FILE, content.evaluation)
+        write_catalogue(content.catalogue, folder)
+        pq.write_table(items_table(content.items), folder / ITEMS_FILE)
+        for name, arrays in tensors.items():
+            save_file({key: np.ascontiguousarray(value) for key, value in arrays.items()}, folder / name)
         hashes = hash_files(folder, FILES)
         created = timestamp()
         content_hash = hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
         manifest = BundleManifest(
             format_version=FORMAT_VERSION,
             model_version=f"{created[:16].replace(':', '-')}Z-{content_hash[:7]}",
-            intents_version=bundle.catalogue.intents_version,
+            intents_version=content.catalogue.intents_version,
             catalog_version=hashes[ITEMS_FILE][:12],
             created=created,
             seed=origin.seed,
             config_sha256=hashes[CONFIG_FILE],
             data_sha256=origin.data_sha256,
             dictionary_sha256=origin.dictionary_sha256,
-            item_ids_sha256=ids_sha256(bundle.items.ids),
+            item_ids_sha256=ids_sha256(content.items.ids),
             versions=origin.versions,
             scalars={
-                "prior_weight": bundle.space.prior_weight,
-                "public_share": bundle.prior.public_share,
-                "population_users": bundle.population.users,
-                "mean_item_mass": bundle.population.mean_item_mass,
+                "prior_weight": content.space.prior_weight,
+                "public_share": content.prior.public_share,
+                "population_users": content.population.users,
+                "mean_item_mass": content.population.mean_item_mass,
             },
             files={
                 name: FileRecord(bytes=(folder / name).stat().st_size, sha256=digest)
@@ -250,7 +256,7 @@ _INTENT_ROWS = (
 )
 
 
-def _tensors(bundle: Bundle) -> dict[str, Tensors]:
+def _tensors(bundle: BundleContent) -> dict[str, Tensors]:
     space = bundle.space
     return {
         ITEM_TENSORS: {

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -18,6 +19,7 @@ from typing import Any, Literal, Protocol, cast
 
 import torch
 from torch import nn
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException, start_processes
 
 from saerec_ray.errors import StageError
 from saerec_ray.manifest import write_json
@@ -231,17 +233,14 @@ def _run_local(
     for attempt in range(max_failures + 1):
         try:
             with tempfile.TemporaryDirectory() as meeting:
-                torch.multiprocessing.start_processes(  # type: ignore[no-untyped-call]
+                start_processes(  # type: ignore[no-untyped-call]
                     _local_process,
                     (loop, parameters, workers, folder, log, gpus, Path(meeting) / "store"),
                     nprocs=workers,
                     start_method="spawn",
                 )
             break
-        except (
-            torch.multiprocessing.ProcessRaisedException,
-            torch.multiprocessing.ProcessExitedException,
-        ) as error:
+        except (ProcessRaisedException, ProcessExitedException) as error:
             if attempt == max_failures:
                 raise StageError(f"Training failed: {_last_line(error)}") from error
     return latest_checkpoint(folder)
@@ -347,7 +346,7 @@ def _run_ray(
         from ray.train.v2.api.config import LoggingConfig
         from ray.train.v2.api.exceptions import TrainingFailedError
 
-        resources = ray.cluster_resources()
+        resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
         use_gpu = gpus and resources.get("GPU", 0) >= workers
         if resources.get("CPU", 0) < workers:
             raise StageError(
@@ -363,7 +362,7 @@ def _run_ray(
                 storage_path=str(folder),
                 failure_config=FailureConfig(max_failures=max_failures),
                 checkpoint_config=CheckpointConfig(num_to_keep=_KEPT_CHECKPOINTS),
-                logging_config=LoggingConfig(log_level="ERROR"),
+                logging_config=LoggingConfig(log_level="ERROR"),  # type: ignore[call-arg]
             ),
         )
         try:
@@ -394,13 +393,13 @@ def start_ray() -> Iterator[None]:
 
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         if remote:
-            ray.init(logging_level="ERROR", log_to_driver=False)
+            ray.init(logging_level=logging.ERROR, log_to_driver=False)
         else:
             ray.init(
                 num_cpus=os.cpu_count(),
                 include_dashboard=False,
                 object_store_memory=_OBJECT_STORE_BYTES,
-                logging_level="ERROR",
+                logging_level=logging.ERROR,
                 log_to_driver=False,
                 _temp_dir=folder,  # short, because Unix socket paths are limited
             )

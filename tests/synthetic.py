@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from saerec_ray.backbone.model import SequenceEncoder
-from saerec_ray.bundle import Bundle, BundleManifest, BundleOrigin, load_bundle, write_bundle
+from saerec_ray.bundle import Bundle, BundleContent, BundleOrigin, load_bundle, write_bundle
 from saerec_ray.config import Config, parse_config
 from saerec_ray.data.prepared import PreparedItems
 from saerec_ray.intents.catalogue import AttributeMatch, Catalogue, Intent, TopItem, stable_ids
@@ -106,9 +106,7 @@ def write_synthetic_bundle(target: Path, items: int = 300, intents: int = 32, se
     with torch.no_grad():
         encoder.branch_scale.fill_(0.5)
     decoder = rng.normal(size=(intents, d_text)).astype(np.float32)
-    bundle = Bundle(
-        folder=target,
-        manifest=BundleManifest.model_construct(),
+    content = BundleContent(
         config=config,
         items=prepared,
         catalogue=_catalogue(decoder, codes, ids),
@@ -127,7 +125,7 @@ def write_synthetic_bundle(target: Path, items: int = 300, intents: int = 32, se
         evaluation={},
     )
     origin = BundleOrigin("0" * 64, "1" * 64, {"python": "3"}, seed)
-    write_bundle(bundle, origin, target)
+    write_bundle(content, origin, target)
     return target
 
 

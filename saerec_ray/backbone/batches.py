@@ -40,7 +40,9 @@ class PrefixSamples:
 
     def lengths(self, samples: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
         """How many items the histories of these samples have."""
-        return np.minimum(self._targets[samples] - self._starts[samples], self._max_length)
+        return np.asarray(
+            np.minimum(self._targets[samples] - self._starts[samples], self._max_length), dtype=np.int64
+        )
 
     def batch(self, samples: npt.NDArray[np.int64]) -> Batch:
         """Gathers samples into one right-aligned batch."""

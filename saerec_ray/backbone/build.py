@@ -84,13 +84,18 @@ def build_backbone(
             engine=cluster.engine,
             max_failures=cluster.max_failures,
             gpus=cluster.gpus,
-            on_log=(lambda values, name=name: on_log({"model": name, **values})) if on_log else None,
+            on_log=_naming(on_log, name),
         )
         (folder / file).write_bytes((checkpoint / BEST_FILE).read_bytes())
         numbers = training_state.load_training_state(checkpoint)[1]
         metrics[name] = {"epochs": numbers["epoch"], "validation_ndcg": numbers["best_ndcg"]}
     metrics.update(_calibrate(config, seed, sequences, folder))
     return metrics
+
+
+def _naming(on_log: OnLog | None, model: str) -> OnLog | None:
+    """The same listener, told which of the models it hears of."""
+    return None if on_log is None else lambda values: on_log({"model": model, **values})
 
 
 def _trainings(config: TrainConfig) -> list[tuple[str, str]]:

@@ -106,7 +106,7 @@ class _Run:
             torch.from_numpy(batch.targets).to(device),
             self.context,
         )
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         return loss
 

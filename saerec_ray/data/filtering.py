@@ -75,6 +75,6 @@ def split_by_time(
 
     def before(moment: int) -> npt.NDArray[np.int32]:
         earlier = np.concatenate([[0], np.cumsum(times < moment)])
-        return (earlier[offsets[1:]] - earlier[offsets[:-1]]).astype(np.int32)
+        return np.asarray(earlier[offsets[1:]] - earlier[offsets[:-1]], dtype=np.int32)
 
     return Split(before(validation_from), before(test_from))

@@ -87,26 +87,20 @@ def _number(columns: list[str], name: str) -> pl.Expr:
 
 
 def _reason(columns: list[str]) -> pl.Expr:
-    expression = pl.when(pl.lit(False)).then(pl.lit(""))
+    reasons: list[tuple[pl.Expr, str]] = []
     for name, what in (("user_id", "user id"), ("item_id", "item id")):
         column = pl.col(name)
-        expression = (
-            expression.when(column.is_null() | (column == ""))
-            .then(pl.lit(f"the {what} is missing"))
-            .when(column.str.contains("\ufffd", literal=True))
-            .then(pl.lit("the row is not valid UTF-8"))
-            .when(column.str.len_bytes() > MAX_ID_BYTES)
-            .then(pl.lit(f"the {what} is longer than {MAX_ID_BYTES} bytes"))
-            .when(column.str.contains(r"[\x00-\x1f\x7f-\x9f]"))
-            .then(pl.lit(f"the {what} holds control characters"))
-        )
+        reasons += [
+            (column.is_null() | (column == ""), f"the {what} is missing"),
+            (column.str.contains("\ufffd", literal=True), "the row is not valid UTF-8"),
+            (column.str.len_bytes() > MAX_ID_BYTES, f"the {what} is longer than {MAX_ID_BYTES} bytes"),
+            (column.str.contains(r"[\x00-\x1f\x7f-\x9f]"), f"the {what} holds control characters"),
+        ]
     for name, what in (("time", "time"), ("rating", "rating")):
         if name in columns:
             number = pl.col(f"{name}_number")
-            expression = expression.when(number.is_null() | ~number.is_finite()).then(
-                pl.lit(f"the {what} is not a number")
-            )
-    return expression.otherwise(None)
+            reasons.append((number.is_null() | ~number.is_finite(), f"the {what} is not a number"))
+    return pl.coalesce(pl.when(applies).then(pl.lit(reason)) for applies, reason in reasons)
 
 
 class ItemCollector:

@@ -50,7 +50,8 @@ class Scaling:
 def unit_rows(vectors: Floats) -> Floats:
     """Rows divided by their length; zero rows stay zero."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+    unit: Floats = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+    return unit
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,7 @@ class _Run:
             group["lr"] = self.config.learning_rate * learning_rate_at(step, self.steps, self.config)
         dead = self.silent_samples >= max(len(self.x), 256 * self.batch_size)
         self.optimiser.zero_grad(set_to_none=True)
+        parts: dict[str, Tensor]
         loss, parts, fired = self.parallel(x, active_at(step, self.steps, self.config), dead)
         loss.backward()
         self.model.project_gradient()

@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -94,7 +94,7 @@ def _encode_chunks(
     engine = cluster.engine
     if engine == "auto":
         engine = "ray" if importlib.util.find_spec("ray") else "local"
-    settings = {
+    settings: dict[str, Any] = {
         "model": config.model,
         "precision": precision,
         "max_tokens": config.max_tokens,
@@ -152,7 +152,7 @@ def _encode_with_ray(config: EmbedConfig, settings: dict[str, Any], table: pa.Ta
 
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         ray.data.DataContext.get_current().enable_progress_bars = False
-        resources = ray.cluster_resources()
+        resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
         gpus = int(resources.get("GPU", 0)) if settings["gpu"] else 0
         if not gpus and resources.get("CPU", 0) < 1:
             raise StageError("The cluster has no free CPU to encode texts on.")
@@ -171,6 +171,6 @@ def _encode_with_ray(config: EmbedConfig, settings: dict[str, Any], table: pa.Ta
         )
         try:
             for batch in encoded.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0):
-                yield sum(batch["count"].to_pylist())
+                yield sum(cast(pa.Table, batch)["count"].to_pylist())
         except ray.exceptions.RayError as error:
             raise StageError(f"Encoding texts failed: {str(error).strip().splitlines()[-1]}") from error

@@ -104,7 +104,7 @@ def _load(model: str, location: str, device: str, precision: str) -> Any:
     from sentence_transformers import SentenceTransformer
     from transformers.utils import logging as transformers_logging
 
-    transformers_logging.disable_progress_bar()  # a bar for loading would tear ours apart
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # a bar for loading would tear ours apart
     try:
         return SentenceTransformer(
             location,
