@@ -35,6 +35,7 @@ PRESET = "demo"
 USER = "demo-user"
 SHOWN = 5
 COMPARED = 10
+CANDIDATES = 20
 MOST_HISTORY = 60
 _START_SECONDS = 60.0
 _CALL_SECONDS = 5.0
@@ -53,8 +54,9 @@ def run_demo(workdir: Path, *, keep_serving: bool) -> None:
     console.print("Starting the server ...")
     with _server(workdir) as target, Client(target) as client:
         _write_history(client, bundle, history)
-        _show_product(console, client)
-        _show_next_steps(console, target, workdir, _intents_to_try(client))
+        tried = _intents_to_try(client)
+        _show_product(console, client, tried)
+        _show_next_steps(console, target, workdir, tried)
         if keep_serving:
             console.print(f"\nServing on {target}. Stop with Ctrl-C.", highlight=False)
             with contextlib.suppress(KeyboardInterrupt):
@@ -69,7 +71,7 @@ class _Tried:
     suppressed: recommender.UserIntent
 
 
-def _show_product(console: Console, client: Client) -> None:
+def _show_product(console: Console, client: Client, tried: _Tried) -> None:
     console.rule("Recommendations, and the intents behind each")
     page = client.recommend(USER, page_size=SHOWN, explained=True, timeout=_CALL_SECONDS)
     console.print(service_tables.recommendations(page))
@@ -77,7 +79,6 @@ def _show_product(console: Console, client: Client) -> None:
     console.print(
         service_tables.user_profile(client.explain_user(USER, max_intents=12, timeout=_CALL_SECONDS))
     )
-    tried = _intents_to_try(client)
     before = client.recommend(USER, page_size=200, timeout=_CALL_SECONDS)
     boosted = client.recommend(
         USER, page_size=COMPARED, boost={tried.boosted.intent_id: 1.0}, timeout=_CALL_SECONDS
@@ -92,8 +93,7 @@ def _show_product(console: Console, client: Client) -> None:
 
 
 def _intents_to_try(client: Client) -> _Tried:
-    """A well-named intent this user shows little of, and the one that drives the list most."""
-    profile = client.explain_user(USER, max_intents=100, timeout=_CALL_SECONDS)
+    """The intent whose boost brings most new items to the page, and the one that drives the page most."""
     listed = {
         intent.intent_id: intent
         for intent in client.list_intents(steerable_only=True, timeout=_CALL_SECONDS).intents
@@ -103,6 +103,7 @@ def _intents_to_try(client: Client) -> _Tried:
     for item in page.items:
         for part in item.explanation.intents:
             totals[part.intent_id] = totals.get(part.intent_id, 0.0) + part.contribution
+    profile = client.explain_user(USER, max_intents=100, timeout=_CALL_SECONDS)
     driving = [
         intent
         for intent in profile.intents
@@ -113,10 +114,16 @@ def _intents_to_try(client: Client) -> _Tried:
         raise StageError(
             "The demo found no published intents to steer; run it again with --workdir set to a new folder."
         )
-    suppressed = max(driving, key=lambda intent: totals[intent.intent_id])
-    return _Tried(
-        max(rare, key=lambda intent: intent.label_confidence * min(intent.density, 0.5)), suppressed
-    )
+    rare.sort(key=lambda intent: -intent.label_confidence)
+    shown = {item.item_id for item in page.items}
+    boosted = max(rare[:CANDIDATES], key=lambda intent: _new_items(client, intent.intent_id, shown))
+    return _Tried(boosted, max(driving, key=lambda intent: totals[intent.intent_id]))
+
+
+def _new_items(client: Client, intent_id: str, shown: set[str]) -> int:
+    """How many items a full boost brings to the page."""
+    page = client.recommend(USER, page_size=COMPARED, boost={intent_id: 1.0}, timeout=_CALL_SECONDS)
+    return sum(item.item_id not in shown for item in page.items)
 
 
 def _telling_history(bundle: Bundle, workdir: Path) -> list[str]:
