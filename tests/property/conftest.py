@@ -12,11 +12,15 @@ from saerec_server.registry import LoadedModel, load_model
 from tests.synthetic import write_synthetic_bundle
 
 
-@pytest.fixture(scope="session")
-def model(tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
-    """The bundle named by SAEREC_BUNDLE, or a small random one."""
-    given = os.environ.get("SAEREC_BUNDLE")
-    folder = Path(given) if given else write_synthetic_bundle(tmp_path_factory.mktemp("bundle") / "synthetic")
+@pytest.fixture(scope="session", params=["random", pytest.param("trained", marks=pytest.mark.ray)])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
+    """A small random bundle; and a trained one: that named by SAEREC_BUNDLE, or of a small real set."""
+    if request.param == "random":
+        folder = write_synthetic_bundle(tmp_path_factory.mktemp("bundle") / "synthetic")
+    elif given := os.environ.get("SAEREC_BUNDLE"):
+        folder = Path(given)
+    else:
+        folder = request.getfixturevalue("trained_bundle")
     return load_model(folder, EXACT_LIMIT)
 
 

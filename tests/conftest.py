@@ -1,0 +1,23 @@
+"""What every kind of test may use: one real, small, trained bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.small_run import run_small
+
+
+@pytest.fixture(scope="session")
+def trained_workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The work directory of a finished run on a real data set, with two Ray workers."""
+    workdir = tmp_path_factory.mktemp("trained")
+    finished = run_small(workdir)
+    assert finished.returncode == 0, finished.stderr[-4000:]
+    return workdir
+
+
+@pytest.fixture(scope="session")
+def trained_bundle(trained_workdir: Path) -> Path:
+    return trained_workdir / "bundle"
