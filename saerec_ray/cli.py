@@ -5,10 +5,14 @@ from __future__ import annotations
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+from rich.table import Table
+from typer.core import TyperCommand, TyperGroup
 
 from saerec_ray import __version__, service_commands
 from saerec_ray.errors import InputError, StageError
@@ -83,6 +87,36 @@ _STAGE_HELP = {
 }
 
 
+def _print_keys(section: str) -> None:
+    from saerec_ray.config import describe_keys
+
+    keys = Table("Key", "Default", "Meaning", box=None, header_style="dim", pad_edge=False)
+    for row in describe_keys(section):
+        keys.add_row(*map(escape, row))
+    if keys.row_count:
+        Console().print(
+            Panel(keys, title="Keys of the configuration", title_align="left", border_style="dim")
+        )
+
+
+class StageCommand(TyperCommand):
+    """A stage, whose help ends with the keys of the configuration it reads."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """See click."""
+        super().format_help(ctx, formatter)
+        _print_keys(self.name or "")
+
+
+class StageGroup(TyperGroup):
+    """A stage that is a group of calls too."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """See click."""
+        super().format_help(ctx, formatter)
+        _print_keys(self.name or "")
+
+
 def _register_stage(name: str) -> None:
     def command(
         config: ConfigOption,
@@ -93,7 +127,8 @@ def _register_stage(name: str) -> None:
     ) -> None:
         _run(config, workdir, overrides, name, strict, force)
 
-    app.command(name=name, help=f"{_STAGE_HELP[name]} The stages before it must have finished.")(command)
+    before = "" if name == "prepare" else " The stages before it must have finished."
+    app.command(name=name, cls=StageCommand, help=_STAGE_HELP[name] + before)(command)
 
 
 for _name in _STAGE_HELP:
@@ -102,6 +137,7 @@ for _name in _STAGE_HELP:
 
 
 @service_commands.intents_app.callback(
+    cls=StageGroup,
     invoke_without_command=True,
     help=f"With list, show or search: ask a running server. With --config: the stage. {_STAGE_HELP['intents']}",
 )

