@@ -42,7 +42,7 @@ def run_small(workdir: Path, *arguments: str, command: str = "run") -> subproces
         ],
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=560,
         env={
             **os.environ,
             "PYTHONPATH": os.pathsep.join(sys.path),
