@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from types import FrameType
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
@@ -53,8 +55,18 @@ def _run(
     from saerec_ray.pipeline import run_stages
     from saerec_ray.progress import Reporter
 
-    with Reporter() as reporter:
-        run_stages(load_config(config, overrides), workdir, reporter, only, strict=strict, force=force)
+    signal.signal(signal.SIGTERM, _stop)
+    try:
+        with Reporter() as reporter:
+            run_stages(load_config(config, overrides), workdir, reporter, only, strict=strict, force=force)
+    except KeyboardInterrupt as stop:
+        (number,) = stop.args or (signal.SIGINT,)
+        _fail("Stopped. Finished stages are kept; run the same command again to go on.", 128 + number)
+
+
+def _stop(number: int, _frame: FrameType | None) -> None:
+    """SIGTERM ends a run as Ctrl-C does: everything that was started is taken down."""
+    raise KeyboardInterrupt(number)
 
 
 @app.command()
@@ -236,15 +248,11 @@ def main() -> None:
     try:
         app(standalone_mode=True)
     except InputError as error:
-        _fail(str(error), 2)
+        _fail(f"Error: {error}", 2)
     except StageError as error:
-        _fail(str(error), 1)
-    except KeyboardInterrupt:
-        _fail("Stopped. Finished stages are kept; run the same command again to go on.", 130)
+        _fail(f"Error: {error}", 1)
 
 
-def _fail(message: str, code: int) -> None:
-    errors.print(
-        f"Error: {message}" if code != 130 else message, style="bold red", highlight=False, markup=False
-    )
+def _fail(message: str, code: int) -> NoReturn:
+    errors.print(message, style="bold red", highlight=False, markup=False, soft_wrap=True)
     sys.exit(code)

@@ -176,8 +176,10 @@ class TrainConfig(Section):
     )
     weight_decay: float = Field(0.0, ge=0, description="Of Adam")
     batch_size: int = Field(256, ge=2, description="Prefixes a step, over all workers")
-    learning_rate: float = Field(1e-3, gt=0, description="Of Adam")
-    epochs: int = Field(40, ge=1, description="Passes over all prefixes, at the most")
+    learning_rate: float = Field(2e-3, gt=0, description="Of Adam, at its highest")
+    warm_up_share: float = Field(0.05, ge=0, lt=1, description="Share of steps over which the rate rises")
+    decay_share: float = Field(1.0, ge=0, le=1, description="Share of steps over which the rate falls to 0")
+    epochs: int = Field(12, ge=1, description="Passes over all prefixes, at the most")
     patience: int = Field(4, ge=1, description="Epochs without better validation NDCG@10 before stopping")
     personal_intents: int = Field(
         16, ge=1, description="Strongest profile intents the personal branch attends to"
@@ -214,6 +216,9 @@ class ClusterConfig(Section):
     )
     max_failures: int = Field(3, ge=0, description="Worker failures survived before the run gives up")
     gpus: bool = Field(True, description="Use GPUs when there are any")
+    checkpoint_samples: int = Field(
+        500_000, ge=1, description="The sequence encoder's checkpoint within an epoch: each so many samples"
+    )
 
 
 class Config(Section):

@@ -10,6 +10,7 @@ import importlib.util
 import json
 import logging
 import os
+import signal
 import sys
 import tempfile
 import threading
@@ -270,6 +271,7 @@ def start_ray() -> Iterator[None]:
         os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     import ray
 
+    on_terminate = signal.getsignal(signal.SIGTERM)
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         if remote:
             ray.init(logging_level=logging.ERROR, log_to_driver=False)
@@ -282,6 +284,8 @@ def start_ray() -> Iterator[None]:
                 log_to_driver=False,
                 _temp_dir=folder,  # short, because Unix socket paths are limited
             )
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, on_terminate)  # Ray has put its own in place
         try:
             yield
         finally:

@@ -39,8 +39,6 @@ OnLog = Callable[[dict[str, Any]], None]
 MODEL_FILE = "model.safetensors"
 BASELINE_FILE = "baseline.safetensors"
 STEERING_FILE = "steering.safetensors"
-CHECKPOINT_SAMPLES = 500_000
-"""A checkpoint at least this often, besides the one after each epoch."""
 QUANTILES = 101
 _POPULATION_SAMPLE = 20_000
 _SPREAD_SAMPLE = 256
@@ -76,7 +74,7 @@ def build_backbone(
                 "config": config.model_dump(mode="json"),
                 "intents": file == MODEL_FILE,
                 "seed": seed,
-                "checkpoint_samples": CHECKPOINT_SAMPLES,
+                "checkpoint_samples": cluster.checkpoint_samples,
             },
             folder=runs,
             name=name,
