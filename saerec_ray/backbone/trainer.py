@@ -19,6 +19,7 @@ from saerec_ray.backbone.model import Backbone
 from saerec_ray.backbone.validation import encode_users, held_out, model_ranks
 from saerec_ray.config import TrainConfig
 from saerec_ray.data.prepared import PreparedSequences, read_sequences
+from saerec_ray.learning_rate import learning_rate_share
 from saerec_ray.scoring import ItemSpace
 
 BEST_FILE = "best.safetensors"
@@ -99,6 +100,8 @@ class _Run:
     def _step(self, samples: np.ndarray[Any, Any]) -> Tensor:
         batch = self.samples.batch(samples)
         device = self.worker.device
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.config.learning_rate * self._learning_rate_share()
         self.optimiser.zero_grad(set_to_none=True)
         loss: Tensor = self.parallel(
             torch.from_numpy(batch.items).to(device),
@@ -109,6 +112,11 @@ class _Run:
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         return loss
+
+    def _learning_rate_share(self) -> float:
+        done = self.epoch * len(self.samples) + self.samples_done
+        total = self.config.epochs * len(self.samples)
+        return learning_rate_share(done, total, self.config.warm_up_share, self.config.decay_share)
 
     def _log(self, loss: Tensor) -> None:
         steps = self.samples_done // self.config.batch_size

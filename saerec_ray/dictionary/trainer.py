@@ -16,7 +16,8 @@ from saerec_ray import distributed, training_state
 from saerec_ray.config import DictionaryConfig
 from saerec_ray.dictionary.metrics import fraction_of_variance_unexplained
 from saerec_ray.dictionary.sae import Dictionary, Floats, Scaling, read_dictionary, write_dictionary
-from saerec_ray.dictionary.training import TrainingDictionary, active_at, learning_rate_at
+from saerec_ray.dictionary.training import TrainingDictionary, active_at
+from saerec_ray.learning_rate import learning_rate_share
 from saerec_ray.text.embed import load_embeddings
 
 EVALUATIONS = 40
@@ -104,7 +105,9 @@ class _Run:
 
     def _step(self, x: Tensor, step: int) -> dict[str, Tensor]:
         for group in self.optimiser.param_groups:
-            group["lr"] = self.config.learning_rate * learning_rate_at(step, self.steps, self.config)
+            group["lr"] = self.config.learning_rate * learning_rate_share(
+                step, self.steps, self.config.warm_up_share, self.config.decay_share
+            )
         dead = self.silent_samples >= max(len(self.x), 256 * self.batch_size)
         self.optimiser.zero_grad(set_to_none=True)
         parts: dict[str, Tensor]

@@ -116,11 +116,5 @@ def active_at(step: int, steps: int, config: DictionaryConfig) -> int:
     return round(config.active * (4 - 3 * step / annealed))
 
 
-def learning_rate_at(step: int, steps: int, config: DictionaryConfig) -> float:
-    """Share of the learning rate: linear warm-up, flat, linear decay at the end."""
-    warm_up, decay = config.warm_up_share * steps, config.decay_share * steps
-    return max(0.0, min((step + 1) / (warm_up + 1), 1.0, (steps - step) / decay if decay else 1.0))
-
-
 def _array(tensor: Tensor) -> Floats:
     return tensor.detach().float().cpu().numpy().copy()
