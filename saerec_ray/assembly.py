@@ -13,6 +13,7 @@ from saerec_ray.bundle import BundleContent, BundleOrigin, write_bundle
 from saerec_ray.config import Config
 from saerec_ray.data.prepared import read_items
 from saerec_ray.dictionary.sae import DICTIONARY_FILE
+from saerec_ray.errors import StageError
 from saerec_ray.evaluation.build import REPORT_FILE
 from saerec_ray.intents.catalogue import read_catalogue
 from saerec_ray.intents.stage import read_population
@@ -21,7 +22,14 @@ from saerec_ray.scoring import SteeringTable
 
 
 def assemble_bundle(config: Config, workdir: Path, folder: Path) -> dict[str, Any]:
-    """Reads the finished stages below `workdir`, writes the bundle into `folder`, returns its versions."""
+    """Reads the finished stages below `workdir`, writes the bundle into `folder`, returns its versions.
+
+    Raises StageError for a control run, whose labels do not belong to its codes.
+    """
+    if config.train.shuffle_codes:
+        raise StageError(
+            "A run with train.shuffle_codes is a control: its labels are false, so no bundle is made."
+        )
     space, encoder, frozen = read_model(workdir / "train", config.train)
     population, label_vectors = read_population(workdir / "intents")
     steering = read_steering(workdir / "train")

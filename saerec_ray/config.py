@@ -190,6 +190,9 @@ class TrainConfig(Section):
         description="Candidates for lambda, in units of the score spread",
     )
     public_share: float = Field(0.1, ge=0, le=1, description="Weight of the public part of the prior")
+    shuffle_codes: bool = Field(
+        False, description="A control: every item gets the codes of another; such a run makes no bundle"
+    )
     baseline: bool = Field(True, description="Also train the same backbone without intents, for comparison")
     workers: int = Field(2, ge=1, description="Training processes, each on a CPU or GPU of its own")
     seed: int | None = Field(None, description="null takes the run's seed")

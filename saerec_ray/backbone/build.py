@@ -12,6 +12,7 @@ import numpy.typing as npt
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file
+from scipy.sparse import csr_array
 
 from saerec_ray import distributed, training_state
 from saerec_ray.backbone.encoder import UserEncoder
@@ -62,7 +63,7 @@ def build_backbone(
     sequences = read_sequences(prepared)
     if int(np.maximum(sequences.train_lengths - 1, 0).sum()) == 0:
         raise InputError("No user has two training interactions, so there is no next item to learn.")
-    frozen = _freeze(config, sequences, dictionary_folder, intents_folder)
+    frozen = _freeze(config, seed, sequences, dictionary_folder, intents_folder)
     write_frozen(frozen, folder)
     metrics: dict[str, Any] = {}
     for name, file in _trainings(config):
@@ -104,11 +105,17 @@ def _trainings(config: TrainConfig) -> list[tuple[str, str]]:
 
 
 def _freeze(
-    config: TrainConfig, sequences: PreparedSequences, dictionary_folder: Path, intents_folder: Path
+    config: TrainConfig,
+    seed: int,
+    sequences: PreparedSequences,
+    dictionary_folder: Path,
+    intents_folder: Path,
 ) -> Frozen:
     population, _ = read_population(intents_folder)
     _, met = sequences.train_interactions()
     codes = read_codes(dictionary_folder)
+    if config.shuffle_codes:
+        codes = csr_array(codes[np.random.default_rng(seed).permutation(codes.shape[0])])
     counts = np.bincount(met, minlength=codes.shape[0])
     return Frozen(
         codes=codes,
