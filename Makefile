@@ -83,9 +83,9 @@ demo: $(VENV)/.demo  ## train on MovieLens, serve, recommend, explain, steer: un
 bench: $(VENV)/.dev  ## measure speed and memory; prints one table a file
 	@for file in tests/bench/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
-results: $(VENV)/.dev  ## repeat the published accuracy figures (25 minutes on 2 cores); needs SAEREC_DATA
+results: $(VENV)/.dev  ## repeat the published figures, write docs/results.md; needs SAEREC_DATA
 	@test -d "$(SAEREC_DATA)/amazon2014_beauty" || { echo "No folder $(SAEREC_DATA)/amazon2014_beauty: set SAEREC_DATA" >&2; exit 1; }
-	$(BIN)/saerec run --config amazon --set prepare.source.path=$(SAEREC_DATA)/amazon2014_beauty --workdir out/amazon2014_beauty
+	$(BIN)/python tests/bench/accuracy.py --data "$(SAEREC_DATA)/amazon2014_beauty"
 
 clean:  ## remove what was built; keeps .venv and out
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,176 @@
+"""Repeats the published accuracy figures and writes them to docs/results.md.
+
+    python tests/bench/accuracy.py --data FOLDER/amazon2014_beauty --seeds 42 43 44
+
+Each seed is one `saerec run` with the amazon preset, and one training in which every item has the codes of
+another: the control that tells intents from parameters. Finished stages are reused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+REPOSITORY = Path(__file__).parents[2]
+METRICS = ("HR@10", "NDCG@10", "MRR@10")
+BEFORE_TRAIN = ("prepare", "embed", "dictionary", "intents")
+NAMES = {
+    "intents": "with intents",
+    "no intents": "the same backbone without intents",
+    "shuffled": "control: codes of other items",
+    "popularity": "popularity",
+}
+
+
+def saerec(command: str, workdir: Path, *settings: str) -> None:
+    """Runs one command of the product; its progress goes to the terminal."""
+    options = [part for setting in settings for part in ("--set", setting)]
+    subprocess.run(
+        [sys.executable, "-m", "saerec_ray", command, "-c", "amazon", "-w", str(workdir), *options],
+        check=True,
+        cwd=REPOSITORY,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )
+
+
+def run_seed(data: Path, workdir: Path, seed: int) -> dict[str, Any]:
+    """Trains and measures one seed; returns its report with the control beside it."""
+    settings = (f"prepare.source.path={data}", f"seed={seed}")
+    saerec("run", workdir, *settings)
+    report = read(workdir / "evaluate" / "report.json")
+    report["seconds"] = {
+        stage: read(workdir / stage / "stage.json")["seconds"]
+        for stage in (*BEFORE_TRAIN, "train", "evaluate")
+    }
+    report["prior_weight"] = read(workdir / "train" / "stage.json")["metrics"]["prior_weight"]
+    report["dictionary"] = read(workdir / "dictionary" / "stage.json")["metrics"]
+    report["catalogue"] = read(workdir / "intents" / "stage.json")["metrics"]
+    control = workdir.with_name(f"{workdir.name}-control")
+    for stage in BEFORE_TRAIN:
+        shutil.rmtree(control / stage, ignore_errors=True)
+        shutil.copytree(workdir / stage, control / stage)
+    for stage in ("train", "evaluate"):
+        saerec(stage, control, *settings, "train.shuffle_codes=true", "train.baseline=false")
+    shuffled = read(control / "evaluate" / "report.json")
+    for part, models in shuffled["accuracy"].items():
+        report["accuracy"][part]["shuffled"] = models["intents"]
+    return report
+
+
+def read(path: Path) -> Any:
+    """A JSON file."""
+    return json.loads(path.read_text("utf-8"))
+
+
+def document(data: str, seeds: list[int], reports: list[dict[str, Any]], versions: dict[str, str]) -> str:
+    """The results page."""
+    memory = psutil.virtual_memory().total / 2**30
+    lines = [
+        "# Results",
+        "",
+        "Written by `make results`. Do not edit by hand.",
+        "",
+        f"## Accuracy: {data}",
+        "",
+        reports[0]["protocol"],
+        "",
+        f"Seeds {', '.join(map(str, seeds))}; {os.cpu_count()} CPU cores, {memory:.0f} GiB, no GPU; "
+        + ", ".join(f"{name} {versions[name]}" for name in ("python", "torch", "ray", "saerec-ray"))
+        + ".",
+        "",
+        "```",
+        "make results    # all of this page; one seed alone:",
+        f"saerec run --config amazon --set prepare.source.path=FOLDER/{data} --set seed={seeds[0]}",
+        "```",
+        "",
+    ]
+    for part in ("test", "validation"):
+        lines += accuracy_table(part, seeds, reports)
+    return "\n".join([*lines, *dictionary_table(seeds, reports), *time_table(seeds, reports)])
+
+
+def accuracy_table(part: str, seeds: list[int], reports: list[dict[str, Any]]) -> list[str]:
+    """Mean and deviation over seeds, then NDCG@10 of each seed."""
+    heads = [*(f"{name}, mean ± deviation" for name in METRICS), *(f"NDCG@10, seed {seed}" for seed in seeds)]
+    lines = [
+        f"### {part.capitalize()}",
+        "",
+        f"| model | {' | '.join(heads)} |",
+        "|---" * (len(heads) + 1) + "|",
+    ]
+    for model, name in NAMES.items():
+        rows = [report["accuracy"][part][model] for report in reports]
+        cells = [spread([row[metric] for row in rows]) for metric in METRICS]
+        cells += [f"{row['NDCG@10']:.4f}" for row in rows]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def spread(values: list[float]) -> str:
+    """Mean and sample deviation."""
+    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{statistics.mean(values):.4f} ± {deviation:.4f}"
+
+
+def dictionary_table(seeds: list[int], reports: list[dict[str, Any]]) -> list[str]:
+    """The dictionary and the catalogue behind the figures."""
+    rows: list[tuple[str, str, str]] = [
+        ("unexplained variance, held-out items", "dictionary", "fvu"),
+        ("the same, PCA with as many nonzeros", "dictionary", "fvu_pca_same_nonzeros"),
+        ("the same, random dictionary", "dictionary", "fvu_random_dictionary"),
+        ("latents active an item", "dictionary", "l0"),
+        ("dead latents, share", "dictionary", "dead_share"),
+        ("intents published", "catalogue", "published"),
+        ("activation they cover, share", "catalogue", "mass_covered"),
+        ("detection AUC of published labels, held-out items", "catalogue", "detection_auc_mean_published"),
+        ("the same, shuffled labels, all latents", "catalogue", "detection_auc_shuffled"),
+        ("share of a score that intents explain, median", "explanations", "explained_share_median"),
+        ("largest error when parts are added up again", "explanations", "completeness_error"),
+    ]
+    lines = ["### Dictionary, catalogue, explanations", ""]
+    lines += [f"| | {' | '.join(f'seed {seed}' for seed in seeds)} |", "|---" * (len(seeds) + 1) + "|"]
+    for name, group, key in rows:
+        lines.append(f"| {name} | {' | '.join(f'{report[group][key]:.3g}' for report in reports)} |")
+    lines.append(f"| prior weight chosen | {' | '.join(f'{r["prior_weight"]:.3g}' for r in reports)} |")
+    return [*lines, ""]
+
+
+def time_table(seeds: list[int], reports: list[dict[str, Any]]) -> list[str]:
+    """Seconds of each stage; stages that do not depend on the seed ran once."""
+    stages = list(reports[0]["seconds"])
+    lines = ["### Seconds", "", f"| | {' | '.join(stages)} | sum |", "|---" * (len(stages) + 2) + "|"]
+    for seed, report in zip(seeds, reports, strict=True):
+        seconds = report["seconds"]
+        cells = [f"{seconds[stage]:.0f}" for stage in stages]
+        lines.append(f"| seed {seed} | {' | '.join(cells)} | {sum(seconds.values()):.0f} |")
+    return [*lines, "", "`train` holds both trainings, with and without intents.", ""]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--data", type=Path, required=True, help="folder with sequences.txt and items.jsonl")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44])
+    parser.add_argument("--workdir", type=Path, default=Path("out"))
+    parser.add_argument("--page", type=Path, default=REPOSITORY / "docs" / "results.md")
+    arguments = parser.parse_args()
+    if not (arguments.data / "sequences.txt").is_file():
+        parser.error(f"{arguments.data} has no sequences.txt")
+    name = arguments.data.name
+    workdir = arguments.workdir.absolute() / name
+    reports = [run_seed(arguments.data.absolute(), workdir, seed) for seed in arguments.seeds]
+    versions = read(workdir / "train" / "stage.json")["versions"]
+    arguments.page.write_text(document(name, arguments.seeds, reports, versions), "utf-8")
+    print(f"Wrote {arguments.page}")
+
+
+if __name__ == "__main__":
+    main()
