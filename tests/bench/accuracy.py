@@ -140,7 +140,8 @@ def dictionary_table(seeds: list[int], reports: list[dict[str, Any]]) -> list[st
     lines += [f"| | {' | '.join(f'seed {seed}' for seed in seeds)} |", "|---" * (len(seeds) + 1) + "|"]
     for name, group, key in rows:
         lines.append(f"| {name} | {' | '.join(f'{report[group][key]:.3g}' for report in reports)} |")
-    lines.append(f"| prior weight chosen | {' | '.join(f'{r["prior_weight"]:.3g}' for r in reports)} |")
+    weights = [f"{report['prior_weight']:.3g}" for report in reports]
+    lines.append(f"| prior weight chosen | {' | '.join(weights)} |")
     return [*lines, ""]
 
 
