@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from scipy.sparse import csr_array
 
-from saerec_ray.config import Config
+from saerec_ray.config import Config, digest
 from saerec_ray.data.prepared import ITEMS_FILE, ITEMS_SCHEMA, PreparedItems, items_table, read_items
 from saerec_ray.errors import InputError
 from saerec_ray.intents.catalogue import CATALOGUE_FILE, Catalogue, write_catalogue
@@ -78,6 +81,18 @@ class BundleManifest(BaseModel):
     versions: dict[str, str]
     scalars: dict[str, float]
     files: dict[str, FileRecord]
+    manifest_sha256: str
+    """Hash of all the fields above, so that damage to the manifest itself is seen too."""
+
+    def content_sha256(self) -> str:
+        """What manifest_sha256 has to be."""
+        return digest(self.model_dump(mode="json", exclude={"manifest_sha256"}))
+
+
+class _Format(BaseModel):
+    """The one field that a manifest of any version has."""
+
+    format_version: int
 
 
 @dataclass(frozen=True)
@@ -159,10 +174,12 @@ def write_bundle(content: BundleContent, origin: BundleOrigin, target: Path) -> 
                 "mean_item_mass": content.population.mean_item_mass,
             },
             files={
-                name: FileRecord(bytes=(folder / name).stat().st_size, sha256=digest)
-                for name, digest in hashes.items()
+                name: FileRecord(bytes=(folder / name).stat().st_size, sha256=sha256)
+                for name, sha256 in hashes.items()
             },
+            manifest_sha256="",
         )
+        manifest = manifest.model_copy(update={"manifest_sha256": manifest.content_sha256()})
         _sync(folder)
         write_json(folder / BUNDLE_MANIFEST, manifest.model_dump(mode="json"))
     return manifest
@@ -172,29 +189,40 @@ def load_bundle(folder: Path) -> Bundle:
     """Loads a bundle after checking every hash, shape and number. Raises BundleError with the reason."""
     manifest = _read_manifest(folder)
     _check_files(folder, manifest)
-    try:
-        config = Config.model_validate_json((folder / CONFIG_FILE).read_text("utf-8"))
-        catalogue = Catalogue.model_validate_json((folder / CATALOGUE_FILE).read_text("utf-8"))
-        evaluation = json.loads((folder / EVALUATION_FILE).read_text("utf-8"))
-        if not pq.read_schema(folder / ITEMS_FILE).equals(ITEMS_SCHEMA):
-            raise BundleError(f"Bundle {folder} is refused: {ITEMS_FILE} has other columns than expected.")
+    with _reading(folder, CONFIG_FILE) as path:
+        config = Config.model_validate_json(path.read_text("utf-8"))
+    with _reading(folder, CATALOGUE_FILE) as path:
+        catalogue = Catalogue.model_validate_json(path.read_text("utf-8"))
+    with _reading(folder, EVALUATION_FILE) as path:
+        evaluation = json.loads(path.read_text("utf-8"))
+    with _reading(folder, ITEMS_FILE) as path:
+        if not pq.read_schema(path).equals(ITEMS_SCHEMA):
+            raise ValueError("it has other columns than expected")
         items = read_items(folder)
-        tensors = {
-            name: _read_tensors(folder / name)
-            for name in (ITEM_TENSORS, INTENT_TENSORS, BACKBONE_TENSORS, DICTIONARY_TENSORS)
-        }
-    except (ValidationError, ValueError, OSError, SafetensorError) as error:
-        if isinstance(error, BundleError):
-            raise
-        raise BundleError(f"Bundle {folder} is refused: its content cannot be read: {error}") from error
+    tensors = {}
+    for name in (ITEM_TENSORS, INTENT_TENSORS, BACKBONE_TENSORS, DICTIONARY_TENSORS):
+        with _reading(folder, name) as path:
+            tensors[name] = _read_tensors(path)
     if ids_sha256(items.ids) != manifest.item_ids_sha256:
         raise BundleError(
             f"Bundle {folder} is refused: the order of its items is not the one it was trained on."
         )
     if catalogue.intents_version != manifest.intents_version:
         raise BundleError(f"Bundle {folder} is refused: {CATALOGUE_FILE} belongs to another dictionary.")
+    if [intent.latent for intent in catalogue.intents] != list(range(len(catalogue.intents))):
+        raise BundleError(f"Bundle {folder} is refused: {CATALOGUE_FILE} is not in the order of the latents.")
     _check_tensors(tensors, len(items), len(catalogue.intents))
     return _assemble(folder, manifest, config, items, catalogue, tensors, evaluation)
+
+
+@contextlib.contextmanager
+def _reading(folder: Path, name: str) -> Iterator[Path]:
+    """Yields the path of one file; what goes wrong while it is read becomes the reason of a BundleError."""
+    try:
+        yield folder / name
+    except (ValueError, TypeError, KeyError, OSError, pa.ArrowException, SafetensorError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise BundleError(f"Bundle {folder} is refused: {name} cannot be read: {reason}.") from error
 
 
 def _assemble(
@@ -246,6 +274,8 @@ def _assemble(
 
 
 _POPULATION_ARRAYS = ("shares", "means", "deviations", "activation_rates", "user_counts", "evenness")
+_INTEGERS = {"code_offsets": np.int64, "code_intents": np.int32}
+"""Tensors of items and intents that are not float32."""
 _INTENT_ROWS = (
     "inverse_document_frequency",
     "public",
@@ -288,16 +318,23 @@ def _read_manifest(folder: Path) -> BundleManifest:
     if not folder.is_dir():
         raise BundleError(f"There is no bundle at {folder}.")
     try:
-        manifest = BundleManifest.model_validate_json(path.read_text("utf-8"))
+        text = path.read_text("utf-8")
+        written = _Format.model_validate_json(text).format_version
+        if written != FORMAT_VERSION:
+            raise BundleError(
+                f"Bundle {folder} is refused: {BUNDLE_MANIFEST} says format {written}; "
+                f"this version reads format {FORMAT_VERSION}."
+            )
+        manifest = BundleManifest.model_validate_json(text)
     except FileNotFoundError as error:
         raise BundleError(
             f"Bundle {folder} is refused: it has no {BUNDLE_MANIFEST}; it was not written whole."
         ) from error
     except (ValidationError, UnicodeDecodeError, OSError) as error:
         raise BundleError(f"Bundle {folder} is refused: {BUNDLE_MANIFEST} is damaged.") from error
-    if manifest.format_version != FORMAT_VERSION:
+    if manifest.content_sha256() != manifest.manifest_sha256:
         raise BundleError(
-            f"Bundle {folder} has format {manifest.format_version}; this version reads format {FORMAT_VERSION}."
+            f"Bundle {folder} is refused: the content of {BUNDLE_MANIFEST} does not match its hash."
         )
     return manifest
 
@@ -337,15 +374,17 @@ def _check_tensors(tensors: dict[str, Tensors], items: int, intents: int) -> Non
     item, intent = tensors[ITEM_TENSORS], tensors[INTENT_TENSORS]
     try:
         d_model = intent["intent_vectors"].shape[1]
+        stored = item["code_intents"].size
         expected = {
             "code_offsets": (item, (items + 1,)),
+            "code_intents": (item, (stored,)),
+            "code_values": (item, (stored,)),
             "residuals": (item, (items, d_model)),
             "biases": (item, (items,)),
             "popularity": (item, (items,)),
-            "code_values": (item, item["code_intents"].shape),
             "intent_vectors": (intent, (intents, d_model)),
-            "value_quantiles": (intent, (intent["value_quantiles"].shape[0], intents)),
-            "label_vectors": (intent, (intents, intent["label_vectors"].shape[1])),
+            "value_quantiles": (intent, (max(2, len(intent["value_quantiles"])), intents)),
+            "label_vectors": (intent, (intents, tensors[DICTIONARY_TENSORS]["decoder"].shape[1])),
             **dict.fromkeys(_INTENT_ROWS, (intent, (intents,))),
         }
         for key, (content, shape) in expected.items():
@@ -353,6 +392,8 @@ def _check_tensors(tensors: dict[str, Tensors], items: int, intents: int) -> Non
                 raise BundleError(
                     f"The bundle is refused: {key} has shape {content[key].shape} instead of {shape}."
                 )
+            if content[key].dtype != _INTEGERS.get(key, np.float32):
+                raise BundleError(f"The bundle is refused: {key} holds numbers of type {content[key].dtype}.")
     except (KeyError, IndexError) as error:
         raise BundleError(
             f"The bundle is refused: a tensor is missing or has too few dimensions: {error}."

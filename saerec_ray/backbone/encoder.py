@@ -72,12 +72,19 @@ class UserEncoder:
         prior: PriorTable,
     ) -> None:
         """`weights` is the state of a SequenceEncoder. Raises ValueError when it does not fit the settings."""
+        if space.residuals.shape[1] != settings.d_model:
+            raise ValueError(
+                f"the item vectors have {space.residuals.shape[1]} numbers where the configuration says "
+                f"{settings.d_model}"
+            )
         self._settings = settings
-        self._model = SequenceEncoder(settings, intents=any(name.startswith("gate.") for name in weights))
+        with torch.random.fork_rng(devices=[]):  # initial weights are drawn, and a training may be under way
+            self._model = SequenceEncoder(settings, intents=any(name.startswith("gate.") for name in weights))
         try:
             self._model.load_state_dict({name: torch.from_numpy(np.array(w)) for name, w in weights.items()})
-        except RuntimeError as error:
-            raise ValueError(f"the backbone weights do not fit the configuration: {error}") from error
+        except (RuntimeError, TypeError) as error:
+            reason = " ".join(str(error).split()).rstrip(".")
+            raise ValueError(f"the backbone weights do not fit the configuration: {reason}") from error
         self._model.eval()
         self._context = intent_context(space.codes, prior, settings)
         self._item_vectors = torch.from_numpy(space.item_vectors)
