@@ -14,6 +14,7 @@ import signal
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -41,6 +42,7 @@ Engine = Literal["auto", "ray", "local"]
 
 _POLL_SECONDS = 0.2
 _RAY_POLL_SECONDS = "0.5"
+_READ_TRIES = 5
 _OBJECT_STORE_BYTES = 256 << 20
 
 
@@ -98,11 +100,9 @@ def _followed(log: Path, on_log: OnLog | None) -> Iterator[None]:
         yield
         return
     over = threading.Event()
-    position = log.stat().st_size
 
     def follow() -> None:
         with log.open(encoding="utf-8") as handle:
-            handle.seek(position)
             pending = ""
             while True:
                 ending = over.is_set()
@@ -182,11 +182,21 @@ def _latest_ray_checkpoint(folder: Path) -> Path | None:
     """The newest checkpoint that Ray Train knows to be whole, or None."""
     from ray.train import Result
 
-    try:
-        checkpoint = Result.from_path(str(folder)).checkpoint
-    except RuntimeError:  # no such folder, or no checkpoint was taken
-        return None
-    return None if checkpoint is None else Path(checkpoint.path)
+    problem: Exception | None = None
+    for _ in range(_READ_TRIES):  # what is left of a killed run may be writing at this moment
+        try:
+            checkpoint = Result.from_path(str(folder)).checkpoint
+        except RuntimeError:
+            return None  # Ray Train has taken none
+        except Exception as error:  # noqa: BLE001 (Ray Train's own are private)
+            problem = error
+            time.sleep(_POLL_SECONDS)
+        else:
+            return None if checkpoint is None else Path(checkpoint.path)
+    raise StageError(
+        f"The checkpoints in {folder} cannot be read: {first_line(str(problem))}; "
+        "delete that folder to go on from an earlier one."
+    ) from problem
 
 
 def _run_ray(
@@ -274,7 +284,13 @@ def start_ray() -> Iterator[None]:
     on_terminate = signal.getsignal(signal.SIGTERM)
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
         if remote:
-            ray.init(logging_level=logging.ERROR, log_to_driver=False)
+            try:
+                ray.init(logging_level=logging.ERROR, log_to_driver=False)
+            except ConnectionError as error:
+                raise StageError(
+                    f"No Ray cluster answers at RAY_ADDRESS={os.environ['RAY_ADDRESS']}: "
+                    "start it, or unset RAY_ADDRESS to train on this machine."
+                ) from error
         else:
             ray.init(
                 num_cpus=os.cpu_count(),

@@ -231,3 +231,14 @@ def test_what_workers_of_a_dead_driver_still_write_never_reaches_the_next_attemp
     assert json.loads((attempts[-1].start / "sum.json").read_text("utf-8"))["place"] >= 1
     assert attempts[-1].folder.name == "attempt_0021"
     assert not attempts[-1].checkpoints.exists(), "the late worker knows its own folder alone"
+
+
+@pytest.mark.ray
+def test_checkpoints_that_ray_cannot_read_are_named_and_never_skipped_in_silence(
+    run: Run, tmp_path: Path
+) -> None:
+    run("ray", 2)
+    (snapshot,) = tmp_path.glob("runs/sum/*/attempt_*/checkpoints/checkpoint_manager_snapshot.json")
+    snapshot.write_text(snapshot.read_text("utf-8")[:50], "utf-8")
+    with pytest.raises(StageError, match=r"^The checkpoints in .+ cannot be read: .+; delete that folder"):
+        run("ray", 2)
