@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-
-import yaml
 
 SMALL_CONFIG = {
     "name": "small",
@@ -34,7 +33,7 @@ SMALL_CONFIG = {
 def run_small(workdir: Path, *arguments: str, command: str = "run") -> subprocess.CompletedProcess[str]:
     """Runs the command line in a process of its own, as a person would."""
     config = workdir / "small.yaml"
-    config.write_text(yaml.safe_dump(SMALL_CONFIG), "utf-8")
+    config.write_text(json.dumps(SMALL_CONFIG), "utf-8")  # JSON is YAML too
     return subprocess.run(
         [
             *(sys.executable, "-m", "saerec_ray", command),
