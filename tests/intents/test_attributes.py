@@ -55,8 +55,14 @@ def test_lift_f1_auc_and_q_value_of_a_match_are_what_one_computes_by_hand() -> N
 
 def test_of_several_accepted_values_the_one_with_the_highest_f1_is_taken() -> None:
     both = [{"colour": ["red"], "shape": ["round"]}] * 8
-    rows = [*both, *[{"colour": ["red"], "shape": ["square"]}] * 4, *[{"colour": ["blue"], "shape": ["square"]}] * 18]
-    match = match_attributes(AttributeValues.collect(rows), column(*[1] * 8, *[0] * 22), everything(30), 0.05)[0]
+    rows = [
+        *both,
+        *[{"colour": ["red"], "shape": ["square"]}] * 4,
+        *[{"colour": ["blue"], "shape": ["square"]}] * 18,
+    ]
+    match = match_attributes(
+        AttributeValues.collect(rows), column(*[1] * 8, *[0] * 22), everything(30), 0.05
+    )[0]
     assert match is not None
     assert (match.value, match.f1) == ("round", 1.0)
 
@@ -88,7 +94,10 @@ def test_items_that_are_not_given_decide_nothing() -> None:
 
 def test_without_attributes_nothing_matches() -> None:
     values = AttributeValues.collect([{}] * 10)
-    assert match_attributes(values, csr_array(np.ones((10, 3), dtype=np.float32)), everything(10), 0.05) == [None] * 3
+    assert (
+        match_attributes(values, csr_array(np.ones((10, 3), dtype=np.float32)), everything(10), 0.05)
+        == [None] * 3
+    )
 
 
 def random_catalogue(seed: int) -> tuple[AttributeValues, csr_array, np.ndarray]:
@@ -113,7 +122,9 @@ def test_shuffled_activations_rarely_give_any_significant_value(monkeypatch: pyt
     assert with_discovery <= 10  # the binomial chance of more than 10 of 100 at 5% is about 1%
 
 
-def test_among_true_ones_the_share_of_false_matches_stays_below_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_among_true_ones_the_share_of_false_matches_stays_below_the_rate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(attributes, "MIN_F1", 0.0)
     false_shares = []
     for seed in range(40):
@@ -127,7 +138,9 @@ def test_among_true_ones_the_share_of_false_matches_stays_below_the_rate(monkeyp
 
 @given(st.lists(st.integers(0, 4), min_size=2, max_size=12), st.data())
 @settings(max_examples=80, deadline=None)
-def test_auc_is_the_share_of_pairs_in_which_the_positive_is_ahead(scores: list[int], data: st.DataObject) -> None:
+def test_auc_is_the_share_of_pairs_in_which_the_positive_is_ahead(
+    scores: list[int], data: st.DataObject
+) -> None:
     from scipy.stats import rankdata
 
     count = data.draw(st.integers(1, len(scores) - 1))

@@ -107,7 +107,9 @@ def test_a_true_name_scores_high_and_the_names_of_other_topics_do_not() -> None:
     planted = plant()
     drawn = draw_examples(planted.codes, planted.embeddings, split_halves(len(planted.items), 0)[1], seed=0)
     names = encode(list(TOPICS))
-    scores = np.array([[judge(name, drawn[topic], planted.embeddings) for name in names] for topic in range(6)])
+    scores = np.array(
+        [[judge(name, drawn[topic], planted.embeddings) for name in names] for topic in range(6)]
+    )
     own = np.eye(6, dtype=bool)
     assert scores[own].min() > 0.9
     assert scores[~own].mean() < 0.6

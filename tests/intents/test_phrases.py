@@ -35,7 +35,9 @@ def test_phrases_are_runs_of_one_to_three_words_as_written() -> None:
     }
 
 
-@pytest.mark.parametrize("text", ["Nail. Polish", "Nail, Polish", "Nail (Polish)", "Nail\nPolish", "Nail - Polish"])
+@pytest.mark.parametrize(
+    "text", ["Nail. Polish", "Nail, Polish", "Nail (Polish)", "Nail\nPolish", "Nail - Polish"]
+)
 def test_phrases_do_not_cross_the_ends_of_fields_and_sentences(text: str) -> None:
     assert set(phrases_of(text)) == {"Nail", "Polish"}
 
@@ -93,7 +95,9 @@ def test_log_odds_are_the_published_formula_with_a_prior_of_500_background_phras
     prior = [500 * float(each) / float(background.sum()) + 0.001 for each in background]
     expected = [
         [
-            z_score(positive[f, p], negative[f, p], positive[f].sum(), negative[f].sum(), prior[p], sum(prior))
+            z_score(
+                positive[f, p], negative[f, p], positive[f].sum(), negative[f].sum(), prior[p], sum(prior)
+            )
             for p in range(7)
         ]
         for f in range(3)
@@ -180,4 +184,7 @@ def test_when_no_phrase_points_the_way_of_the_latent_none_is_taken() -> None:
 
 def test_a_phrase_is_shown_in_its_most_frequent_spelling() -> None:
     texts = ["OPI polish", "OPI Polish", "opi Polish", "OPI Polish"]
-    assert surface_forms(["opi polish", "not there"], texts) == {"opi polish": "OPI Polish", "not there": "not there"}
+    assert surface_forms(["opi polish", "not there"], texts) == {
+        "opi polish": "OPI Polish",
+        "not there": "not there",
+    }

@@ -20,12 +20,16 @@ seeds = st.integers(0, 2**32 - 1)
 laws = settings(max_examples=40, deadline=None)
 
 
-def random_population(seed: int, items: int = 40, intents: int = 8, users: int = 30) -> tuple[csr_array, Population]:
+def random_population(
+    seed: int, items: int = 40, intents: int = 8, users: int = 30
+) -> tuple[csr_array, Population]:
     rng = np.random.default_rng(seed)
     codes = synthetic_codes(rng, items, intents)
     who = np.repeat(np.arange(users), 6)
     met = rng.integers(items, size=len(who)).astype(np.int32)
-    return codes, measure_population(codes, who, met, [["a"] if item % 3 else ["b", "c"] for item in range(items)])
+    return codes, measure_population(
+        codes, who, met, [["a"] if item % 3 else ["b", "c"] for item in range(items)]
+    )
 
 
 @given(seeds)
@@ -92,11 +96,15 @@ def test_share_lift_and_z_score_of_a_history_are_the_written_formulas(seed: int,
     mass = [sum(dense[item, f] for item in history) for f in range(8)]
     tau = 10 * population.mean_item_mass
     for f in range(8):
-        pi, mu, sigma = (float(each[f]) for each in (population.shares, population.means, population.deviations))
+        pi, mu, sigma = (
+            float(each[f]) for each in (population.shares, population.means, population.deviations)
+        )
         share = (mass[f] + tau * pi) / (sum(mass) + tau)
         assert found.shares[f] == pytest.approx(share, rel=1e-4)
         assert found.log_lifts[f] == pytest.approx(math.log(share / pi), rel=1e-3, abs=1e-4)
-        assert found.z_scores[f] == pytest.approx((mass[f] - length * mu) / (sigma * math.sqrt(length)), abs=1e-3)
+        assert found.z_scores[f] == pytest.approx(
+            (mass[f] - length * mu) / (sigma * math.sqrt(length)), abs=1e-3
+        )
 
 
 def verdicts_by_hand(lifts: np.ndarray, z_scores: np.ndarray, expected: np.ndarray) -> list[Verdict]:
@@ -151,9 +159,7 @@ def test_a_short_history_is_never_under(length: int) -> None:
     """At a rate of one half, nine items let expect four and a half; were it five, nothing else would stop it."""
     codes, population = two_sided_world()
     # Deviations far too small: every difference is significant, and without shrinkage every lift is large.
-    certain = replace(
-        population, deviations=np.full(2, 1e-6, dtype=np.float32), mean_item_mass=1e-6
-    )
+    certain = replace(population, deviations=np.full(2, 1e-6, dtype=np.float32), mean_item_mass=1e-6)
     short = compare_with_population(codes, np.zeros(length, dtype=np.int64), certain)
     assert short.verdicts == [Verdict.OVER, Verdict.TYPICAL]
     assert compare_with_population(codes, np.zeros(10, dtype=np.int64), certain).verdicts[1] is Verdict.UNDER
