@@ -29,7 +29,19 @@ TOPICS = {
     "lip balm": "chapped wax mint",
     "makeup brush": "bristles powder foundation",
 }
-FILLER = "daily family travel classic pocket deluxe original gentle extra value clean mini".split()
+FILLER = [
+    "daily",
+    "family",
+    "travel",
+    "classic",
+    "pocket",
+    "deluxe",
+    "original",
+    "gentle",
+    "extra",
+    "value",
+    "mini",
+]
 
 
 @cache

@@ -40,9 +40,11 @@ def test_another_seed_gives_other_halves_and_the_same_seed_the_same() -> None:
 
 
 def test_positives_come_in_equal_numbers_from_every_tenth_of_the_activations() -> None:
-    activations = np.r_[np.arange(1, 201), np.zeros(300)].astype(np.float32)  # item i has i + 1
+    activations = (
+        np.random.default_rng(1).permutation(np.r_[np.arange(1, 201), np.zeros(300)]).astype(np.float32)
+    )
     (examples,) = draw_examples(csr_array(activations[:, None]), random_vectors(500), np.arange(500), seed=0)
-    tenths = (examples.positives // 20).tolist()
+    tenths = ((activations[examples.positives] - 1) // 20).tolist()
     assert [tenths.count(tenth) for tenth in range(10)] == [5] * 10
     assert len(set(examples.positives)) == POSITIVES
 

@@ -166,10 +166,13 @@ def test_a_phrase_like_one_already_taken_comes_after_a_different_one() -> None:
 
 
 def test_closeness_is_measured_from_the_mean_of_the_embeddings() -> None:
-    mean = np.array([0, 0.9], dtype=np.float32)
-    vectors = unit([0.1, 1], [0.5, -1])
+    mean = np.array([0.9, 0], dtype=np.float32)
+    vectors = unit(
+        [1, 1], [1, 0.3]
+    )  # from the origin the first is closer to the direction, from the mean the second
     direction = np.array([0, 1], dtype=np.float32)
-    assert order_phrases(vectors, direction, mean, 2) == [0]
+    assert order_phrases(vectors, direction, mean, 1) == [1]
+    assert order_phrases(vectors, direction, 0 * mean, 1) == [0]
 
 
 def test_a_phrase_less_than_half_as_close_as_the_closest_is_left_out() -> None:

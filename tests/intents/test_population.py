@@ -37,7 +37,7 @@ def random_population(
 def test_statistics_of_the_population_are_those_of_its_interactions(seed: int) -> None:
     rng = np.random.default_rng(seed)
     codes = synthetic_codes(rng, 20, 5)
-    who = np.sort(rng.integers(9, size=60))
+    who = 2 * np.sort(rng.integers(9, size=60))  # some numbers belong to nobody
     met = rng.integers(20, size=60).astype(np.int32)
     population = measure_population(codes, who, met, [[] for _ in range(20)])
     rows = codes.toarray()[met].astype(np.float64)  # one row an interaction
