@@ -44,11 +44,11 @@ def in_order(users: Indices, times: Indices | None) -> Indices:
     """Places of the interactions, user by user, each user's by time and, where that is equal or missing, by row."""
     if times is None:
         return np.argsort(users, kind="stable")
-    since = times - times.min(initial=_LARGEST)
-    span = int(since.max(initial=0)) + 1
+    earliest = int(times.min(initial=_LARGEST))
+    span = int(times.max(initial=earliest)) - earliest + 1
     if (int(users.max(initial=0)) + 1) * span > _LARGEST:
         return np.lexsort((times, users))
-    return np.argsort(users * span + since, kind="stable")  # one key is twice as fast as two
+    return np.argsort(users * span + (times - earliest), kind="stable")  # one key is twice as fast as two
 
 
 def without_repeats(users: Indices, items: Indices, keep: Literal["first", "last"]) -> Indices:
