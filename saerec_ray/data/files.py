@@ -27,6 +27,8 @@ _LINE = "\x01"  # a separator that no text line holds
 
 def existing_file(path: Path) -> Path:
     """The path, when it is a file with content. Raises InputError when not."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, not a file.")
     if not path.is_file():
         raise InputError(f"The file {path} does not exist.")
     if path.stat().st_size == 0:

@@ -44,6 +44,7 @@ class Measured:
     """What one process took."""
 
     seconds: float
+    processor_seconds: float  # of all threads, system calls included; hardly depends on what else runs
     gibibytes: float
 
 
@@ -95,7 +96,8 @@ def measure(command: list[str]) -> Measured:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         sys.exit(f"{command} ended with exit code {process.returncode}")
-    return Measured(time.perf_counter() - before, usage.ru_maxrss / 2**20)
+    seconds = time.perf_counter() - before
+    return Measured(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20)
 
 
 def prepare_command(folder: Path, kind: str) -> list[str]:
@@ -127,9 +129,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="saerec-bench-") as name:
         folder = Path(name)
         write_set(folder, arguments.rows, arguments.formats)
-        print(f"{arguments.rows:,} interactions, {os.cpu_count()} cores")
         print(
-            f"{'file':8} {'process':15} {'seconds':>8} {'interactions/s':>15} {'peak GiB':>9} {'to pandas':>21}"
+            f"{arguments.rows:,} interactions, {os.cpu_count()} cores, load before {os.getloadavg()[0]:.1f}"
+        )
+        print(
+            f"{'file':8} {'process':18} {'seconds':>8} {'CPU s':>7} {'interactions/s':>15} {'peak GiB':>9}  to pandas"
         )
         for kind in arguments.formats:
             path = folder / f"interactions.{kind}"
@@ -137,10 +141,10 @@ def main() -> None:
             ours = measure(prepare_command(folder, kind))
             stage = json.loads((folder / kind / "prepare" / "stage.json").read_text("utf-8"))
             for process, taken in (("pandas, no checks", plain), ("saerec prepare", ours)):
-                ratio = f"{taken.seconds / plain.seconds:.2f}x time, {taken.gibibytes / plain.gibibytes:.2f}x memory"
                 print(
-                    f"{kind:8} {process:18} {taken.seconds:8.1f} {arguments.rows / taken.seconds:15,.0f} "
-                    f"{taken.gibibytes:9.2f}  {ratio}"
+                    f"{kind:8} {process:18} {taken.seconds:8.1f} {taken.processor_seconds:7.1f} "
+                    f"{arguments.rows / taken.seconds:15,.0f} {taken.gibibytes:9.2f}  "
+                    f"{taken.seconds / plain.seconds:.2f}x time, {taken.gibibytes / plain.gibibytes:.2f}x memory"
                 )
             metrics = stage["metrics"]
             print(
@@ -150,10 +154,9 @@ def main() -> None:
                 f"in {metrics['core_rounds']} rounds"
             )
             reached &= ours.seconds <= GOAL_SECONDS and ours.gibibytes <= GOAL_GIBIBYTES
-    verdict = "reached" if reached else "not reached"
-    print(
-        f"Goal for 10,000,000 interactions on 2 cores, {GOAL_SECONDS:.0f} s and {GOAL_GIBIBYTES:.0f} GiB: {verdict}"
-    )
+    if arguments.rows == ROWS:
+        verdict = "reached" if reached else "not reached"
+        print(f"Goal, {GOAL_SECONDS:.0f} s and {GOAL_GIBIBYTES:.0f} GiB on 2 cores: {verdict}")
 
 
 if __name__ == "__main__":
