@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from saerec_ray.evaluation.markdown_report import RULE_NAMES, markdown_report
+from saerec_ray.evaluation.deletion import ORDERS
+from saerec_ray.evaluation.markdown_report import RULE_NAMES, in_order, markdown_report
+from saerec_ray.evaluation.steering_runs import MASS_PRESERVING, RAISING, RULES
 from saerec_ray.evaluation.svg_plots import Series, bar_chart, line_chart
 
 STYLE = """
@@ -26,7 +28,6 @@ figcaption { font-size: 13px; color: #444; }
 """.strip()
 # The page may load nothing: not even a browser that is told to may fetch anything.
 POLICY = "default-src 'none'; style-src 'unsafe-inline'"
-NOT_SERVED = "mass_preserving"
 
 
 def html_report(report: dict[str, Any]) -> str:
@@ -125,7 +126,7 @@ def _curve_figures(curves: dict[str, Any]) -> list[str]:
     ):
         lines = [
             Series(f"by {name}", curves["shares"], row[kind])
-            for name, row in curves["orders"].items()
+            for name, row in in_order(curves["orders"], ORDERS)
             if kind in row
         ]
         share = "share of the list's intents " + ("removed" if kind == "deletion" else "kept")
@@ -135,7 +136,9 @@ def _curve_figures(curves: dict[str, Any]) -> list[str]:
 
 def _steering_figures(found: dict[str, Any]) -> list[str]:
     strengths = found["strengths"]
-    served = {RULE_NAMES[rule]: curve for rule, curve in found["random"].items() if rule != NOT_SERVED}
+    served = {
+        RULE_NAMES[rule]: curve for rule, curve in in_order(found["random"], RULES) if rule != MASS_PRESERVING
+    }
     figures = []
     for name, axis, sentence in (
         ("exposure", "exposure", "How much the lists show of the steered intent as its strength rises."),
@@ -151,29 +154,30 @@ def _steering_figures(found: dict[str, Any]) -> list[str]:
         ]
         if lines:
             figures.append(_figure(line_chart(lines, "strength", axis, sentence), sentence))
-    pairs = [
-        Series(
-            RULE_NAMES[rule],
-            found["random"][rule]["lift"],
-            [1 - loss for loss in found["random"][rule]["ndcg_loss"]],
-        )
-        for rule in ("boost", NOT_SERVED)
-        if found["random"][rule]["lift"] is not None and found["random"][rule]["ndcg_loss"] is not None
-    ]
-    if pairs:
+    if kept := [line for rule in RAISING if (line := _cost_line(rule, found["random"][rule]))]:
         sentence = (
             "What exposure costs: NDCG@20 kept against lift, for the served boost and the rule compared with."
         )
-        figures.append(
-            _figure(line_chart(pairs, "lift of the exposure", "share of NDCG@20 kept", sentence), sentence)
-        )
+        drawing = line_chart(kept, "lift of the exposure, log10", "share of NDCG@20 kept", sentence)
+        figures.append(_figure(drawing, sentence))
     return figures
 
 
+def _cost_line(rule: str, curve: dict[str, Any]) -> Series | None:
+    if curve["lift"] is None or curve["ndcg_loss"] is None:
+        return None
+    points = [
+        (math.log10(lift), 1 - loss)
+        for lift, loss in zip(curve["lift"], curve["ndcg_loss"], strict=True)
+        if lift > 0
+    ]
+    return Series(RULE_NAMES[rule], [x for x, _ in points], [y for _, y in points])
+
+
 def _representation_figures(found: dict[str, Any]) -> list[str]:
-    lengths = [float(length) for length in found["lengths"]]
-    rows = list(found["lengths"].values())
-    shares = list(rows[0]["preference"])
+    pairs = sorted((float(length), row) for length, row in found["lengths"].items())
+    lengths, rows = [length for length, _ in pairs], [row for _, row in pairs]
+    shares = sorted(rows[0]["preference"])
     power = [
         Series(f"{float(share):.0%} planted", lengths, [row["preference"][share]["power"] for row in rows])
         for share in shares

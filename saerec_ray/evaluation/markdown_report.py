@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from saerec_ray.evaluation.deletion import ORDERS
+from saerec_ray.evaluation.steering_runs import RULES
+
 Lines = list[str]
+
+SPLITS = ("validation", "test")
+MODELS = ("intents", "no intents", "popularity")
 
 RULE_NAMES = {
     "boost": "boost",
     "avoid": "avoid",
     "suppress": "suppress",
-    "mass_preserving": "mass-preserving boost (not served)",
+    "mass_preserving": "mass-preserving, strength cubed (not served)",
 }
 
 
@@ -37,8 +43,17 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Lines:
     return [*lines, *(f"| {' | '.join(_cell(cell) for cell in row)} |" for row in rows), ""]
 
 
+def _first_number(text: str) -> int:
+    return int(text.rstrip("+").partition("-")[0])
+
+
 def _cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").split())
+
+
+def in_order(values: dict[str, Any], names: Sequence[str]) -> list[tuple[str, Any]]:
+    """The pairs of a dictionary in a given order: a report read back from JSON has lost its own."""
+    return [(name, values[name]) for name in names if name in values]
 
 
 def number(value: float | None, form: str = ".2f") -> str:
@@ -55,17 +70,20 @@ def accuracy_lines(report: dict[str, Any]) -> Lines:
     """One table a split, then history lengths and lists of the test split."""
     names = [f"{metric}@{cutoff}" for metric in ("HR", "NDCG", "MRR") for cutoff in report["cutoffs"]]
     lines = ["# Accuracy", ""]
-    for split, models in report["accuracy"].items():
+    for split, models in in_order(report["accuracy"], SPLITS):
         lines += [f"## {split.capitalize()}", ""]
         lines += table(
             ["model", *names],
-            ([model, *(f"{metrics[name]:.4f}" for name in names)] for model, metrics in models.items()),
+            (
+                [model, *(f"{metrics[name]:.4f}" for name in names)]
+                for model, metrics in in_order(models, MODELS)
+            ),
         )
     details = report.get("accuracy_details", {}).get("test", {})
     if not details:
         return lines
     shown = f"NDCG@{report['cutoffs'][len(report['cutoffs']) // 2]}"
-    lengths = list(next(iter(details.values()))["by_history_length"])
+    lengths = sorted(next(iter(details.values()))["by_history_length"], key=_first_number)
     lines += [
         "## By history length, test",
         "",
@@ -75,7 +93,7 @@ def accuracy_lines(report: dict[str, Any]) -> Lines:
             ["model", *lengths],
             (
                 [model, *(f"{each['by_history_length'][length][shown]:.4f}" for length in lengths)]
-                for model, each in details.items()
+                for model, each in in_order(details, MODELS)
             ),
         ),
         "## Lists, test",
@@ -94,7 +112,7 @@ def accuracy_lines(report: dict[str, Any]) -> Lines:
                     f"{each['lists']['popularity_bias']:.2f}",
                     f"{each['lists']['catalogue_coverage']:.1%}",
                 ]
-                for model, each in details.items()
+                for model, each in in_order(details, MODELS)
             ),
         ),
     ]
@@ -189,7 +207,7 @@ def _curve_lines(curves: dict[str, Any]) -> Lines:
                     number(row.get("insertion_area")),
                     *(f"{row[each]:.2f}" for each in kept),
                 ]
-                for name, row in curves["orders"].items()
+                for name, row in in_order(curves["orders"], ORDERS)
             ),
         ),
     ]
@@ -252,7 +270,7 @@ def steering_lines(found: dict[str, Any]) -> Lines:
         "",
     ]
     for key, title in (("random", "Every user, every intent"), ("own", "Each user's own recent intent")):
-        for rule, curve in found[key].items():
+        for rule, curve in in_order(found[key], RULES):
             lines += [f"## {title}: {RULE_NAMES[rule]}", ""]
             lines += _curve_table(found["strengths"], curve)
     lines += ["## The intent in the middle, full strength", ""]
@@ -267,7 +285,7 @@ def steering_lines(found: dict[str, Any]) -> Lines:
                 number(row["median_intent"]["selectivity"]),
                 *(number(row.get("ndcg_loss_at_lift", {}).get(lift), ".1%") for lift in ("2", "3")),
             ]
-            for rule, row in found["random"].items()
+            for rule, row in in_order(found["random"], RULES)
         ),
     )
     return lines
@@ -296,13 +314,13 @@ def _curve_table(strengths: Sequence[float], curve: dict[str, Any]) -> Lines:
 def representation_lines(found: dict[str, Any]) -> Lines:
     """Verdicts on simulated users."""
     lengths = found["lengths"]
-    shares = list(next(iter(lengths.values()))["preference"])
+    shares = sorted(next(iter(lengths.values()))["preference"])
     heads = ["history length", "chance users with a verdict", "verdicts a chance user"]
     for share in shares:
         heads += [f"found, {float(share):.0%} planted", f"wrong, {float(share):.0%} planted"]
     heads += ["avoided intent found", "where possible"]
     rows = []
-    for length, row in lengths.items():
+    for length, row in sorted(lengths.items(), key=lambda pair: int(pair[0])):
         cells = [
             length,
             f"{row['chance_users']['share_with_any_verdict']:.0%}",

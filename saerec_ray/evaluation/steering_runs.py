@@ -28,6 +28,8 @@ MODES = (Mode.BOOST, Mode.AVOID, Mode.SUPPRESS)
 MASS_PRESERVING = "mass_preserving"
 RULES = (*(mode.value for mode in MODES), MASS_PRESERVING)
 """The server's three rules, and the one they are compared with."""
+MIXING_POWER = 3
+"""The mass-preserving rule mixes at strength cubed: it takes over lists so early that the low end matters."""
 RAISING = (Mode.BOOST.value, MASS_PRESERVING)
 """The rules that are meant to show more of an intent; the others show less."""
 
@@ -92,7 +94,10 @@ def user_runs(
             yield Run(user, steered, mode.value, [start, *outcomes])
         mixed = [
             measure.outcome(
-                strength, mass_preserving_scores(space, user.scores, user.values, steered.intent, strength)
+                strength,
+                mass_preserving_scores(
+                    space, user.scores, user.values, steered.intent, strength**MIXING_POWER
+                ),
             )
             for strength in strengths
         ]

@@ -10,8 +10,8 @@ from html import escape
 COLOURS = ("#1f5fa8", "#c8641a", "#2b7d4f", "#8a4f9e")
 """One a series, in their order; series differ in dashes too, for those who cannot tell the colours."""
 DASHES = ("", "7 4", "2 4", "9 3 2 3")
-WIDTH, HEIGHT = 460, 270
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 14, 34, 44
+WIDTH, HEIGHT = 460, 280
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 14, 44, 44
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Series:
     y: Sequence[float]
 
 
-def nice_ticks(low: float, high: float, wanted: int = 5) -> list[float]:
+def nice_ticks(low: float, high: float, wanted: int = 7) -> list[float]:
     """Round numbers that span low to high: steps of 1, 2 or 5 times a power of ten."""
     if not high > low:
         high = low + 1.0
@@ -47,7 +47,6 @@ def line_chart(
     to_x = _scale(x_ticks[0], x_ticks[-1], _LEFT, WIDTH - _RIGHT)
     to_y = _scale(y_ticks[0], y_ticks[-1], HEIGHT - _BOTTOM, _TOP)
     parts = _axes(x_ticks, y_ticks, to_x, to_y, x_label, y_label)
-    place = float(_LEFT)
     for index, line in enumerate(series):
         colour, dash = COLOURS[index % len(COLOURS)], DASHES[index % len(DASHES)]
         style = f'stroke="{colour}" stroke-width="2" stroke-dasharray="{dash}"'
@@ -55,9 +54,7 @@ def line_chart(
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         parts.append(f'<polyline fill="none" {style} points="{path}"/>')
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{colour}"/>' for x, y in points]
-        parts.append(f'<line x1="{place:.0f}" x2="{place + 22:.0f}" y1="12" y2="12" {style}/>')
-        parts.append(f'<text x="{place + 27:.0f}" y="16">{escape(line.name)}</text>')
-        place += 42 + 6.6 * len(line.name)
+    parts += _legend(series)
     return _figure(parts, description)
 
 
@@ -80,6 +77,22 @@ def bar_chart(
             f'height="{to_y(0.0) - top:.1f}" fill="{COLOURS[0]}"/>'
         )
     return _figure(parts, description)
+
+
+def _legend(series: Sequence[Series]) -> list[str]:
+    """Names above the plot, in as many rows as they need."""
+    parts, x, y = [], float(_LEFT), 12
+    for index, line in enumerate(series):
+        width = 44 + 6.4 * len(line.name)
+        if x > _LEFT and x + width > WIDTH:
+            x, y = float(_LEFT), y + 16
+        colour, dash = COLOURS[index % len(COLOURS)], DASHES[index % len(DASHES)]
+        parts.append(
+            f'<line x1="{x:.0f}" x2="{x + 22:.0f}" y1="{y}" y2="{y}" stroke="{colour}" stroke-width="2" '
+            f'stroke-dasharray="{dash}"/><text x="{x + 27:.0f}" y="{y + 4}">{escape(line.name)}</text>'
+        )
+        x += width
+    return parts
 
 
 def _scale(low: float, high: float, start: float, end: float) -> Callable[[float], float]:
