@@ -94,7 +94,7 @@ _STAGE_HELP = {
     "dictionary": "Train the sparse autoencoder and encode all items; writes dictionary/.",
     "intents": "Name the latents, judge the names on held-out items, measure the population; writes intents/.",
     "train": "Train the sequence encoder with intents, and the one without beside it; writes train/.",
-    "evaluate": "Measure accuracy and whether explanations add up; writes evaluate/.",
+    "evaluate": "Measure accuracy, faithfulness, steering and representation; writes evaluate/.",
     "bundle": "Put everything needed to serve into one hashed directory; writes bundle/.",
 }
 
@@ -144,8 +144,44 @@ def _register_stage(name: str) -> None:
 
 
 for _name in _STAGE_HELP:
-    if _name != "intents":
+    if _name not in {"intents", "evaluate"}:
         _register_stage(_name)
+
+
+class EvaluationPart(StrEnum):
+    """What can be measured alone."""
+
+    ACCURACY = "accuracy"
+    FAITHFULNESS = "faithfulness"
+    STEERING = "steering"
+    REPRESENTATION = "representation"
+    ALL = "all"
+
+
+@app.command(
+    cls=StageCommand, help=f"{_STAGE_HELP['evaluate']} The stages before it must have finished, and stay."
+)
+def evaluate(
+    config: ConfigOption,
+    workdir: WorkdirOption = Path("out"),
+    overrides: SetOption = None,
+    part: Annotated[
+        list[EvaluationPart] | None,
+        typer.Option("--part", help="Measure this part alone, for --set evaluate.parts. Repeatable."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    strict: StrictOption = False,
+    force: ForceOption = False,
+) -> None:
+    """The stage that shows what it found."""
+    chosen = [each.value for each in part or []]
+    if EvaluationPart.ALL in chosen:
+        chosen = [each.value for each in EvaluationPart if each is not EvaluationPart.ALL]
+    asked = [f"evaluate.parts=[{', '.join(chosen)}]"] if chosen else []
+    _run(config, workdir, [*(overrides or []), *asked], "evaluate", strict, force)
+    folder = workdir / "evaluate"
+    print((folder / f"report.{'json' if as_json else 'md'}").read_text("utf-8"))  # noqa: T201 (for pipes)
+    errors.print(f"The same with plots: {folder / 'report.html'}", highlight=False, soft_wrap=True)
 
 
 @service_commands.intents_app.callback(

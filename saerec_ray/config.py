@@ -204,11 +204,39 @@ class TrainConfig(Section):
         return self
 
 
+EvaluationPart = Literal["accuracy", "faithfulness", "steering", "representation"]
+
+
 class EvaluateConfig(Section):
     """What is measured after training."""
 
+    parts: list[EvaluationPart] = Field(
+        default=["accuracy", "faithfulness", "steering", "representation"],
+        min_length=1,
+        description="What to measure (accuracy, faithfulness, steering, representation)",
+    )
     cutoffs: list[int] = Field(default=[5, 10, 20], description="Lengths of the lists that are measured")
+    list_users: int = Field(
+        5000, ge=1, description="Users whose lists are measured for popularity and coverage"
+    )
     completeness_users: int = Field(200, ge=1, description="Users whose explanations are re-added")
+    faithfulness_users: int = Field(200, ge=1, description="Users whose cited intents are taken away")
+    history_users: int = Field(200, ge=1, description="Users whose histories are shortened and encoded again")
+    steering_users: int = Field(200, ge=1, description="Users whose lists are steered")
+    steering_intents: int = Field(12, ge=1, description="Intents that are steered, each alone")
+    steering_strengths: list[float] = Field(
+        default=[0.2, 0.4, 0.6, 0.8, 1.0], min_length=1, description="Strengths tried, rising, up to 1"
+    )
+    simulated_users: int = Field(
+        200, ge=1, description="Simulated users of each kind and history length, for representation"
+    )
+
+    @model_validator(mode="after")
+    def _strengths_rise(self) -> EvaluateConfig:
+        strengths = self.steering_strengths
+        if strengths != sorted(set(strengths)) or strengths[0] <= 0 or strengths[-1] > 1:
+            raise ValueError("steering_strengths must rise from above 0 to at most 1")
+        return self
 
 
 class ClusterConfig(Section):

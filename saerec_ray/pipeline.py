@@ -137,6 +137,7 @@ def _evaluate(job: Job) -> dict[str, Any]:
         config.train,
         config.seed,
         job.stage("prepare"),
+        job.stage("intents"),
         job.stage("train"),
         job.folder,
         job.reporter.update,
@@ -153,7 +154,7 @@ STAGES = (
     Stage("dictionary", ("embed",), lambda c: [c.dictionary, c.seed], _dictionary),
     Stage("intents", ("prepare", "embed", "dictionary"), lambda c: [c.intents, c.embed, c.seed], _intents),
     Stage("train", ("prepare", "dictionary", "intents"), lambda c: [c.train, c.seed], _train),
-    Stage("evaluate", ("prepare", "train"), lambda c: [c.evaluate, c.train, c.seed], _evaluate),
+    Stage("evaluate", ("prepare", "intents", "train"), lambda c: [c.evaluate, c.train, c.seed], _evaluate),
     Stage("bundle", ("prepare", "embed", "dictionary", "intents", "train", "evaluate"), lambda c: c, _bundle),
 )
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
