@@ -16,7 +16,10 @@ from saerec_ray.assembly import assemble_bundle
 from saerec_ray.backbone.build import build_backbone
 from saerec_ray.config import Config, digest
 from saerec_ray.data.prepare import prepare, source_files
+from saerec_ray.dictionary.adoption import adopt_dictionary
 from saerec_ray.dictionary.build import build_dictionary
+from saerec_ray.dictionary.kinds import KINDS
+from saerec_ray.earlier import earlier_sha256, read_earlier, settled
 from saerec_ray.errors import InputError
 from saerec_ray.evaluation.build import build_report
 from saerec_ray.intents.stage import build_intents
@@ -66,6 +69,8 @@ class Stage:
     reads: tuple[str, ...]
     settings: Callable[[Config], Any]
     run: Callable[[Job], dict[str, Any]]
+    earlier: Callable[[Config], Path | None] = lambda _: None
+    """An earlier bundle or work directory that it reads."""
 
 
 def _prepare(job: Job) -> dict[str, Any]:
@@ -86,6 +91,9 @@ def _dictionary(job: Job) -> dict[str, Any]:
         job.reporter.update(values["epoch"], values["epochs"], note)
 
     config = job.config
+    if config.dictionary.source is not None:
+        earlier = read_earlier(config.dictionary.source)
+        return adopt_dictionary(config.dictionary, earlier.dictionary, job.stage("embed"), job.folder)
     seed = config.seed if config.dictionary.seed is None else config.dictionary.seed
     return build_dictionary(
         config.dictionary, config.cluster, seed, job.stage("embed"), job.folder, job.runs, show
@@ -95,6 +103,8 @@ def _dictionary(job: Job) -> dict[str, Any]:
 def _intents(job: Job) -> dict[str, Any]:
     config = job.config.embed
     encoder = TextEncoder(config.model, config.precision, config.max_tokens)
+    previous = job.config.intents.previous
+    dictionary = job.config.dictionary
     return build_intents(
         job.config.intents,
         job.config.seed,
@@ -104,6 +114,8 @@ def _intents(job: Job) -> dict[str, Any]:
         job.folder,
         lambda texts: encoder.encode(texts, config.batch_size),
         job.reporter.update,
+        prefixes=KINDS[dictionary.kind].prefixes(dictionary),
+        previous=read_earlier(previous).latents if previous else None,
     )
 
 
@@ -150,8 +162,20 @@ def _bundle(job: Job) -> dict[str, Any]:
 STAGES = (
     Stage("prepare", (), lambda c: c.prepare, _prepare),
     Stage("embed", ("prepare",), lambda c: c.embed, _embed),
-    Stage("dictionary", ("embed",), lambda c: [c.dictionary, c.seed], _dictionary),
-    Stage("intents", ("prepare", "embed", "dictionary"), lambda c: [c.intents, c.embed, c.seed], _intents),
+    Stage(
+        "dictionary",
+        ("embed",),
+        lambda c: [c.dictionary, c.seed],
+        _dictionary,
+        lambda c: c.dictionary.source,
+    ),
+    Stage(
+        "intents",
+        ("prepare", "embed", "dictionary"),
+        lambda c: [c.intents, c.embed, c.seed],
+        _intents,
+        lambda c: c.intents.previous,
+    ),
     Stage("train", ("prepare", "dictionary", "intents"), lambda c: [c.train, c.seed], _train),
     Stage("evaluate", ("prepare", "train"), lambda c: [c.evaluate, c.train, c.seed], _evaluate),
     Stage("bundle", ("prepare", "embed", "dictionary", "intents", "train", "evaluate"), lambda c: c, _bundle),
@@ -173,6 +197,7 @@ def run_stages(
     Raises InputError for bad input and StageError when a stage cannot finish; finished stages stay.
     """
     workdir = workdir.absolute()
+    config = settled(config)
     with _locked(workdir):
         chosen = STAGES if only is None else [stage for stage in STAGES if stage.name == only]
         return [_run_stage(stage, config, workdir, reporter, strict, force) for stage in chosen]
@@ -184,6 +209,8 @@ def _run_stage(
     inputs = {name: read_manifest(workdir / name).content_hash for name in stage.reads}
     if stage.name == "prepare":
         inputs = {str(path): file_sha256(path) for path in source_files(config.prepare.source)}
+    if (earlier := stage.earlier(config)) is not None:
+        inputs["earlier"] = earlier_sha256(earlier)
     settings = _plain(stage.settings(config))
     fingerprint = digest(
         {"stage": stage.name, "version": __version__, "inputs": inputs, "settings": settings}

@@ -11,7 +11,14 @@ from saerec_ray.backbone.model import SequenceEncoder
 from saerec_ray.bundle import Bundle, BundleContent, BundleOrigin, load_bundle, write_bundle
 from saerec_ray.config import Config, parse_config
 from saerec_ray.data.prepared import PreparedItems
-from saerec_ray.intents.catalogue import AttributeMatch, Catalogue, Intent, TopItem, stable_ids
+from saerec_ray.intents.catalogue import (
+    AttributeMatch,
+    Catalogue,
+    DeprecatedIntent,
+    Intent,
+    TopItem,
+    stable_ids,
+)
 from saerec_ray.intents.population import measure_population
 from saerec_ray.scoring import (
     ItemSpace,
@@ -34,6 +41,8 @@ WORDS = (
     "lotion",
     "comb",
 )
+DEPRECATED_ID = "int-dead0001"
+"""An intent that an earlier dictionary had."""
 
 
 def synthetic_config(seed: int = 7) -> Config:
@@ -162,7 +171,17 @@ def _catalogue(decoder: np.ndarray, codes: csr_array, ids: list[str]) -> Catalog
                 ],
             )
         )
-    return Catalogue(intents_version="synthetic-1", intents=intents)
+    intents[8] = intents[8].model_copy(update={"parent_id": intents[0].intent_id})
+    gone = DeprecatedIntent(
+        intent_id=DEPRECATED_ID,
+        label="scent",
+        description="Items about scent.",
+        terms=["scent"],
+        label_source="terms",
+        last_version="synthetic-0",
+        successors=[intents[4].intent_id, intents[5].intent_id],
+    )
+    return Catalogue(intents_version="synthetic-1", intents=intents, deprecated=[gone])
 
 
 def load_synthetic_bundle(folder: Path) -> Bundle:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from saerec_ray.data.prepared import PreparedItems, read_items, read_sequences
 from saerec_ray.dictionary.sae import read_codes, read_dictionary
 from saerec_ray.intents.build import build_catalogue
 from saerec_ray.intents.catalogue import write_catalogue
+from saerec_ray.intents.families import with_parents
+from saerec_ray.intents.identity import NamedLatents, carry_over, match_latents
 from saerec_ray.intents.population import Population, measure_population
 from saerec_ray.text.embed import load_embeddings
 
@@ -31,10 +33,15 @@ def build_intents(
     folder: Path,
     encode: Callable[[list[str]], npt.NDArray[np.float32]],
     on_progress: Callable[[int, int], None] | None = None,
+    *,
+    prefixes: Sequence[int] = (),
+    previous: NamedLatents | None = None,
 ) -> dict[str, Any]:
     """Names every latent, decides which are published, and measures the training population.
 
-    `encode` turns texts into unit vectors with the model of the embed stage. Returns the metrics.
+    `encode` turns texts into unit vectors with the model of the embed stage; `prefixes` are the lengths of
+    the nested prefixes of the latents, for families; ids are carried over from `previous`. Returns the
+    metrics.
     """
     items, sequences = read_items(prepared), read_sequences(prepared)
     codes, dictionary = read_codes(dictionary_folder), read_dictionary(dictionary_folder)
@@ -52,6 +59,13 @@ def build_intents(
         seed,
         on_progress,
     )
+    catalogue = with_parents(catalogue, codes, dictionary.decoder, prefixes)
+    summary["with_parent"] = sum(1 for intent in catalogue.intents if intent.parent_id)
+    if previous is not None:
+        named = NamedLatents(catalogue, dictionary.decoder, codes, items.ids)
+        matching = match_latents(previous, named)
+        catalogue = carry_over(previous, named, matching)
+        summary |= {"carried": len(matching.new_of_old), "deprecated": len(catalogue.deprecated)}
     write_catalogue(catalogue, folder)
     scalars = {name: np.array([getattr(population, name)], dtype=np.float64) for name in _SCALARS}
     save_file({**population.arrays(), **scalars, "label_vectors": label_vectors}, folder / POPULATION_FILE)
