@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,8 @@ from saerec_ray.errors import StageError
 from saerec_ray.manifest import write_json
 
 CATALOGUE_FILE = "catalogue.json"
+_ID_LENGTHS = (8, 16, 64)
+"""Hexadecimal digits of an id."""
 
 
 class AttributeMatch(BaseModel):
@@ -101,14 +104,20 @@ class Catalogue(BaseModel):
 def stable_ids(decoder: npt.NDArray[np.float32]) -> list[str]:
     """Ids from the decoder directions, (latents, d): the same direction has the same id everywhere.
 
-    Directions are rounded to half precision first; an id is lengthened until no two are equal.
+    Directions are rounded to half precision first; ids that would be equal are lengthened, and no others.
+    Raises StageError when two directions are equal.
     """
     digests = [hashlib.sha256(row.astype(np.float16).tobytes()).hexdigest() for row in decoder]
-    for length in (8, 16, 64):
-        ids = [f"int-{digest[:length]}" for digest in digests]
-        if len(set(ids)) == len(ids):
-            return ids
-    raise StageError("Two latents of the dictionary have the same decoder direction; train it again.")
+    if len(set(digests)) < len(digests):
+        raise StageError("Two latents of the dictionary have the same decoder direction; train it again.")
+    lengths = [_ID_LENGTHS[0]] * len(digests)
+    for longer in _ID_LENGTHS[1:]:
+        counts = Counter(digest[:length] for digest, length in zip(digests, lengths, strict=True))
+        lengths = [
+            longer if counts[digest[:length]] > 1 else length
+            for digest, length in zip(digests, lengths, strict=True)
+        ]
+    return [f"int-{digest[:length]}" for digest, length in zip(digests, lengths, strict=True)]
 
 
 def write_catalogue(catalogue: Catalogue, folder: Path) -> None:
@@ -122,4 +131,5 @@ def read_catalogue(folder: Path) -> Catalogue:
     try:
         return Catalogue.model_validate_json(path.read_text("utf-8"))
     except (ValidationError, UnicodeDecodeError, OSError) as error:
-        raise StageError(f"{path} is not a readable catalogue of intents: {error}") from error
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise StageError(f"{path} is not a readable catalogue of intents: {reason}.") from error
