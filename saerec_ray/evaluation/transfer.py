@@ -135,8 +135,8 @@ def profile_transfer(
     Items of the other domain are read as cold items: e = D z, with z from the dictionary of this model,
     without residual; so the trained sequence encoder can follow them. `foreign_codes`: (foreign items,
     intents); `foreign_vectors` and `vectors`: unit text embeddings of both catalogues.
-    Returns HR, NDCG and MRR at 10 of the model, of its intent prior alone, of popularity here and of the
-    text nearest neighbours of the history.
+    Returns HR, NDCG and MRR at 10 and AUC (the share of items ranked below a target) of the model, of its
+    intent prior alone, of popularity here and of the text nearest neighbours of the history.
     """
     encoded = encode_foreign(model, foreign_codes, users)
     here = users.cases
@@ -155,7 +155,11 @@ def profile_transfer(
             vectors, here, [foreign_vectors[history] for history in users.foreign_histories]
         ),
     }
-    return {name: accuracy(found, [10]) for name, found in ranks.items()}
+    items = model.space.item_count
+    return {
+        name: {**accuracy(found, [10]), "AUC": float(1 - np.mean((found - 1) / (items - 1)))}
+        for name, found in ranks.items()
+    }
 
 
 def encode_foreign(model: TrainedModel, foreign_codes: csr_array, users: SharedUsers) -> EncodedUsers:
