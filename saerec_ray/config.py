@@ -203,6 +203,12 @@ class TrainConfig(Section):
     shuffle_codes: bool = Field(
         False, description="A control: every item gets the codes of another; such a run makes no bundle"
     )
+    cold_share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of items that training never meets, as if new: measures cold items, and lowers accuracy",
+    )
     baseline: bool = Field(True, description="Also train the same backbone without intents, for comparison")
     workers: int = Field(2, ge=1, description="Training processes, each on a CPU or GPU of its own")
     seed: int | None = Field(None, description="null takes the run's seed")

@@ -22,6 +22,7 @@ from saerec_ray.dictionary.kinds import KINDS
 from saerec_ray.earlier import earlier_sha256, read_earlier, settled
 from saerec_ray.errors import InputError
 from saerec_ray.evaluation.build import build_report
+from saerec_ray.evaluation.cold import build_cold_report
 from saerec_ray.intents.stage import build_intents
 from saerec_ray.manifest import (
     MANIFEST_NAME,
@@ -144,7 +145,7 @@ def _train(job: Job) -> dict[str, Any]:
 
 def _evaluate(job: Job) -> dict[str, Any]:
     config = job.config
-    return build_report(
+    metrics = build_report(
         config.evaluate,
         config.train,
         config.seed,
@@ -152,6 +153,9 @@ def _evaluate(job: Job) -> dict[str, Any]:
         job.stage("train"),
         job.folder,
         job.reporter.update,
+    )
+    return metrics | build_cold_report(
+        config.train, job.stage("prepare"), job.stage("embed"), job.stage("train"), job.folder
     )
 
 
@@ -177,7 +181,7 @@ STAGES = (
         lambda c: c.intents.previous,
     ),
     Stage("train", ("prepare", "dictionary", "intents"), lambda c: [c.train, c.seed], _train),
-    Stage("evaluate", ("prepare", "train"), lambda c: [c.evaluate, c.train, c.seed], _evaluate),
+    Stage("evaluate", ("prepare", "embed", "train"), lambda c: [c.evaluate, c.train, c.seed], _evaluate),
     Stage("bundle", ("prepare", "embed", "dictionary", "intents", "train", "evaluate"), lambda c: c, _bundle),
 )
 STAGE_NAMES = tuple(stage.name for stage in STAGES)

@@ -14,24 +14,23 @@ Floats = npt.NDArray[np.float32]
 _USERS_AT_ONCE = 256
 
 
-def text_neighbour_ranks(
-    vectors: Floats, cases: HeldOut, history_vectors: Sequence[Floats] | None = None
-) -> npt.NDArray[np.int64]:
-    """Ranks of the targets by the cosine between an item's text and the mean of the history's texts.
+def text_scores(vectors: Floats, histories: Sequence[Floats]) -> Iterator[tuple[int, Floats]]:
+    """Cosine-like scores of all items, in batches: the first user of the batch and scores (batch, items).
 
-    `vectors`: unit rows, (items, d). `history_vectors`, one (length, d) a case, stand in for the vectors of
-    the case's own history, where that lies in another catalogue.
+    `vectors`: unit rows, (items, d); `histories`: for each user the vectors of what was met, (length, d). The
+    score is the inner product with their mean, which orders items as the cosine with it does.
     """
+    for start in range(0, len(histories), _USERS_AT_ONCE):
+        means = np.stack([history.mean(axis=0) for history in histories[start : start + _USERS_AT_ONCE]])
+        yield start, np.asarray(means @ vectors.T, dtype=np.float32)
 
-    def batches() -> Iterator[tuple[int, Floats]]:
-        for start in range(0, len(cases), _USERS_AT_ONCE):
-            stop = min(start + _USERS_AT_ONCE, len(cases))
-            means = [
-                (vectors[cases.histories[case]] if history_vectors is None else history_vectors[case]).mean(
-                    axis=0
-                )
-                for case in range(start, stop)
-            ]
-            yield start, np.asarray(np.stack(means) @ vectors.T, dtype=np.float32)
 
-    return target_ranks(cases, batches)
+def text_neighbour_ranks(
+    vectors: Floats, cases: HeldOut, histories: Sequence[Floats] | None = None
+) -> npt.NDArray[np.int64]:
+    """Ranks of the targets by text_scores.
+
+    `histories` stand in for the vectors of the cases' own histories, where those lie in another catalogue.
+    """
+    own = [vectors[history] for history in cases.histories] if histories is None else histories
+    return target_ranks(cases, lambda: text_scores(vectors, own))
