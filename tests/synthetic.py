@@ -11,6 +11,7 @@ from saerec_ray.backbone.model import SequenceEncoder
 from saerec_ray.bundle import Bundle, BundleContent, BundleOrigin, load_bundle, write_bundle
 from saerec_ray.config import Config, parse_config
 from saerec_ray.data.prepared import PreparedItems
+from saerec_ray.dictionary.sae import Dictionary, Scaling
 from saerec_ray.intents.catalogue import (
     AttributeMatch,
     Catalogue,
@@ -138,12 +139,26 @@ def write_synthetic_bundle(
         value_quantiles=np.percentile(values, np.linspace(0, 100, 101), axis=0).astype(np.float32),
         label_vectors=(decoder / np.linalg.norm(decoder, axis=1, keepdims=True)).astype(np.float32),
         backbone={name: tensor.numpy() for name, tensor in encoder.state_dict().items()},
-        dictionary={"decoder": decoder},
+        dictionary=_dictionary(decoder).arrays(),
         evaluation={},
     )
     origin = BundleOrigin("0" * 64, "1" * 64, {"python": "3"}, seed)
     write_bundle(content, origin, target)
     return target
+
+
+def _dictionary(directions: np.ndarray) -> Dictionary:
+    """A dictionary that reads what it writes."""
+    width, length = directions.shape
+    return Dictionary(
+        encoder=directions,
+        encoder_bias=np.zeros(width, dtype=np.float32),
+        decoder=directions,
+        decoder_bias=np.zeros(length, dtype=np.float32),
+        scaling=Scaling(np.zeros(length, dtype=np.float32), 1.0),
+        threshold=0.1,
+        most_active=8,
+    )
 
 
 def _catalogue(decoder: np.ndarray, codes: csr_array, ids: list[str]) -> Catalogue:
