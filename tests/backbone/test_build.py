@@ -247,6 +247,13 @@ def test_a_prior_that_does_not_help_gets_no_weight() -> None:
     assert tried["0"] == 1 > tried["8"]
 
 
+def test_of_equally_good_weights_the_smallest_is_taken() -> None:
+    space, frozen, users = users_who_want_what_they_had()
+    weight, tried = choose_prior_weight(small_settings(prior_weights=[1e-9, 2e-9]), space, frozen, users)
+    assert len(set(tried.values())) == 1
+    assert weight == 0
+
+
 def test_a_prior_that_says_nothing_gets_no_weight() -> None:
     space, frozen, users = users_who_want_what_they_had()
     silent = PriorTable(np.zeros(INTENTS, np.float32), np.zeros(INTENTS, np.float32), 0.1)
