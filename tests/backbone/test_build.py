@@ -77,7 +77,7 @@ def write_stages(workdir: Path, sequences: PreparedSequences) -> None:
     population = population_of(SEQUENCES, FROZEN.codes)
     scalars = {name: np.array([getattr(population, name)]) for name in ("users", "mean_item_mass")}
     arrays = {**population.arrays(), **{name: value.astype(np.float64) for name, value in scalars.items()}}
-    save_file({**arrays, "label_vectors": FROZEN.decoder}, workdir / "intents" / POPULATION_FILE)
+    save_file(arrays, workdir / "intents" / POPULATION_FILE)
 
 
 def built(workdir: Path, users: list[Parts] = USERS, seed: int = 7, **changes: Any) -> dict[str, Any]:
