@@ -85,16 +85,16 @@ def test_accuracy_is_that_of_the_ranks_the_scoring_gives(workdir: Path, whole: P
     assert test["no intents"] != test["intents"]
 
 
-def test_the_details_belong_to_the_same_models_and_splits(whole: Path) -> None:
+def test_the_details_belong_to_the_same_models_and_users(whole: Path) -> None:
     found = report(whole)
-    for split, models in found["accuracy"].items():
-        assert set(found["accuracy_details"][split]) == set(models)
-        for name, details in found["accuracy_details"][split].items():
-            low, high = details["NDCG@10_interval"]
-            assert low <= models[name]["NDCG@10"] <= high
-            groups = details["by_history_length"].values()
-            assert sum(group["targets"] for group in groups) == USERS
-            assert 0 < details["lists"]["catalogue_coverage"] <= 1
+    models = found["accuracy"]["test"]
+    assert set(found["accuracy_details"]["test"]) == set(models)
+    for name, details in found["accuracy_details"]["test"].items():
+        low, high = details["NDCG@10_interval"]
+        assert low <= models[name]["NDCG@10"] <= high
+        groups = details["by_history_length"].values()
+        assert sum(group["targets"] for group in groups) == USERS
+        assert 0 < details["lists"]["catalogue_coverage"] <= 1
 
 
 def test_every_part_is_in_the_whole_report(whole: Path) -> None:
