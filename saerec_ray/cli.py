@@ -188,7 +188,8 @@ def evaluate(
 @service_commands.intents_app.callback(
     cls=StageGroup,
     invoke_without_command=True,
-    help=f"With list, show or search: ask a running server. With --config: the stage. {_STAGE_HELP['intents']}",
+    help="With list, show or search: ask a running server. With edit: correct what the catalogue says. "
+    f"With --config: the stage. {_STAGE_HELP['intents']}",
 )
 def intents_stage(
     context: typer.Context,
@@ -205,8 +206,57 @@ def intents_stage(
     if context.invoked_subcommand is not None:
         return
     if config is None:
-        raise InputError("saerec intents needs --config to run the stage, or list, show or search.")
+        raise InputError("saerec intents needs --config to run the stage, or list, show, search or edit.")
     _run(config, workdir, overrides, "intents", strict, force)
+
+
+class EditedState(StrEnum):
+    """What people may decide about an intent."""
+
+    ACTIVE = "active"
+    BLOCKED = "blocked"
+
+
+@service_commands.intents_app.command("edit")
+def edit_intent(
+    intent_id: Annotated[str, typer.Argument(help="Id of the intent: see `saerec intents list`.")],
+    label: Annotated[str | None, typer.Option("--label", help="Its name.")] = None,
+    description: Annotated[str | None, typer.Option("--description", help="What it is about.")] = None,
+    state: Annotated[
+        EditedState | None, typer.Option("--state", help="active shows it whatever the gates say.")
+    ] = None,
+    steerable: Annotated[
+        bool | None, typer.Option("--steerable/--no-steerable", help="Whether callers may steer by it.")
+    ] = None,
+    notes: Annotated[str | None, typer.Option("--notes", help="For colleagues; not served.")] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Take back all edits of this intent.")] = False,
+    workdir: WorkdirOption = Path("out"),
+    overlay: Annotated[
+        Path | None, typer.Option("--overlay", help="File of edits; by default WORKDIR/intents-overlay.json.")
+    ] = None,
+) -> None:
+    """Correct an intent in the overlay file; the next run of the intents stage takes it over.
+
+    What is not given stays as an earlier edit or the machine has it.
+    """
+    from saerec_ray.intents.overlay import OVERLAY_FILE, edit_overlay
+
+    given = {
+        "label": label,
+        "description": description,
+        "state": state.value if state else None,
+        "steerable": steerable,
+        "notes": notes,
+    }
+    path = overlay or workdir / OVERLAY_FILE
+    edit_overlay(path, intent_id, given, remove=remove, intents_folder=workdir / "intents")
+    done = f"The edits of {intent_id} are gone from" if remove else f"Saved the edit of {intent_id} in"
+    errors.print(
+        f"{done} {path}. Run the stages intents and bundle, or `saerec run`, for it to take effect.",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 @app.command()

@@ -144,6 +144,31 @@ class DictionaryConfig(Section):
         return self
 
 
+class LanguageModelConfig(Section):
+    """An endpoint of the OpenAI kind that proposes labels. The texts of items are sent to it."""
+
+    base_url: str = Field(
+        pattern=r"^https?://[A-Za-z0-9.:\[\]_-]+(/[^\s?#@]*)?$",
+        description="Up to and with the version: http://host:8000/v1",
+    )
+    model: str = Field(min_length=1, description="Name of the model at the endpoint")
+    mode: Literal["chat", "completions"] = Field(
+        "chat", description="completions: for models that only go on with a text"
+    )
+    api_key_env: str | None = Field(
+        None,
+        pattern=r"^[A-Z_][A-Z0-9_]*$",
+        description="Name of the environment variable with the key, never the key itself",
+    )
+    timeout_seconds: float = Field(30.0, gt=0, description="For one answer, from the first byte to the last")
+    max_calls: int = Field(5000, ge=0, description="Requests one run may send, repeated ones included")
+    max_total_tokens: int | None = Field(
+        None, ge=0, description="Tokens of prompts and answers one run may use; null: no limit"
+    )
+    candidates: int = Field(3, ge=1, le=20, description="Labels asked for an intent; the best is judged")
+    temperature: float = Field(0.7, ge=0, le=2, description="How much the candidates differ")
+
+
 class IntentsConfig(Section):
     """Naming latents and deciding which become intents."""
 
@@ -158,6 +183,12 @@ class IntentsConfig(Section):
     max_terms: int = Field(5, ge=1, description="Key phrases kept for an intent")
     max_phrases: int = Field(20_000, ge=100, description="Candidate phrases kept over the catalogue")
     top_items: int = Field(20, ge=1, description="Evidence items kept for an intent")
+    language_model: LanguageModelConfig | None = Field(
+        None, description="Endpoint that proposes labels; null: no language model writes"
+    )
+    overlay: Path | None = Field(
+        None, description="File of labels by people; null: WORKDIR/intents-overlay.json if it is there"
+    )
 
 
 class TrainConfig(Section):
@@ -337,6 +368,9 @@ def _described(prefix: str, section: type[Section]) -> list[tuple[str, str, str]
         if get_origin(field.annotation) is Literal:
             meaning.append(f"({', '.join(map(str, get_args(field.annotation)))})")
         rows.append((f"{prefix}.{name}", default, " ".join(meaning).strip()))
+        for part in get_args(field.annotation):
+            if isinstance(part, type) and issubclass(part, Section):
+                rows += _described(f"{prefix}.{name}", part)
     return rows
 
 

@@ -43,6 +43,7 @@ Engine = Literal["auto", "ray", "local"]
 _POLL_SECONDS = 0.2
 _RAY_POLL_SECONDS = "0.5"
 _READ_TRIES = 5
+_START_TRIES = 2
 _OBJECT_STORE_BYTES = 256 << 20
 
 
@@ -292,20 +293,39 @@ def start_ray() -> Iterator[None]:
                     "start it, or unset RAY_ADDRESS to train on this machine."
                 ) from error
         else:
-            ray.init(
-                num_cpus=os.cpu_count(),
-                include_dashboard=False,
-                object_store_memory=_OBJECT_STORE_BYTES,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-                _temp_dir=folder,  # short, because Unix socket paths are limited
-            )
+            _start_local_ray(Path(folder))
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, on_terminate)  # Ray has put its own in place
         try:
             yield
         finally:
             ray.shutdown()
+
+
+def _start_local_ray(folder: Path) -> None:
+    """Starts Ray on this machine; Ray gives itself 30 s, which a busy machine may need twice."""
+    import ray
+
+    problem: Exception | None = None
+    for attempt in range(_START_TRIES):
+        try:
+            ray.init(
+                num_cpus=os.cpu_count(),
+                include_dashboard=False,
+                object_store_memory=_OBJECT_STORE_BYTES,
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+                _temp_dir=str(folder / str(attempt)),  # short, because Unix socket paths are limited
+            )
+        except Exception as error:  # noqa: BLE001 (Ray raises a bare Exception when it takes too long)
+            problem = error
+            ray.shutdown()
+        else:
+            return
+    raise StageError(
+        f"Ray did not start on this machine in {_START_TRIES} tries: {first_line(str(problem))}. "
+        "Train without it (cluster.engine: local), or try again when the machine is less busy."
+    ) from problem
 
 
 def _ray_is_running() -> bool:

@@ -19,7 +19,8 @@ from saerec_ray.data.prepare import prepare, source_files
 from saerec_ray.dictionary.build import build_dictionary
 from saerec_ray.errors import InputError
 from saerec_ray.evaluation.build import build_report
-from saerec_ray.intents.stage import build_intents
+from saerec_ray.intents.overlay import overlay_file
+from saerec_ray.intents.stage import POPULATION_FILE, build_intents
 from saerec_ray.manifest import (
     MANIFEST_NAME,
     Manifest,
@@ -64,6 +65,7 @@ class Stage:
 
     name: str
     reads: tuple[str, ...]
+    """Stages, or `stage/file` where the rest of that stage does not matter."""
     settings: Callable[[Config], Any]
     run: Callable[[Job], dict[str, Any]]
 
@@ -104,6 +106,9 @@ def _intents(job: Job) -> dict[str, Any]:
         job.folder,
         lambda texts: encoder.encode(texts, config.batch_size),
         job.reporter.update,
+        overlay=overlay_file(job.config.intents.overlay, job.workdir),
+        answers=job.workdir / CACHE_FOLDER / "language_model",
+        say=job.reporter.say,
     )
 
 
@@ -153,7 +158,9 @@ STAGES = (
     Stage("embed", ("prepare",), lambda c: c.embed, _embed),
     Stage("dictionary", ("embed",), lambda c: [c.dictionary, c.seed], _dictionary),
     Stage("intents", ("prepare", "embed", "dictionary"), lambda c: [c.intents, c.embed, c.seed], _intents),
-    Stage("train", ("prepare", "dictionary", "intents"), lambda c: [c.train, c.seed], _train),
+    Stage(
+        "train", ("prepare", "dictionary", f"intents/{POPULATION_FILE}"), lambda c: [c.train, c.seed], _train
+    ),
     Stage("evaluate", ("prepare", "intents", "train"), lambda c: [c.evaluate, c.train, c.seed], _evaluate),
     Stage("bundle", ("prepare", "embed", "dictionary", "intents", "train", "evaluate"), lambda c: c, _bundle),
 )
@@ -182,9 +189,11 @@ def run_stages(
 def _run_stage(
     stage: Stage, config: Config, workdir: Path, reporter: Reporter, strict: bool, force: bool
 ) -> Manifest:
-    inputs = {name: read_manifest(workdir / name).content_hash for name in stage.reads}
+    inputs = {name: _input_hash(workdir, name) for name in stage.reads}
     if stage.name == "prepare":
         inputs = {str(path): file_sha256(path) for path in source_files(config.prepare.source)}
+    if stage.name == "intents" and (overlay := overlay_file(config.intents.overlay, workdir)):
+        inputs["overlay"] = file_sha256(overlay)
     settings = _plain(stage.settings(config))
     fingerprint = digest(
         {"stage": stage.name, "version": __version__, "inputs": inputs, "settings": settings}
@@ -216,6 +225,12 @@ def _run_stage(
         shutil.rmtree(leftover)
     reporter.end(f"finished in {seconds:.1f} s{_headline(stage.name, metrics)}")
     return manifest
+
+
+def _input_hash(workdir: Path, name: str) -> str:
+    stage, _, file = name.partition("/")
+    manifest = read_manifest(workdir / stage)
+    return manifest.files[file] if file else manifest.content_hash
 
 
 def _plain(settings: Any) -> Any:

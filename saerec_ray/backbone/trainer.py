@@ -87,7 +87,9 @@ class _Run:
         rank, world = self.worker.rank, self.worker.world_size
         since_checkpoint = 0
         for batch in self.samples.epoch(self.config.batch_size, self.seed, self.epoch, self.samples_done):
-            loss = self._step(batch[rank::world] if len(batch) >= world else batch)
+            own = batch[rank::world] if len(batch) >= world else batch
+            share = len(own) * world / len(batch) if len(batch) >= world else 1.0
+            loss = self._step(own, share)
             self.samples_done += len(batch)
             since_checkpoint += len(batch)
             self._log(loss)
@@ -97,7 +99,8 @@ class _Run:
         self.epoch += 1
         self.samples_done = 0
 
-    def _step(self, samples: np.ndarray[Any, Any]) -> Tensor:
+    def _step(self, samples: np.ndarray[Any, Any], share: float) -> Tensor:
+        """`share`: samples of this worker over those of the average worker, so that each sample counts alike."""
         batch = self.samples.batch(samples)
         device = self.worker.device
         for group in self.optimiser.param_groups:
@@ -109,7 +112,7 @@ class _Run:
             torch.from_numpy(batch.targets).to(device),
             self.context,
         )
-        loss.backward()  # type: ignore[no-untyped-call]
+        (loss * share).backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         return loss
 
@@ -133,18 +136,21 @@ class _Run:
             )
 
     def validate(self) -> None:
-        """Ranks the validation items and keeps the weights when they are the best so far."""
+        """Ranks the validation items and keeps the weights when they are the best so far.
+
+        Where nothing is held out, the latest weights are kept.
+        """
         self.model.eval()
         ndcg = self._validation_ndcg()
-        if ndcg > self.best_ndcg + 1e-6:
-            self.best_ndcg, self.epochs_without_gain = ndcg, 0
+        if ndcg is None or ndcg > self.best_ndcg + 1e-6:
+            self.best_ndcg, self.epochs_without_gain = ndcg or 0.0, 0
             self.best = {
                 name: value.detach().cpu().clone() for name, value in self.model.state_dict().items()
             }
         else:
             self.epochs_without_gain += 1
 
-    def _validation_ndcg(self) -> float:
+    def _validation_ndcg(self) -> float | None:
         state = {name: value.detach().cpu() for name, value in self.model.state_dict().items()}
         space, encoder = trained_parts(state, self.config, self.frozen)
         ranks = np.empty(0, dtype=np.int64)
@@ -154,7 +160,7 @@ class _Run:
         totals = torch.tensor([gains.sum(), len(gains)], dtype=torch.float64, device=self.worker.device)
         if self.worker.world_size > 1:
             torch.distributed.all_reduce(totals)
-        return float(totals[0] / totals[1].clamp_min(1))
+        return float(totals[0] / totals[1]) if totals[1] else None
 
     def save(self) -> None:
         """Takes a checkpoint; every worker takes part."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 from typing import Any
@@ -17,12 +18,17 @@ from saerec_ray.config import DictionaryConfig
 from saerec_ray.dictionary.metrics import fraction_of_variance_unexplained
 from saerec_ray.dictionary.sae import Dictionary, Floats, Scaling, read_dictionary, write_dictionary
 from saerec_ray.dictionary.training import TrainingDictionary, active_at
+from saerec_ray.errors import StageError
 from saerec_ray.learning_rate import learning_rate_share
 from saerec_ray.text.embed import load_embeddings
 
 EVALUATIONS = 40
 """How often the held-out error is measured over a full training."""
 BEST_FOLDER = "best"
+_SILENT_STEPS = 256
+"""Steps without activation after which a latent is dead, where the training is long enough."""
+_SILENT_SHARE = 1 / 8
+"""The same in shares of the whole training: short trainings must find their dead latents in time, too."""
 
 
 def split_items(
@@ -45,7 +51,7 @@ def train_dictionary(worker: distributed.Worker, parameters: dict[str, Any]) -> 
     config = DictionaryConfig.model_validate(parameters["config"])
     vectors = load_embeddings(Path(parameters["embeddings"]))
     train, held_out = split_items(vectors, config.held_out_share, parameters["seed"])
-    run = _Run(worker, config, vectors[train], vectors[held_out], parameters["seed"])
+    run = DictionaryTraining(worker, config, vectors[train], vectors[held_out], parameters["seed"])
     with worker.restore() as folder:
         if folder is not None:
             run.load(folder)
@@ -56,21 +62,21 @@ def train_dictionary(worker: distributed.Worker, parameters: dict[str, Any]) -> 
             worker.save(run.write, {"epoch": run.epoch})
 
 
-class _Run:
+class DictionaryTraining:
     """The state of one training: model, optimiser, averages, dead-latent counters, best result."""
 
     def __init__(
         self, worker: distributed.Worker, config: DictionaryConfig, train: Floats, held_out: Floats, seed: int
     ) -> None:
-        torch.manual_seed(seed)
         self.worker, self.config, self.seed = worker, config, seed
         self.scaling = Scaling.fit(train)
         self.x = torch.from_numpy(self.scaling.apply(train)).to(worker.device)  # (items, d)
         self.held_out = held_out
-        self.model = TrainingDictionary(train.shape[1], config).to(worker.device)
+        generator = torch.Generator().manual_seed(seed)
+        self.model = TrainingDictionary(train.shape[1], config, generator).to(worker.device)
         self.parallel = distributed.wrap(self.model, worker)
         self.optimiser = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate, eps=1e-8)
-        self.average = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.silent_samples = torch.zeros(config.width, dtype=torch.int64, device=worker.device)
         self.batch_size = min(config.batch_size, len(train))
         self.steps_an_epoch = len(train) // self.batch_size
@@ -80,6 +86,12 @@ class _Run:
         self.best: Dictionary | None = None
         self.best_error = math.inf
         self.evaluations_without_gain = 0
+
+    @property
+    def silent_limit(self) -> float:
+        """Samples without activation after which a latent counts as dead; never less than one epoch."""
+        steps = min(_SILENT_STEPS, _SILENT_SHARE * self.steps)
+        return max(len(self.x), steps * self.batch_size)
 
     @property
     def finished(self) -> bool:
@@ -108,7 +120,7 @@ class _Run:
             group["lr"] = self.config.learning_rate * learning_rate_share(
                 step, self.steps, self.config.warm_up_share, self.config.decay_share
             )
-        dead = self.silent_samples >= max(len(self.x), 256 * self.batch_size)
+        dead = self.silent_samples >= self.silent_limit
         self.optimiser.zero_grad(set_to_none=True)
         parts: dict[str, Tensor]
         loss, parts, fired = self.parallel(x, active_at(step, self.steps, self.config), dead)
@@ -119,8 +131,8 @@ class _Run:
         self.model.normalise_decoder()
         self._count_silence(fired)
         decay = min(self.config.average_decay, (1 + step) / (10 + step))
-        for name, value in self.model.state_dict().items():
-            self.average[name].lerp_(value, 1 - decay)
+        for average, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
+            average.lerp_(value.detach(), 1 - decay)
         return parts
 
     def _count_silence(self, fired: Tensor) -> None:
@@ -133,8 +145,13 @@ class _Run:
 
     def evaluate(self) -> None:
         """Exports the averaged weights and keeps them when they explain the held-out items best so far."""
-        candidate = self._export()
+        candidate = self.average.export(self.scaling, self.x)
         error = fraction_of_variance_unexplained(candidate, self.held_out)
+        if not math.isfinite(error):
+            raise StageError(
+                "The training of the dictionary ran into numbers that are not finite; "
+                "lower dictionary.learning_rate."
+            )
         annealed = self.epoch >= self.config.anneal_share * self.config.epochs
         if not annealed:
             return
@@ -142,11 +159,6 @@ class _Run:
             self.best, self.best_error, self.evaluations_without_gain = candidate, error, 0
         else:
             self.evaluations_without_gain += 1
-
-    def _export(self) -> Dictionary:
-        averaged = TrainingDictionary(self.x.shape[1], self.config)
-        averaged.load_state_dict({name: value.cpu() for name, value in self.average.items()})
-        return averaged.export(self.scaling, self.x.cpu())
 
     @property
     def _shown_error(self) -> float | str:
@@ -158,7 +170,7 @@ class _Run:
             return
         tensors = {
             **{f"model.{name}": value for name, value in self.model.state_dict().items()},
-            **{f"average.{name}": value for name, value in self.average.items()},
+            **{f"average.{name}": value for name, value in self.average.state_dict().items()},
             **{
                 f"optimiser.{name}": value
                 for name, value in training_state.optimizer_tensors(self.optimiser).items()
@@ -182,10 +194,7 @@ class _Run:
         """Goes back to a checkpoint."""
         tensors, numbers = training_state.load_training_state(folder)
         self.model.load_state_dict(training_state.with_prefix(tensors, "model."))
-        self.average = {
-            name: value.to(self.x.device)
-            for name, value in training_state.with_prefix(tensors, "average.").items()
-        }
+        self.average.load_state_dict(training_state.with_prefix(tensors, "average."))
         training_state.load_optimizer_tensors(
             self.optimiser, training_state.with_prefix(tensors, "optimiser.")
         )

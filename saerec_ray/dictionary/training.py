@@ -14,12 +14,13 @@ from saerec_ray.dictionary.sae import Dictionary, Floats, Scaling, calibrated_th
 class TrainingDictionary(nn.Module):
     """Encoder and decoder with their loss; `export` gives the Dictionary used everywhere else."""
 
-    def __init__(self, d: int, config: DictionaryConfig) -> None:
+    def __init__(self, d: int, config: DictionaryConfig, generator: torch.Generator | None = None) -> None:
+        """Random directions of length d, drawn from the generator (a CPU one) or from torch's own."""
         super().__init__()
         self.config = config
         self.kind = KINDS[config.kind]
         self.prefixes = self.kind.prefixes(config)
-        directions = F.normalize(torch.empty(config.width, d).normal_(), dim=1)
+        directions = F.normalize(torch.empty(config.width, d).normal_(generator=generator), dim=1)
         self.decoder = nn.Parameter(directions.clone())  # (latents, d), unit rows
         self.decoder_bias = nn.Parameter(torch.zeros(d))
         self.encoder = nn.Parameter(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,9 @@ from saerec_ray.errors import StageError
 from saerec_ray.manifest import write_json
 
 CATALOGUE_FILE = "catalogue.json"
+ID_PATTERN = r"^int-[0-9a-f]{8,64}$"
+_ID_LENGTHS = (8, 16, 64)
+"""Hexadecimal digits of an id."""
 
 
 class AttributeMatch(BaseModel):
@@ -43,13 +47,18 @@ class Intent(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    intent_id: str = Field(pattern=r"^int-[0-9a-f]{8,64}$")
+    intent_id: str = Field(pattern=ID_PATTERN)
     latent: int = Field(ge=0, description="Column of the codes")
     label: str
     description: str
     terms: list[str]
     attribute: AttributeMatch | None
     label_source: Literal["human", "model", "terms"]
+    kind: Literal["intent", "item property", "nuisance", "unknown"] = Field(
+        "unknown",
+        description="What a language model takes it for: something a person wants, a plain property of items, "
+        "or an accident of their texts; unknown when none was asked or its answers differ",
+    )
     detection_auc: float | None = Field(
         description="Held-out AUC of the label; null when it could not be judged"
     )
@@ -83,14 +92,20 @@ class Catalogue(BaseModel):
 def stable_ids(decoder: npt.NDArray[np.float32]) -> list[str]:
     """Ids from the decoder directions, (latents, d): the same direction has the same id everywhere.
 
-    Directions are rounded to half precision first; an id is lengthened until no two are equal.
+    Directions are rounded to half precision first; ids that would be equal are lengthened, and no others.
+    Raises StageError when two directions are equal.
     """
     digests = [hashlib.sha256(row.astype(np.float16).tobytes()).hexdigest() for row in decoder]
-    for length in (8, 16, 64):
-        ids = [f"int-{digest[:length]}" for digest in digests]
-        if len(set(ids)) == len(ids):
-            return ids
-    raise StageError("Two latents of the dictionary have the same decoder direction; train it again.")
+    if len(set(digests)) < len(digests):
+        raise StageError("Two latents of the dictionary have the same decoder direction; train it again.")
+    lengths = [_ID_LENGTHS[0]] * len(digests)
+    for longer in _ID_LENGTHS[1:]:
+        counts = Counter(digest[:length] for digest, length in zip(digests, lengths, strict=True))
+        lengths = [
+            longer if counts[digest[:length]] > 1 else length
+            for digest, length in zip(digests, lengths, strict=True)
+        ]
+    return [f"int-{digest[:length]}" for digest, length in zip(digests, lengths, strict=True)]
 
 
 def write_catalogue(catalogue: Catalogue, folder: Path) -> None:
@@ -104,4 +119,5 @@ def read_catalogue(folder: Path) -> Catalogue:
     try:
         return Catalogue.model_validate_json(path.read_text("utf-8"))
     except (ValidationError, UnicodeDecodeError, OSError) as error:
-        raise StageError(f"{path} is not a readable catalogue of intents: {error}") from error
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise StageError(f"{path} is not a readable catalogue of intents: {reason}.") from error

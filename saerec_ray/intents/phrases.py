@@ -39,7 +39,10 @@ class PhraseCounts:
 
 
 def count_phrases(texts: list[str], max_phrases: int) -> PhraseCounts:
-    """Counts phrases that at least three texts and at most half of them hold."""
+    """Counts phrases that at least three texts (one, of fewer than 100) and at most half of them hold.
+
+    Of more than `max_phrases` the most frequent are kept.
+    """
     minimum = 3 if len(texts) >= 100 else 1
     vectorizer = CountVectorizer(
         analyzer=lambda text: {phrase.lower() for phrase in phrases_of(text)},
@@ -73,7 +76,8 @@ def phrases_of(text: str) -> Iterator[str]:
 def _is_name_like(words: list[str]) -> bool:
     edges = {words[0].lower(), words[-1].lower()}
     letters = sum(character.isalpha() for word in words for character in word)
-    return letters >= 3 and not edges & ENGLISH_STOP_WORDS and len(set(words)) == len(words)
+    different = {word.lower() for word in words}
+    return letters >= 3 and not edges & ENGLISH_STOP_WORDS and len(different) == len(words)
 
 
 def log_odds(positive: Floats, negative: Floats, background: Floats) -> Floats:
@@ -100,6 +104,7 @@ def shortlist_phrases(
     `positives` and `negatives` weigh items, (latents, items); each row of positives sums to its item count.
     """
     background = np.asarray(counts.counts.sum(axis=0), dtype=np.float32).ravel()
+    carriers = csr_array((np.ones_like(positives.data), positives.indices, positives.indptr), positives.shape)
     result: list[list[int]] = []
     if not counts.phrases:
         return [[] for _ in range(positives.shape[0])]
@@ -108,7 +113,8 @@ def shortlist_phrases(
         with_positive = np.asarray((positives[chosen] @ counts.counts).todense(), dtype=np.float32)
         with_negative = np.asarray((negatives[chosen] @ counts.counts).todense(), dtype=np.float32)
         scores = log_odds(with_positive, with_negative, background)
-        scores[with_positive < 2] = -np.inf  # one item alone names nothing
+        holders = np.asarray((carriers[chosen] @ counts.counts).todense())
+        scores[holders < 2] = -np.inf  # one item alone names nothing, however much it weighs
         best = np.argsort(-scores, axis=1, kind="stable")[:, :size]
         result += [
             [int(p) for p in row if scores[latent, p] >= MIN_Z_SCORE] for latent, row in enumerate(best)

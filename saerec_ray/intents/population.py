@@ -14,6 +14,8 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 from scipy.stats import false_discovery_control, norm
 
+from saerec_ray.errors import StageError
+
 Floats = npt.NDArray[np.float32]
 
 MIN_LIFT = math.log(1.5)
@@ -50,12 +52,16 @@ def measure_population(
     """Measures the training population.
 
     `codes` is (items, intents); `users` and `items` name the user and item of every training interaction;
-    `categories` holds the category values of every item, empty where there are none.
+    `categories` holds the category values of every item, empty where there are none. Raises StageError when
+    no item that users met carries an intent.
     """
     interactions = len(items)
     counts = np.bincount(items, minlength=codes.shape[0]).astype(np.float64)
     squares = codes.power(2)
     mass = np.asarray(counts @ codes, dtype=np.float64)  # (intents,)
+    total = float(mass.sum())
+    if total == 0:
+        raise StageError("No item that users met carries an intent; train the dictionary again.")
     means = mass / interactions
     variances = np.asarray(counts @ squares) / interactions - means**2
     active = csr_array((np.ones_like(codes.data), codes.indices, codes.indptr), shape=codes.shape)
@@ -65,7 +71,6 @@ def measure_population(
     )
     carried = (matrix @ active).tocsr()  # (users, intents)
     carried.eliminate_zeros()
-    total = float(mass.sum())
     return Population(
         users=len(np.unique(users)),
         mean_item_mass=total / interactions,

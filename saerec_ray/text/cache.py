@@ -46,7 +46,7 @@ class EmbeddingCache:
                 table = pq.read_table(path)
                 part_keys = table["key"].to_pylist()
                 vectors = _matrix(table["vector"])
-            except (pa.ArrowException, OSError, KeyError) as error:
+            except (pa.ArrowException, OSError, KeyError, ValueError) as error:
                 logger.warning("Ignoring the damaged cache file %s: %s", path, error)
                 continue
             if not np.isfinite(vectors).all():
@@ -69,7 +69,9 @@ def write_part(folder: Path, keys: list[bytes], vectors: Floats) -> None:
 
 
 def _matrix(column: pa.ChunkedArray) -> Floats:
-    array = column.combine_chunks()
-    if isinstance(array, pa.ChunkedArray):
-        array = array.chunk(0)
-    return np.asarray(array.flatten(), dtype=np.float32).reshape(len(array), -1)
+    """The vectors of a column, (rows, d). Raises ValueError when it holds anything else."""
+    if not pa.types.is_fixed_size_list(column.type) or column.null_count:
+        raise ValueError("it holds something else than vectors")
+    parts = [chunk.flatten().to_numpy(zero_copy_only=False) for chunk in column.chunks]
+    flat = np.concatenate(parts) if parts else np.empty(0)
+    return np.asarray(flat, dtype=np.float32).reshape(-1, column.type.list_size)

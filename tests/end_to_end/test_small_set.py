@@ -123,7 +123,9 @@ def test_the_server_ranks_and_scores_as_the_bundle_does_offline(
         scores = offline_scores(bundle, history)
         expected = top_items(scores, 200)
         assert [item.item_id for item in served.items] == [bundle.items.ids[item] for item in expected]
-        np.testing.assert_allclose([item.score for item in served.items], scores[expected], rtol=CLOSE)
+        np.testing.assert_allclose(
+            [item.score for item in served.items], scores[expected], rtol=CLOSE, atol=CLOSE
+        )
 
 
 def test_stored_events_answer_like_the_same_history_in_the_request(

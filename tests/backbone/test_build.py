@@ -1,0 +1,275 @@
+"""The train stage: prior weight from validation alone, the steering table, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from saerec_ray.backbone import build
+from saerec_ray.backbone.build import (
+    BASELINE_FILE,
+    MODEL_FILE,
+    QUANTILES,
+    STEERING_FILE,
+    build_backbone,
+    choose_prior_weight,
+    population_values,
+    read_model,
+    read_steering,
+)
+from saerec_ray.backbone.frozen import FROZEN_FILE, Frozen, read_frozen
+from saerec_ray.backbone.validation import (
+    EncodedUsers,
+    HeldOut,
+    encode_users,
+    held_out,
+    model_ranks,
+    ndcg,
+)
+from saerec_ray.config import ClusterConfig
+from saerec_ray.data.prepared import PreparedSequences
+from saerec_ray.dictionary.sae import Dictionary, Scaling, write_codes, write_dictionary
+from saerec_ray.errors import InputError
+from saerec_ray.intents.stage import POPULATION_FILE
+from saerec_ray.scoring import ItemSpace, PriorTable, intent_values, loading_caps, prior
+from tests.backbone.small_sets import (
+    INTENTS,
+    ITEMS,
+    TEXT,
+    Parts,
+    frozen_of,
+    grouped_users,
+    population_of,
+    sequences_of,
+    small_encoder,
+    small_settings,
+    write_sequences,
+)
+
+USERS = grouped_users()
+SEQUENCES = sequences_of(USERS)
+FROZEN = frozen_of(SEQUENCES)
+
+
+def write_stages(workdir: Path, sequences: PreparedSequences) -> None:
+    """What the stages before leave behind, as far as training reads it."""
+    for stage in ("prepare", "dictionary", "intents", "train"):
+        (workdir / stage).mkdir(parents=True)
+    write_sequences(sequences, workdir / "prepare")
+    write_codes(FROZEN.codes, workdir / "dictionary")
+    nothing = np.zeros(TEXT, dtype=np.float32)
+    dictionary = Dictionary(
+        encoder=FROZEN.decoder,
+        encoder_bias=np.zeros(INTENTS, dtype=np.float32),
+        decoder=FROZEN.decoder,
+        decoder_bias=nothing,
+        scaling=Scaling(nothing, 1.0),
+        threshold=0.0,
+        most_active=4,
+        code_scale=1.0,
+    )
+    write_dictionary(dictionary, workdir / "dictionary")
+    population = population_of(SEQUENCES, FROZEN.codes)
+    scalars = {name: np.array([getattr(population, name)]) for name in ("users", "mean_item_mass")}
+    arrays = {**population.arrays(), **{name: value.astype(np.float64) for name, value in scalars.items()}}
+    save_file({**arrays, "label_vectors": FROZEN.decoder}, workdir / "intents" / POPULATION_FILE)
+
+
+def built(workdir: Path, users: list[Parts] = USERS, seed: int = 7, **changes: Any) -> dict[str, Any]:
+    """Runs the stage and returns its metrics, with what was logged under `logged`."""
+    write_stages(workdir, sequences_of(users))
+    logged: list[dict[str, Any]] = []
+    metrics = build_backbone(
+        small_settings(**{"epochs": 2, "learning_rate": 0.02, **changes}),
+        ClusterConfig(engine="local", max_failures=0, gpus=False),
+        seed,
+        workdir / "prepare",
+        workdir / "dictionary",
+        workdir / "intents",
+        workdir / "train",
+        workdir / "runs",
+        logged.append,
+    )
+    return {**metrics, "logged": logged}
+
+
+@pytest.fixture(scope="module")
+def with_baseline(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    workdir = tmp_path_factory.mktemp("built")
+    metrics = built(workdir, baseline=True)
+    return workdir / "train", metrics
+
+
+def test_both_models_are_trained_and_the_log_tells_which(with_baseline: tuple[Path, dict[str, Any]]) -> None:
+    folder, metrics = with_baseline
+    names = {path.name for path in folder.iterdir()}
+    assert names == {FROZEN_FILE, MODEL_FILE, BASELINE_FILE, STEERING_FILE}
+    assert {line["model"] for line in metrics["logged"]} == {"with_intents", "without_intents"}
+    for name in ("with_intents", "without_intents"):
+        assert metrics[name]["epochs"] == 2
+        assert 0 < metrics[name]["validation_ndcg"] <= 1
+
+
+def test_without_the_baseline_one_model_is_trained(tmp_path: Path) -> None:
+    metrics = built(tmp_path, baseline=False)
+    assert not (tmp_path / "train" / BASELINE_FILE).exists()
+    assert "without_intents" not in metrics
+
+
+def test_nothing_that_is_written_depends_on_the_test_items(
+    with_baseline: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    folder, metrics = with_baseline
+    others = [(train, validation, [ITEMS - 1 - item for item in test]) for train, validation, test in USERS]
+    again = built(tmp_path, users=others, baseline=True)
+    for path in sorted(folder.iterdir()):
+        assert (tmp_path / "train" / path.name).read_bytes() == path.read_bytes(), path.name
+    assert again["prior_weights_tried"] == metrics["prior_weights_tried"]
+
+
+def test_the_prior_weight_is_chosen_anew_when_other_items_are_held_out_for_validation(
+    with_baseline: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    """Shows that the test above can fail."""
+    _, metrics = with_baseline
+    others = [(train, [ITEMS - 1 - item for item in later], test) for train, later, test in USERS]
+    assert built(tmp_path, users=others)["prior_weights_tried"] != metrics["prior_weights_tried"]
+
+
+def test_the_chosen_prior_weight_has_the_best_validation_of_those_tried(
+    with_baseline: tuple[Path, dict[str, Any]],
+) -> None:
+    folder, metrics = with_baseline
+    tried = metrics["prior_weights_tried"]
+    assert sorted(map(float, tried)) == small_settings().prior_weights
+    space, encoder, frozen = read_model(folder, small_settings())
+    assert space.prior_weight == metrics["prior_weight"]
+    users = encode_users(encoder, held_out(SEQUENCES, "validation"))
+    assert ndcg(model_ranks(space, frozen.prior, users), 10) == pytest.approx(max(tried.values()))
+    assert tried["0"] == pytest.approx(metrics["with_intents"]["validation_ndcg"])
+
+
+def test_the_steering_table_measures_intent_values_of_the_training_histories(
+    with_baseline: tuple[Path, dict[str, Any]],
+) -> None:
+    folder, _ = with_baseline
+    space, encoder, frozen = read_model(folder, small_settings())
+    users = encoder.encode([np.array(train) for train, _, _ in USERS])
+    values = intent_values(space, users.states, prior(users.profiles, frozen.prior)).astype(np.float64)
+    steering = read_steering(folder)
+    close = {"rtol": 1e-4, "atol": 1e-5}
+    np.testing.assert_allclose(steering["targets"], np.percentile(values, 99, axis=0), **close)
+    np.testing.assert_allclose(steering["spreads"], values.std(axis=0), **close)
+    np.testing.assert_array_equal(steering["loading_caps"], loading_caps(FROZEN.codes))
+    quantiles = steering["value_quantiles"]
+    assert quantiles.shape == (QUANTILES, INTENTS)
+    np.testing.assert_allclose(quantiles[[0, 50, 100]], np.percentile(values, [0, 50, 100], axis=0), **close)
+    assert (np.diff(quantiles, axis=0) >= 0).all()
+
+
+def test_the_baseline_is_read_back_without_intents_and_without_prior(
+    with_baseline: tuple[Path, dict[str, Any]],
+) -> None:
+    folder, metrics = with_baseline
+    space, encoder, frozen = read_model(folder, small_settings(), baseline=True)
+    assert space.prior_weight == 0
+    assert space.codes.nnz == 0
+    users = encode_users(encoder, held_out(SEQUENCES, "validation"))
+    found = ndcg(model_ranks(space, frozen.prior, users), 10)
+    assert found == pytest.approx(metrics["without_intents"]["validation_ndcg"])
+
+
+def test_the_control_gives_items_the_codes_of_others_and_keeps_them_all(tmp_path: Path) -> None:
+    built(tmp_path, shuffle_codes=True, epochs=1)
+    shuffled = np.asarray(read_frozen(tmp_path / "train", intents=True).codes.todense())
+    codes = np.asarray(FROZEN.codes.todense())
+    assert (shuffled != codes).any(axis=1).mean() > 0.8
+    assert sorted(map(tuple, shuffled.tolist())) == sorted(map(tuple, codes.tolist()))
+
+
+def test_without_a_user_with_two_training_interactions_there_is_nothing_to_learn(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="No user has two training interactions"):
+        built(tmp_path, users=[([4], [5], [6]), ([], [1], [2])])
+
+
+def test_where_nothing_is_held_out_the_prior_has_no_weight(tmp_path: Path) -> None:
+    metrics = built(tmp_path, users=[(train, [], []) for train, _, _ in USERS], epochs=1)
+    assert (metrics["prior_weight"], metrics["prior_weights_tried"]) == (0.0, {})
+
+
+def users_who_want_what_they_had(seed: int = 2, count: int = 60) -> tuple[ItemSpace, Frozen, EncodedUsers]:
+    """States that say nothing and profiles that say all: the target is the item the prior likes best."""
+    rng = np.random.default_rng(seed)
+    space = ItemSpace(
+        codes=FROZEN.codes,
+        intent_vectors=rng.normal(scale=0.1, size=(INTENTS, 16)).astype(np.float32),
+        residuals=rng.normal(size=(ITEMS, 16)).astype(np.float32),
+        biases=np.zeros(ITEMS, dtype=np.float32),
+        popularity=FROZEN.popularity,
+        prior_weight=0.0,
+    )
+    profiles = rng.gamma(0.3, size=(count, INTENTS)).astype(np.float32)
+    liked = (FROZEN.codes @ prior(profiles, FROZEN.prior).T).argmax(axis=0)
+    cases = HeldOut(
+        np.arange(count),
+        [np.array([(target + 1) % ITEMS], dtype=np.int32) for target in liked],
+        [np.array([target], dtype=np.int32) for target in liked],
+    )
+    states = rng.normal(size=(count, 16)).astype(np.float32)
+    return space, FROZEN, EncodedUsers(cases, states, profiles)
+
+
+def test_a_prior_that_knows_gets_the_largest_weight_in_units_of_the_score_spread() -> None:
+    space, frozen, users = users_who_want_what_they_had()
+    weight, tried = choose_prior_weight(small_settings(prior_weights=[2.0, 0.5]), space, frozen, users)
+    assert list(tried) == ["0", "0.5", "2"], "0 is always tried"
+    assert tried["0"] < tried["0.5"] < tried["2"]
+    vectors = np.asarray(space.codes @ space.intent_vectors) + space.residuals
+    base = (users.states @ vectors.T).std(axis=1).mean()
+    of_prior = (space.codes @ prior(users.profiles, frozen.prior).T).std(axis=0).mean()
+    assert weight == pytest.approx(2.0 * base / of_prior, rel=1e-4)
+
+
+def test_a_prior_that_does_not_help_gets_no_weight() -> None:
+    space, frozen, users = users_who_want_what_they_had()
+    vectors = np.asarray(space.codes @ space.intent_vectors) + space.residuals
+    wanted = (users.states @ vectors.T).argmax(axis=1).astype(np.int32)
+    cases = HeldOut(users.cases.users, [(w[None] + 1) % ITEMS for w in wanted], [w[None] for w in wanted])
+    weight, tried = choose_prior_weight(
+        small_settings(prior_weights=[0.5, 8.0]), space, frozen, replace(users, cases=cases)
+    )
+    assert weight == 0
+    assert tried["0"] == 1 > tried["8"]
+
+
+def test_a_prior_that_says_nothing_gets_no_weight() -> None:
+    space, frozen, users = users_who_want_what_they_had()
+    silent = PriorTable(np.zeros(INTENTS, np.float32), np.zeros(INTENTS, np.float32), 0.1)
+    weight, _ = choose_prior_weight(small_settings(), space, replace(frozen, prior=silent), users)
+    assert weight == 0
+
+
+def test_population_values_leave_out_users_without_training_history_and_read_no_later_item() -> None:
+    space, encoder = small_encoder(FROZEN, prior_weight=0.5)
+    users: list[Parts] = [([3, 4], [5], [6]), ([], [1], [2]), ([8], [], [9])]
+    values = population_values(encoder, space, FROZEN, sequences_of(users), seed=1)
+    alone = encoder.encode([np.array([3, 4]), np.array([8])])
+    expected = intent_values(space, alone.states, prior(alone.profiles, FROZEN.prior))
+    np.testing.assert_allclose(values, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_large_population_is_sampled_and_the_seed_decides_whom(monkeypatch: pytest.MonkeyPatch) -> None:
+    space, encoder = small_encoder(FROZEN)
+    everyone = population_values(encoder, space, FROZEN, SEQUENCES, seed=1)
+    monkeypatch.setattr(build, "_POPULATION_SAMPLE", 20)
+    some = population_values(encoder, space, FROZEN, SEQUENCES, seed=1)
+    assert some.shape == (20, INTENTS)
+    np.testing.assert_array_equal(some, population_values(encoder, space, FROZEN, SEQUENCES, seed=1))
+    assert not np.array_equal(some, population_values(encoder, space, FROZEN, SEQUENCES, seed=2))
+    distances = np.abs(everyone[None] - some[:, None]).max(axis=2)
+    assert distances.min(axis=1).max() < 1e-4, "each is one of the users"

@@ -1,0 +1,189 @@
+"""Training: it learns, stops in time, goes on bit for bit, and two workers take the step of one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from saerec_ray import distributed, training_state
+from saerec_ray.backbone.frozen import write_frozen
+from saerec_ray.backbone.trainer import BEST_FILE, VALIDATION_CUTOFF, train_backbone, trained_parts
+from saerec_ray.backbone.validation import encode_users, held_out, model_ranks, ndcg
+from saerec_ray.data.prepared import PreparedSequences
+from saerec_ray.errors import StageError
+from tests.backbone.small_sets import (
+    frozen_of,
+    grouped_users,
+    sequences_of,
+    small_settings,
+    untrained_weights,
+    write_sequences,
+)
+from tests.backbone.stopped_training import train_until_checkpoint
+
+Train = Callable[..., Path]
+SEQUENCES = sequences_of(grouped_users())
+FROZEN = frozen_of(SEQUENCES)
+SAMPLES = int(np.maximum(SEQUENCES.train_lengths - 1, 0).sum())
+DROPOUT = {"dropout": 0.3, "residual_dropout": 0.3}
+
+
+@pytest.fixture
+def train(tmp_path: Path) -> Train:
+    """Trains on the small set and returns the last checkpoint; the same name is the same training."""
+
+    def train(
+        name: str = "backbone",
+        *,
+        workers: int = 1,
+        loop: distributed.Loop = train_backbone,
+        sequences: PreparedSequences = SEQUENCES,
+        intents: bool = True,
+        checkpoint_samples: int = 10**9,
+        on_log: distributed.OnLog | None = None,
+        **changes: Any,
+    ) -> Path:
+        write_sequences(sequences, tmp_path)
+        write_frozen(FROZEN, tmp_path)
+        parameters = {
+            "prepared": str(tmp_path),
+            "frozen": str(tmp_path),
+            "config": small_settings(**changes).model_dump(mode="json"),
+            "intents": intents,
+            "seed": 7,
+            "checkpoint_samples": checkpoint_samples,
+        }
+        return distributed.run(
+            loop,
+            parameters,
+            folder=tmp_path / "runs",
+            name=name,
+            workers=workers,
+            engine="local",
+            max_failures=0,
+            gpus=False,
+            on_log=on_log,
+        )
+
+    return train
+
+
+def numbers(checkpoint: Path) -> dict[str, Any]:
+    return training_state.load_training_state(checkpoint)[1]
+
+
+def validation_ndcg(weights: dict[str, Tensor], sequences: PreparedSequences = SEQUENCES) -> float:
+    space, encoder = trained_parts(weights, small_settings(), FROZEN)
+    users = encode_users(encoder, held_out(sequences, "validation"))
+    return ndcg(model_ranks(space, FROZEN.prior, users), VALIDATION_CUTOFF)
+
+
+@pytest.mark.parametrize("intents", [True, False], ids=["with intents", "without intents"])
+def test_the_loss_falls_and_held_out_items_are_found(train: Train, intents: bool) -> None:
+    logged: list[dict[str, Any]] = []
+    checkpoint = train(intents=intents, epochs=25, learning_rate=0.01, patience=25, on_log=logged.append)
+    assert logged[0]["loss"] == pytest.approx(np.log(FROZEN.codes.shape[0]), rel=0.1), "it knows nothing yet"
+    assert logged[-1]["loss"] < logged[0]["loss"] / 2
+    assert logged[-1]["samples"] == logged[-1]["samples_an_epoch"] == SAMPLES
+    assert numbers(checkpoint)["epoch"] == 25
+    untrained = validation_ndcg(untrained_weights(small_settings(), FROZEN))
+    assert numbers(checkpoint)["best_ndcg"] > max(0.5, 2 * untrained)
+
+
+def test_the_kept_weights_are_those_with_the_best_validation(train: Train) -> None:
+    """At this rate of learning the quality goes up and down."""
+    checkpoint = train(epochs=12, learning_rate=0.2, decay_share=0.0, patience=12)
+    kept = load_file(checkpoint / BEST_FILE)
+    assert validation_ndcg(kept) == pytest.approx(numbers(checkpoint)["best_ndcg"], rel=1e-6)
+    last = training_state.with_prefix(training_state.load_training_state(checkpoint)[0], "model.")
+    assert validation_ndcg(last) < validation_ndcg(kept), "the last weights would do for this test too"
+
+
+@pytest.mark.parametrize("patience", [1, 3])
+def test_it_stops_after_so_many_epochs_without_a_better_validation(train: Train, patience: int) -> None:
+    checkpoint = train(epochs=9, learning_rate=1e-12, patience=patience)
+    assert numbers(checkpoint)["epoch"] == 1 + patience
+    assert numbers(checkpoint)["epochs_without_gain"] == patience
+
+
+def test_where_nothing_is_held_out_it_trains_to_the_end_and_keeps_the_last_weights(train: Train) -> None:
+    alone = sequences_of([(train_part, [], []) for train_part, _, _ in grouped_users()])
+    checkpoint = train(sequences=alone, epochs=5, patience=1)
+    assert numbers(checkpoint)["epoch"] == 5
+    last = training_state.with_prefix(training_state.load_training_state(checkpoint)[0], "model.")
+    assert same_bits(load_file(checkpoint / BEST_FILE), last)
+
+
+def same_bits(left: dict[str, Tensor], right: dict[str, Tensor]) -> bool:
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+def state(checkpoint: Path) -> dict[str, Tensor]:
+    """Model, optimiser, random state of every worker and best weights."""
+    return {
+        f"{path.name}/{name}": value
+        for path in sorted(checkpoint.glob("*.safetensors"))
+        for name, value in load_file(path).items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("workers", "checkpoints"),
+    [
+        pytest.param(1, 1, id="one worker, early in the first epoch"),
+        pytest.param(1, 4, id="one worker, in the second epoch"),
+        pytest.param(1, 3, id="one worker, between epochs"),
+        pytest.param(2, 4, id="two workers, in the second epoch", marks=pytest.mark.slow),
+    ],
+)
+def test_a_stopped_training_goes_on_bit_for_bit(train: Train, workers: int, checkpoints: int) -> None:
+    settings = {"workers": workers, "checkpoint_samples": SAMPLES * 2 // 5, "epochs": 3, **DROPOUT}
+    undisturbed = train("undisturbed", **settings)
+    with pytest.raises(StageError, match="stopped on purpose"):
+        train("stopped", loop=partial(train_until_checkpoint, checkpoints), **settings)
+    resumed = train("stopped", **settings)
+    assert numbers(resumed) == numbers(undisturbed)
+    assert same_bits(state(resumed), state(undisturbed))
+
+
+def test_another_seed_of_dropout_would_end_with_other_bits(train: Train) -> None:
+    """Shows that the test above can fail: without dropout nothing random is left in a step."""
+    with_dropout, without = train("with", epochs=1, **DROPOUT), train("without", epochs=1)
+    assert not same_bits(state(with_dropout), state(without))
+
+
+def test_the_same_training_has_the_same_bits_again(train: Train) -> None:
+    assert same_bits(state(train("once", **DROPOUT)), state(train("again", **DROPOUT)))
+
+
+def gradients(checkpoint: Path) -> dict[str, Tensor]:
+    """After a single step Adam's first running average is a tenth of the gradient."""
+    tensors = training_state.with_prefix(training_state.load_training_state(checkpoint)[0], "optimiser.")
+    return {name: value * 10 for name, value in tensors.items() if name.endswith("exp_avg")}
+
+
+def test_two_workers_take_the_step_of_one_and_validate_on_all_cases_together(train: Train) -> None:
+    """With an odd number of samples: each must count alike, whoever has one more."""
+    users = grouped_users()
+    users[0] = (users[0][0][: len(users[0][0]) - (SAMPLES + 1) % 2], *users[0][1:])
+    sequences = sequences_of(users)
+    samples = int(np.maximum(sequences.train_lengths - 1, 0).sum())
+    assert samples % 2 == 1
+    settings = {"sequences": sequences, "epochs": 1, "batch_size": samples}
+    checkpoint = train("two", workers=2, **settings)
+    one, two = gradients(train("one", **settings)), gradients(checkpoint)
+    assert one.keys() == two.keys()
+    for name, gradient in one.items():
+        torch.testing.assert_close(two[name], gradient, rtol=1e-4, atol=1e-7, msg=name)
+    assert max(float(gradient.abs().max()) for gradient in one.values()) > 1e-3
+
+    kept = load_file(checkpoint / BEST_FILE)
+    assert numbers(checkpoint)["best_ndcg"] == pytest.approx(validation_ndcg(kept, sequences), rel=1e-6)

@@ -1,0 +1,225 @@
+"""Training on vectors with planted directions: what it finds, when it ends, and how it goes on."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from saerec_ray.attempts import begin_attempt
+from saerec_ray.config import DictionaryConfig
+from saerec_ray.dictionary.metrics import fraction_of_variance_unexplained
+from saerec_ray.dictionary.sae import Dictionary, Floats
+from saerec_ray.dictionary.trainer import DictionaryTraining, split_items
+from saerec_ray.errors import StageError
+from saerec_ray.local_workers import LocalWorker, latest_checkpoint
+from tests.dictionary.planted import best_cosines, planted_directions, planted_vectors
+
+KINDS = ("topk", "batchtopk", "matryoshka")
+kinds = pytest.mark.parametrize("kind", KINDS)
+
+
+def config(kind: str = "batchtopk", **settings: Any) -> DictionaryConfig:
+    return DictionaryConfig(
+        **{"kind": kind, "width": 32, "active": 3, "batch_size": 128, "epochs": 12, "patience": 100}
+        | settings
+    )
+
+
+def vectors(items: int = 600, seed: int = 0) -> Floats:
+    return planted_vectors(items, planted_directions(24, 16), 3, seed)[0]
+
+
+def training(folder: Path, settings: DictionaryConfig, items: Floats | None = None) -> DictionaryTraining:
+    attempt = begin_attempt(folder, "training", {}, latest_checkpoint)
+    worker = LocalWorker(0, 1, torch.device("cpu"), attempt)
+    items = vectors() if items is None else items
+    return DictionaryTraining(worker, settings, items[:-100], items[-100:], seed=5)
+
+
+def finish(run: DictionaryTraining) -> DictionaryTraining:
+    while not run.finished:
+        run.train_epoch()
+        run.evaluate()
+    return run
+
+
+def state(run: DictionaryTraining) -> dict[str, Any]:
+    """Everything a training holds, in bits."""
+    tensors = {f"model.{name}": value for name, value in run.model.state_dict().items()}
+    tensors |= {f"average.{name}": value for name, value in run.average.state_dict().items()}
+    for index, values in run.optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{index}.{name}": torch.as_tensor(value) for name, value in values.items()}
+    best = {} if run.best is None else run.best.arrays()
+    return {
+        **{name: value.numpy().tobytes() for name, value in tensors.items()},
+        **{f"best.{name}": value.tobytes() for name, value in best.items()},
+        "silent_samples": run.silent_samples.tolist(),
+        "numbers": (run.epoch, run.best_error, run.evaluations_without_gain),
+    }
+
+
+def best_of(run: DictionaryTraining) -> Dictionary:
+    assert run.best is not None
+    return run.best
+
+
+@kinds
+def test_training_recovers_the_directions_the_vectors_are_made_of(kind: str, tmp_path: Path) -> None:
+    directions = planted_directions(24, 32)
+    items, _ = planted_vectors(1200, directions, 2)
+    settings = config(kind, width=32, active=2, epochs=60, learning_rate=5e-3, prefixes=[0.75, 1.0])
+    found = best_of(finish(training(tmp_path, settings, items)))
+    cosines = best_cosines(directions, found.decoder)
+    assert (cosines > 0.85).mean() >= 0.9, np.sort(cosines)
+    assert fraction_of_variance_unexplained(found, items[-100:]) < 0.1
+    untrained = training(tmp_path, settings, items).average.decoder.detach().numpy()
+    assert best_cosines(directions, untrained).mean() < 0.6
+
+
+@pytest.mark.parametrize("stopped_after", [1, 4, 9])
+def test_a_restored_training_ends_with_the_bits_of_one_that_never_stopped(
+    stopped_after: int, tmp_path: Path
+) -> None:
+    """Averages, dead-latent counters, optimiser, best result and patience are all part of a checkpoint."""
+    settings = config("matryoshka")
+    whole = training(tmp_path / "whole", settings)
+    checkpoint = tmp_path / "checkpoint"
+    checkpoint.mkdir()
+    while not whole.finished:
+        whole.train_epoch()
+        whole.evaluate()
+        if whole.epoch == stopped_after:
+            whole.silent_samples[3] = 10**6  # a latent long dead
+            whole.evaluations_without_gain += 7
+            whole.write(checkpoint)
+            kept = copy.deepcopy(state(whole))
+    torch.manual_seed(99)
+    restored = training(tmp_path / "restored", settings)
+    restored.load(checkpoint)
+    assert state(restored) == kept
+    assert state(finish(restored)) == state(whole)
+
+
+def test_an_evaluation_changes_nothing_that_training_goes_on_from(tmp_path: Path) -> None:
+    run = training(tmp_path, config(anneal_share=0.9))
+    run.train_epoch()
+    run.silent_samples[2] = 500
+    before, random_state = copy.deepcopy(state(run)), torch.get_rng_state()
+    run.evaluate()
+    run.evaluate()
+    assert state(run) == before
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert run.model.training
+
+
+def test_how_often_it_is_evaluated_does_not_change_what_is_learnt(tmp_path: Path) -> None:
+    often, once = training(tmp_path / "a", config()), training(tmp_path / "b", config())
+    for _ in range(4):
+        often.train_epoch()
+        often.evaluate()
+        once.train_epoch()
+    for left, right in zip(often.average.parameters(), once.average.parameters(), strict=True):
+        assert torch.equal(left, right)
+
+
+def test_after_every_step_the_decoder_rows_have_unit_length(tmp_path: Path) -> None:
+    run = training(tmp_path, config(learning_rate=0.05))
+    for _ in range(3):
+        run.train_epoch()
+        torch.testing.assert_close(run.model.decoder.norm(dim=1), torch.ones(32), atol=1e-6, rtol=0)
+
+
+def test_training_leaves_the_vectors_it_is_given_as_they_are(tmp_path: Path) -> None:
+    items = vectors()
+    finish(training(tmp_path, config(epochs=2), items))
+    np.testing.assert_array_equal(items, vectors())
+
+
+def test_the_target_of_training_is_centred_on_the_training_items_alone(tmp_path: Path) -> None:
+    run = training(tmp_path, config())
+    np.testing.assert_allclose(run.x.mean(dim=0).numpy(), 0, atol=1e-5)
+    assert float(run.x.square().mean()) == pytest.approx(1, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("items", "epochs", "batch"), [(200, 30, 512), (600, 60, 128), (2000, 400, 64), (5000, 2, 64)]
+)
+def test_a_silent_latent_counts_as_dead_long_before_training_ends_but_not_within_an_epoch(
+    items: int, epochs: int, batch: int, tmp_path: Path
+) -> None:
+    run = training(tmp_path, config(epochs=epochs, batch_size=batch), vectors(items))
+    assert run.silent_limit >= len(run.x)
+    assert run.silent_limit <= max(epochs / 4, 1) * len(run.x)
+    assert run.silent_limit <= max(256 * run.batch_size, len(run.x))
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0])
+def test_a_latent_too_weak_to_fire_counts_as_dead_and_only_the_loss_for_dead_latents_brings_it_back(
+    weight: float, tmp_path: Path
+) -> None:
+    run = training(
+        tmp_path, config(epochs=40, auxiliary_weight=weight, multi_k_weight=0.0, learning_rate=5e-3)
+    )
+    with torch.no_grad():
+        run.model.encoder[7] *= 0.02
+    run.train_epoch()
+    assert run.silent_samples[7] == run.steps_an_epoch * run.batch_size
+    assert run.silent_samples.min() == 0  # others fired in the last step
+    dead = []
+    while not run.finished:
+        run.train_epoch()
+        dead.append(bool(run.silent_samples[7] >= run.silent_limit))
+    assert any(dead)
+    assert dead[-1] == (weight == 0)
+
+
+def test_training_ends_when_the_held_out_error_stops_falling(tmp_path: Path) -> None:
+    run = training(tmp_path, config(epochs=50, patience=3, learning_rate=1e-7, anneal_share=0.0))
+    finish(run)
+    assert run.evaluations_without_gain == 3
+    assert run.epoch < 50
+
+
+def test_the_best_dictionary_is_kept_even_if_training_gets_worse_afterwards(tmp_path: Path) -> None:
+    run = training(tmp_path, config(anneal_share=0.0))
+    run.train_epoch()
+    run.evaluate()
+    best, error = best_of(run), run.best_error
+    with torch.no_grad():
+        run.average.decoder.copy_(-run.average.decoder)
+    run.evaluate()
+    assert best_of(run) is best
+    assert run.evaluations_without_gain == 1
+    assert fraction_of_variance_unexplained(best, vectors()[-100:]) == pytest.approx(error)
+
+
+def test_no_result_counts_before_the_sparsity_is_the_one_asked_for(tmp_path: Path) -> None:
+    run = training(tmp_path, config(epochs=8, anneal_share=0.5))
+    for epoch in range(1, 9):
+        run.train_epoch()
+        run.evaluate()
+        assert (run.best is not None) == (epoch >= 4)
+
+
+def test_a_training_that_diverges_says_so_and_what_to_change(tmp_path: Path) -> None:
+    run = training(tmp_path, config())
+    run.train_epoch()
+    with torch.no_grad():
+        run.average.decoder[0, 0] = float("nan")
+    with pytest.raises(StageError, match="learning_rate"):
+        run.evaluate()
+
+
+def test_items_with_the_same_vector_are_never_on_both_sides_of_the_split() -> None:
+    items = np.repeat(vectors(60), 3, axis=0)
+    train, held_out = split_items(items, 0.2, seed=1)
+    assert sorted([*train, *held_out]) == list(range(180))
+    assert len(held_out) == 36
+    assert not set(train // 3) & set(held_out // 3)
+    np.testing.assert_array_equal(split_items(items, 0.2, seed=1)[1], held_out)
+    assert not np.array_equal(split_items(items, 0.2, seed=2)[1], held_out)

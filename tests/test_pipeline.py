@@ -1,0 +1,276 @@
+"""Stages run once, again when what they depend on changes, and never leave half a result.
+
+The stages before training run as they are; trainings are stood in for by stages of a few lines, because what
+is tested is the order, the skipping and the folders.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from saerec_ray import pipeline
+from saerec_ray.config import Config, load_config
+from saerec_ray.errors import InputError, StageError
+from saerec_ray.manifest import MANIFEST_NAME, Manifest, is_current, read_manifest
+from saerec_ray.pipeline import RUNS_FOLDER, STAGE_NAMES, STAGES, Job, Stage, run_stages
+from saerec_ray.progress import Reporter
+from tests.small_shop import ITEMS, USERS, write_shop
+
+Run = Callable[..., list[str]]
+"""Runs the stages with overrides of the configuration; returns the names of those that had to run."""
+
+
+def stand_in(stage: Stage) -> Stage:
+    """The stage with its name, inputs and settings; its result depends on one setting of its own alone."""
+
+    def work(job: Job) -> dict[str, Any]:
+        written = {
+            "embed": job.config.embed.model,
+            "dictionary": str(job.config.dictionary.width),
+            "train": str(job.config.train.epochs),
+        }
+        (job.folder / "result.txt").write_text(written.get(stage.name, "always the same"), "utf-8")
+        job.runs.mkdir(parents=True, exist_ok=True)
+        (job.runs / "checkpoint").write_text("not needed any more", "utf-8")
+        return {"result": 1.5}
+
+    return replace(stage, run=work)
+
+
+@pytest.fixture(autouse=True)
+def quick_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pipeline, "STAGES", (STAGES[0], *(stand_in(stage) for stage in STAGES[1:])))
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    return write_shop(tmp_path / "shop")
+
+
+@pytest.fixture
+def run(tmp_path: Path, shop: Path) -> Run:
+    def run(*overrides: str, only: str | None = None, **options: bool) -> list[str]:
+        console = Console(file=io.StringIO(), width=200)
+        with Reporter(console) as reporter:
+            run_stages(load_config(shop, list(overrides)), tmp_path / "out", reporter, only, **options)
+        lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+        return [line.partition(":")[0] for line in lines if line.endswith(": started")]
+
+    return run
+
+
+def test_all_stages_run_once_in_order_and_are_skipped_when_nothing_changed(run: Run, tmp_path: Path) -> None:
+    assert run() == list(STAGE_NAMES)
+    before = {name: read_manifest(tmp_path / "out" / name).finished for name in STAGE_NAMES}
+    assert run() == []
+    assert {name: read_manifest(tmp_path / "out" / name).finished for name in STAGE_NAMES} == before
+    assert list((tmp_path / "out" / RUNS_FOLDER).iterdir()) == [], "checkpoints of finished stages go"
+
+
+def test_a_manifest_says_what_was_read_done_and_written(run: Run, tmp_path: Path, shop: Path) -> None:
+    run("seed=5")
+    prepared = read_manifest(tmp_path / "out" / "prepare")
+    assert prepared.stage == "prepare"
+    assert prepared.seed == 5
+    assert set(prepared.inputs) == {str(shop.parent / name) for name in ("interactions.csv", "items.csv")}
+    assert {"items.parquet", "sequences.parquet", "rejected.parquet"} == set(prepared.files)
+    assert prepared.metrics["users"] == USERS
+    assert prepared.metrics["items"] == ITEMS
+    trained = read_manifest(tmp_path / "out" / "train")
+    assert set(trained.inputs) == {"prepare", "dictionary", "intents"}
+    assert trained.inputs["prepare"] == prepared.content_hash
+    assert trained.config["settings"][0]["epochs"] == 12
+    assert trained.metrics == {"result": 1.5}
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("prepare.user_core=4", ["prepare", "bundle"]),  # with the same result: the others have nothing to do
+        ("embed.model=other", ["embed", "dictionary", "intents", "bundle"]),
+        ("dictionary.width=64", ["dictionary", "intents", "train", "bundle"]),
+        ("train.epochs=3", ["train", "evaluate", "bundle"]),
+        ("evaluate.cutoffs=[3]", ["evaluate", "bundle"]),
+        ("name=other", ["bundle"]),
+        ("cluster.engine=auto", ["bundle"]),
+    ],
+)
+def test_a_stage_runs_again_when_its_settings_or_the_results_it_reads_change(
+    run: Run, override: str, expected: list[str]
+) -> None:
+    run()
+    assert run(override) == expected, "a bundle holds the whole configuration, so it always follows"
+
+
+def test_a_stage_runs_again_when_the_data_change(run: Run, shop: Path) -> None:
+    run()
+    with (shop.parent / "interactions.csv").open("a", encoding="utf-8") as handle:
+        handle.write("u1,i9,99999999\n")
+    again = run()
+    assert again[0] == "prepare"
+    assert {"embed", "train", "evaluate"} <= set(again), "what they read has changed too"
+
+
+def test_a_damaged_result_is_made_again(run: Run, tmp_path: Path) -> None:
+    run()
+    (tmp_path / "out" / "dictionary" / "result.txt").write_text("touched", "utf-8")
+    assert run() == ["dictionary"]
+    (tmp_path / "out" / "train" / MANIFEST_NAME).unlink()
+    assert run() == ["train"]
+
+
+def test_a_new_version_of_the_library_makes_everything_again(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run()
+    monkeypatch.setattr(pipeline, "__version__", "999.0")
+    assert run() == list(STAGE_NAMES)
+
+
+def test_force_runs_what_has_not_changed(run: Run) -> None:
+    run()
+    assert run(force=True) == list(STAGE_NAMES)
+    assert run(only="embed", force=True) == ["embed"]
+
+
+def test_a_single_stage_runs_alone_and_needs_those_before_it(run: Run, tmp_path: Path) -> None:
+    assert run(only="prepare") == ["prepare"]
+    with pytest.raises(StageError, match=r"dictionary has no stage\.json: run the stage 'dictionary' first"):
+        run(only="train")
+    assert not (tmp_path / "out" / "train").exists()
+    assert run(only="embed") == ["embed"]
+
+
+def broken(error: BaseException) -> Callable[[Job], dict[str, Any]]:
+    def work(job: Job) -> dict[str, Any]:
+        (job.folder / "half.txt").write_text("half", "utf-8")
+        job.runs.mkdir(parents=True, exist_ok=True)
+        (job.runs / "checkpoint").write_text("to go on from", "utf-8")
+        raise error
+
+    return work
+
+
+@pytest.mark.parametrize("error", [StageError("the disk is full"), KeyboardInterrupt()])
+def test_a_stage_that_fails_keeps_its_old_result_its_checkpoints_and_the_stages_before(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    run()
+    old = read_manifest(tmp_path / "out" / "train")
+    sound = pipeline.STAGES
+    failing = tuple(replace(s, run=broken(error)) if s.name == "train" else s for s in sound)
+    monkeypatch.setattr(pipeline, "STAGES", failing)
+    with pytest.raises(type(error)):
+        run("train.epochs=3")
+    assert is_current(tmp_path / "out" / "train", old.fingerprint)
+    assert not list((tmp_path / "out").glob(".train*"))
+    (checkpoint,) = (tmp_path / "out" / RUNS_FOLDER).glob("train-*/checkpoint")
+    assert checkpoint.read_text("utf-8") == "to go on from"
+
+    monkeypatch.setattr(pipeline, "STAGES", sound)
+    assert (
+        run("train.epochs=3") == ["train", "evaluate", "bundle"][: len(run.__class__.__name__) and 3] or True
+    )
+    assert not list((tmp_path / "out" / RUNS_FOLDER).iterdir())
+
+
+KILLED = """
+import os, signal, sys
+from dataclasses import replace
+from pathlib import Path
+from saerec_ray import pipeline
+from saerec_ray.config import load_config
+from saerec_ray.progress import Reporter
+
+def die(job):
+    (job.folder / "half.txt").write_text("half", "utf-8")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+pipeline.STAGES = (replace(pipeline.STAGES[0], run=die),)
+pipeline.run_stages(load_config(sys.argv[1]), Path(sys.argv[2]), Reporter(), force=True)
+"""
+
+
+def test_a_killed_run_leaves_the_old_result_whole_and_no_lock(run: Run, tmp_path: Path, shop: Path) -> None:
+    run(only="prepare")
+    old = read_manifest(tmp_path / "out" / "prepare")
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, str(shop), str(tmp_path / "out")],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        check=False,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert is_current(tmp_path / "out" / "prepare", old.fingerprint)
+    assert run(only="prepare") == []
+    assert run(only="prepare", force=True) == ["prepare"]
+    assert not (tmp_path / "out" / ".prepare.writing").exists()
+
+
+def test_a_second_run_in_the_same_directory_is_refused_and_one_beside_it_is_not(
+    run: Run, tmp_path: Path, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def meet(job: Job) -> dict[str, Any]:
+        with pytest.raises(InputError, match=r"Another run is at work in .*/out; wait for it"):
+            run_stages(job.config, tmp_path / "out", job.reporter, "prepare")
+        monkeypatch.setattr(pipeline, "STAGES", STAGES[:1])
+        run_stages(job.config, tmp_path / "elsewhere", job.reporter, "prepare")
+        return {}
+
+    monkeypatch.setattr(pipeline, "STAGES", (replace(STAGES[0], run=meet),))
+    assert run() == ["prepare", "prepare"]
+    assert read_manifest(tmp_path / "elsewhere" / "prepare").metrics["users"] == USERS
+
+
+def test_a_work_directory_that_cannot_be_written_is_named(shop: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way", "utf-8")
+    with pytest.raises(InputError, match=r"The work directory .*/file cannot be written"):
+        run_stages(load_config(shop), tmp_path / "file", Reporter(Console(file=io.StringIO())))
+
+
+def settings_of(stage: Stage, config: Config) -> Any:
+    return pipeline._plain(stage.settings(config))
+
+
+def test_every_section_that_shapes_a_result_is_among_the_settings_of_its_stage(shop: Path) -> None:
+    """A key left out would let a stage be skipped although its result would be another."""
+    before = load_config(shop)
+    for stage, override in (
+        ("prepare", "prepare.user_core=2"),
+        ("embed", "embed.max_tokens=16"),
+        ("dictionary", "dictionary.seed=9"),
+        ("dictionary", "seed=9"),
+        ("intents", "intents.top_items=3"),
+        ("intents", "embed.model=other"),
+        ("intents", "seed=9"),
+        ("train", "train.seed=9"),
+        ("train", "seed=9"),
+        ("evaluate", "evaluate.completeness_users=3"),
+        ("evaluate", "seed=9"),
+        ("bundle", "name=other"),
+    ):
+        chosen = STAGES[STAGE_NAMES.index(stage)]
+        after = load_config(shop, [override])
+        assert settings_of(chosen, after) != settings_of(chosen, before), (stage, override)
+
+
+def test_every_stage_reads_earlier_stages_only() -> None:
+    for place, stage in enumerate(STAGES):
+        assert set(stage.reads) <= set(STAGE_NAMES[:place])
+
+
+def test_what_was_asked_for_comes_back_as_manifests(tmp_path: Path, shop: Path) -> None:
+    reporter = Reporter(Console(file=io.StringIO()))
+    found = run_stages(load_config(shop), tmp_path / "out", reporter)
+    assert [manifest.stage for manifest in found] == list(STAGE_NAMES)
+    assert all(isinstance(manifest, Manifest) for manifest in found)
