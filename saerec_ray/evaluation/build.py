@@ -99,7 +99,7 @@ class Subject:
     def population(self) -> Population:
         """The population as it is served; measured again where a control run trains on other codes."""
         if not self.train.shuffle_codes:
-            return read_population(self.intents)[0]
+            return read_population(self.intents)
         users, met = self.sequences.train_interactions()
         return measure_population(self.model[2].codes, users, met, item_categories(self.items))
 

@@ -75,9 +75,7 @@ def _intents(bundle: Bundle, folder: Path) -> None:
     scalars = {
         name: np.array([getattr(population, name)], dtype=np.float64) for name in ("users", "mean_item_mass")
     }
-    save_file(
-        {**population.arrays(), **scalars, "label_vectors": bundle.label_vectors}, folder / POPULATION_FILE
-    )
+    save_file({**population.arrays(), **scalars}, folder / POPULATION_FILE)
 
 
 def _train(bundle: Bundle, folder: Path) -> None:

@@ -158,7 +158,7 @@ def test_a_control_run_measures_the_population_of_its_own_codes(workdir: Path, c
     train = synthetic_config().train.model_copy(update={"shuffle_codes": control})
     folders = [workdir / name for name in ("prepare", "intents", "train")]
     subject = Subject(EvaluateConfig(), train, 7, *folders)
-    served, _ = read_population(workdir / "intents")
+    served = read_population(workdir / "intents")
     assert (subject.population.means.tolist() == served.means.tolist()) is not control
     if control:
         _, met = read_sequences(workdir / "prepare").train_interactions()
