@@ -113,6 +113,12 @@ class EmbedConfig(Section):
 class DictionaryConfig(Section):
     """The sparse autoencoder (method: Matryoshka BatchTopK)."""
 
+    source: Path | None = Field(
+        None, description="Bundle or work directory whose dictionary is taken over instead of training one"
+    )
+    recentre: bool = Field(
+        False, description="With source: centre on the mean of these items instead of on the source's"
+    )
     kind: Literal["topk", "batchtopk", "matryoshka"] = Field(
         "matryoshka", description="How training chooses the active latents"
     )
@@ -172,6 +178,10 @@ class LanguageModelConfig(Section):
 class IntentsConfig(Section):
     """Naming latents and deciding which become intents."""
 
+    previous: Path | None = Field(
+        None,
+        description="Earlier bundle or work directory whose intent ids are carried over where they match",
+    )
     min_detection_auc: float = Field(
         0.7, ge=0.5, le=1, description="Held-out embedding-judge AUC to be published"
     )
@@ -223,6 +233,12 @@ class TrainConfig(Section):
     public_share: float = Field(0.1, ge=0, le=1, description="Weight of the public part of the prior")
     shuffle_codes: bool = Field(
         False, description="A control: every item gets the codes of another; such a run makes no bundle"
+    )
+    cold_share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of items that training never meets, as if new: measures cold items, and lowers accuracy",
     )
     baseline: bool = Field(True, description="Also train the same backbone without intents, for comparison")
     workers: int = Field(2, ge=1, description="Training processes, each on a CPU or GPU of its own")
@@ -355,7 +371,7 @@ def describe_keys(section: str) -> list[tuple[str, str, str]]:
 def _described(prefix: str, section: type[Section]) -> list[tuple[str, str, str]]:
     rows: list[tuple[str, str, str]] = []
     for name, field in section.model_fields.items():
-        if name == "source":
+        if name == "source" and prefix == "prepare":
             for kind in get_args(get_args(Source)[0]):
                 rows.append((f"{prefix}.source", kind.model_fields["format"].default, kind.__doc__ or ""))
                 rows += [

@@ -98,7 +98,7 @@ def test_a_manifest_says_what_was_read_done_and_written(run: Run, tmp_path: Path
     ("override", "expected"),
     [
         ("prepare.user_core=4", ["prepare", "bundle"]),  # with the same result: the others have nothing to do
-        ("embed.model=other", ["embed", "dictionary", "intents", "bundle"]),
+        ("embed.model=other", ["embed", "dictionary", "intents", "evaluate", "bundle"]),
         ("dictionary.width=64", ["dictionary", "intents", "train", "bundle"]),
         ("train.epochs=3", ["train", "evaluate", "bundle"]),
         ("evaluate.cutoffs=[3]", ["evaluate", "bundle"]),
