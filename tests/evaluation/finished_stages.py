@@ -25,9 +25,12 @@ USERS = 40
 
 
 def write_stages(workdir: Path, *, baseline: bool = True) -> Bundle:
-    """Writes prepare/, intents/ and train/ below `workdir`, with manifests; returns the bundle they are of."""
+    """Writes prepare/, embed/, intents/ and train/ below `workdir`, with manifests; returns their bundle.
+
+    No item is held out of training, so embed/ is never read and holds its manifest alone.
+    """
     bundle = load_synthetic_bundle(workdir / "origin")
-    for stage, write in (("prepare", _prepare), ("intents", _intents), ("train", _train)):
+    for stage, write in (("prepare", _prepare), ("embed", _embed), ("intents", _intents), ("train", _train)):
         folder = workdir / stage
         folder.mkdir()
         write(bundle, folder)
@@ -67,6 +70,10 @@ def _prepare(bundle: Bundle, folder: Path) -> None:
         schema=SEQUENCES_SCHEMA,
     )
     pq.write_table(table, folder / SEQUENCES_FILE)
+
+
+def _embed(bundle: Bundle, folder: Path) -> None:
+    """Nothing."""
 
 
 def _intents(bundle: Bundle, folder: Path) -> None:
