@@ -134,6 +134,17 @@ def test_the_table_and_the_page_hold_the_figures_of_the_report(whole: Path) -> N
     assert page.count("<figure>") >= 8
 
 
+def test_history_lengths_stand_in_the_order_of_length(whole: Path) -> None:
+    table = (whole / TABLE_FILE).read_text("utf-8")
+    assert "| model | 1-4 | 5-9 | 10+ |" in table
+
+
+def test_intents_without_a_published_name_are_not_cited_as_names(whole: Path) -> None:
+    found = report(whole)["faithfulness"]
+    assert found["named_against_random"]["1"]["same_item"]["cases"] > 0
+    assert found["named_against_random"] != found["cited_against_random"], "one in eight has no name"
+
+
 def test_metrics_of_the_manifest_are_plain_figures(workdir: Path, tmp_path: Path) -> None:
     steps: list[tuple[float, float]] = []
     metrics = build(workdir, tmp_path, *PARTS, on_progress=lambda *step: steps.append(step))

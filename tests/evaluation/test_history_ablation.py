@@ -77,7 +77,7 @@ def test_where_states_are_made_of_what_was_met_removing_carriers_makes_items_fal
 
 
 def test_an_encoder_that_ignores_the_history_shows_no_effect() -> None:
-    toy = random_toy(6, users=30)
+    toy = random_toy(6, users=30, intents=40)
 
     class Deaf(AveragingEncoder):
         def encode(self, histories):  # type: ignore[no-untyped-def]
@@ -86,8 +86,9 @@ def test_an_encoder_that_ignores_the_history_shows_no_effect() -> None:
     encoder = cast(UserEncoder, Deaf(toy.space))
     deaf = Toy(toy.space, toy.table, encode_users(encoder, toy.users.cases))
     found = history_faithfulness(deaf.space, deaf.table, encoder, deaf.users, 30, seed=1)
-    for variant in {"any_item", "last_item_kept"} & set(found):
-        assert found[variant]["median_drop_carriers"] == found[variant]["median_drop_random"] == 0
+    for variant in ("any_item", "last_item_kept"):
+        assert found[variant]["compared"] > 10
+        assert found[variant]["mean_drop_carriers"] == found[variant]["mean_drop_random"] == 0
         assert found[variant]["ties"] == 1
         assert found[variant]["win_rate"] == 0
     stable = stability(deaf.space, deaf.table, encoder, deaf.users, 30, seed=1)

@@ -89,6 +89,8 @@ def test_every_outcome_is_the_list_the_server_would_show(seed: int) -> None:
             rank = rank_of(steered, int(user.targets[0]))
             assert outcome.gain == pytest.approx(1 / math.log2(rank + 1) if rank <= 20 else 0)
             carried = toy.space.codes.toarray()[outcome.items, 3]
+            cap = toy.steering.loading_caps[3]
+            assert outcome.capped_loading == pytest.approx(np.minimum(carried, cap).mean(), rel=1e-5)
             assert outcome.with_attribute == pytest.approx((carried > 0).mean())
 
 
@@ -232,6 +234,72 @@ def test_a_curve_sums_what_the_runs_show() -> None:
     assert drift[0] == 0
     changes = np.abs(curve.exposures[-1] - curve.exposures[0]).sum()
     assert drift[-1] == pytest.approx(changes / curve.exposures[0].sum())
+
+
+def findable(toy: Toy) -> Toy:
+    """The same users, whose held-out items are in their lists."""
+    toy.users.cases.targets[:] = [
+        user.top(place + 2)[-1:].astype(np.int32) for place, user in enumerate(toy.scored())
+    ]
+    return toy
+
+
+def test_accuracy_is_reported_for_all_and_for_those_whose_held_out_item_has_the_attribute() -> None:
+    toy = findable(random_toy(6))
+    curve = Curve(5, 12)
+    boosts = [run for run in runs(toy, list(range(12))) if run.rule == "boost"]
+    for run in boosts:
+        curve.add(run, toy.space, counted(toy))
+    target = int(toy.users.cases.targets[0][0])
+    carried = set(toy.space.code(target)[0].tolist())
+    inside = [run for run in boosts if run.steered.intent in carried]
+    summary = curve.summary()
+    assert summary["runs"] == 12
+    assert summary["segment_runs"] == len(inside) == len(carried)
+    for step in range(5):
+        gain = np.mean([run.outcomes[step].gain for run in boosts])
+        assert summary["ndcg"][step] == pytest.approx(gain)
+        assert summary["ndcg_loss"][step] == pytest.approx(1 - gain / boosts[0].outcomes[0].gain)
+        segment = np.mean([run.outcomes[step].gain for run in inside])
+        assert summary["ndcg_segment"][step] == pytest.approx(segment)
+
+
+def test_the_furthest_lift_is_the_largest_of_a_boost_and_the_smallest_of_the_rules_that_show_less() -> None:
+    toy = findable(random_toy(6))
+    intents = [attribute_intent(toy, intent) for intent in range(12)]
+    found = steering(toy.space, toy.table, toy.steering, toy.users, intents, STRENGTHS, 6, 1, counted(toy))[
+        "random"
+    ]
+    for rule, sign in (("boost", 1), ("avoid", -1), ("suppress", -1)):
+        lifts = [row["lift_within_tolerated_loss"] for row in found[rule]["each"]]
+        known = [lift for lift in lifts if lift is not None]
+        assert known
+        assert all(sign * (lift - 1) >= -1e-9 for lift in known)
+        assert any(sign * (lift - 1) > 0.01 for lift in known)
+
+
+def test_selectivity_is_the_change_of_the_intent_over_the_largest_change_of_an_unrelated_one() -> None:
+    toy = random_toy(9)
+    found = steering(
+        toy.space,
+        toy.table,
+        toy.steering,
+        toy.users,
+        [attribute_intent(toy, 2)],
+        STRENGTHS,
+        6,
+        1,
+        counted(toy),
+    )["random"]["boost"]["each"][0]
+    dense = toy.space.codes.toarray()
+    changes = np.zeros(12)
+    for user in toy.scored():
+        for run in user_runs(toy.space, toy.steering, user, [attribute_intent(toy, 2)], STRENGTHS):
+            if run.rule == "boost":
+                first, last = run.outcomes[0].items, run.outcomes[-1].items
+                changes += (dense[last].mean(axis=0) - dense[first].mean(axis=0)) / 6
+    unrelated = ~related_intents(toy.space, 2)
+    assert found["selectivity"] == pytest.approx(abs(changes[2]) / np.abs(changes[unrelated]).max(), rel=1e-4)
 
 
 def test_merged_curves_are_the_curve_of_all_runs() -> None:
