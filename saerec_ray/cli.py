@@ -168,16 +168,17 @@ class EvaluationPart(StrEnum):
     ALL = "all"
 
 
-@app.command(
-    cls=StageCommand, help=f"{_STAGE_HELP['evaluate']} The stages before it must have finished, and stay."
-)
+@app.command(cls=StageCommand, help=f"{_STAGE_HELP['evaluate']} The stages before it must have finished.")
 def evaluate(
     config: ConfigOption,
     workdir: WorkdirOption = Path("out"),
     overrides: SetOption = None,
     part: Annotated[
         list[EvaluationPart] | None,
-        typer.Option("--part", help="Measure this part alone, for --set evaluate.parts. Repeatable."),
+        typer.Option(
+            "--part",
+            help="Measure this part instead of evaluate.parts; the report then holds no other. Repeatable.",
+        ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
     strict: StrictOption = False,

@@ -37,7 +37,7 @@ from saerec_ray.intents.catalogue import Catalogue, read_catalogue
 from saerec_ray.intents.population import Population, measure_population
 from saerec_ray.intents.stage import item_categories, read_population
 from saerec_ray.manifest import write_json
-from saerec_ray.scoring import ItemSpace, SteeringTable
+from saerec_ray.scoring import Indices, ItemSpace, SteeringTable
 
 REPORT_FILE = "report.json"
 TABLE_FILE = "report.md"
@@ -174,40 +174,55 @@ def _accuracy(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
     with_baseline = (subject.trained / BASELINE_FILE).exists()
     models = ["intents", *(["no intents"] if with_baseline else []), "popularity"]
     results: dict[str, dict[str, Any]] = {split: {} for split in SPLITS}
-    details: dict[str, dict[str, Any]] = {split: {} for split in SPLITS}
+    details: dict[str, Any] = {}
     for done, name in enumerate(models):
         on_progress(done, len(models))
         for split in SPLITS:
             cases = held_out(subject.sequences, split)
-            if len(cases):
-                results[split][name], details[split][name] = _measure(subject, name, split, cases)
+            if len(cases) == 0:
+                continue
+            ranked = _rank(subject, name, split, cases)
+            results[split][name] = accuracy(ranked.ranks, subject.config.cutoffs)
+            if split == "test":
+                details[name] = _detail(subject, cases, ranked)
     on_progress(1, 1)
-    return {"accuracy": results, "accuracy_details": details}
+    return {"accuracy": results, "accuracy_details": {"test": details}}
 
 
-def _measure(
-    subject: Subject, name: str, split: Part, cases: HeldOut
-) -> tuple[dict[str, float], dict[str, Any]]:
-    config = subject.config
-    chosen = np.sort(np.random.default_rng(subject.seed).permutation(len(cases))[: config.list_users])
+@dataclass(frozen=True)
+class Ranked:
+    """Where the targets rank, and how to make lists of the same model."""
+
+    ranks: npt.NDArray[np.int64]
+    lists: Callable[[Indices], list[Indices]]
+
+
+def _rank(subject: Subject, name: str, split: Part, cases: HeldOut) -> Ranked:
     if name == "popularity":
         popularity = subject.model[0].popularity
-        ranks = popularity_ranks(popularity, cases)
-        lists = popularity_lists(popularity, cases, chosen)
-    else:
-        baseline = name == "no intents"
-        space, encoder, frozen = (
-            read_model(subject.trained, subject.train, baseline=True) if baseline else subject.model
+        return Ranked(
+            popularity_ranks(popularity, cases), lambda chosen: popularity_lists(popularity, cases, chosen)
         )
-        known = None if baseline or split != "test" else subject.test_users
-        users = known or encode_users(encoder, cases)
-        ranks = model_ranks(space, frozen.prior, users)
-        lists = model_lists(space, frozen.prior, users, chosen)
+    if name == "intents":
+        space, encoder, frozen = subject.model
+    else:
+        space, encoder, frozen = read_model(subject.trained, subject.train, baseline=True)
+    known = subject.test_users if name == "intents" and split == "test" else None
+    users = known or encode_users(encoder, cases)
+    return Ranked(
+        model_ranks(space, frozen.prior, users),
+        lambda chosen: model_lists(space, frozen.prior, users, chosen),
+    )
+
+
+def _detail(subject: Subject, cases: HeldOut, ranked: Ranked) -> dict[str, Any]:
+    config, seed = subject.config, subject.seed
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(cases))[: config.list_users])
     histories = [cases.histories[case] for case in chosen]
-    return accuracy(ranks, config.cutoffs), {
-        f"NDCG@{INTERVAL_CUTOFF}_interval": ndcg_interval(ranks, cases, INTERVAL_CUTOFF, subject.seed),
-        "by_history_length": accuracy_by_history_length(ranks, cases, config.cutoffs),
-        "lists": list_quality(lists, histories, subject.interactions),
+    return {
+        f"NDCG@{INTERVAL_CUTOFF}_interval": ndcg_interval(ranked.ranks, cases, INTERVAL_CUTOFF, seed),
+        "by_history_length": accuracy_by_history_length(ranked.ranks, cases, config.cutoffs),
+        "lists": list_quality(ranked.lists(chosen), histories, subject.interactions),
     }
 
 
