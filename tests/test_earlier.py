@@ -71,7 +71,7 @@ def write_workdir(target: Path, bundle: Path) -> None:
 
 def same(one: NamedLatents, other: NamedLatents) -> None:
     assert one.catalogue == other.catalogue
-    assert one.item_ids == other.item_ids
+    assert one.items == other.items
     np.testing.assert_array_equal(one.decoder, other.decoder)
     np.testing.assert_array_equal(one.codes.toarray(), other.codes.toarray())
 

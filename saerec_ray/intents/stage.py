@@ -16,7 +16,7 @@ from saerec_ray.dictionary.sae import read_codes, read_dictionary
 from saerec_ray.intents.build import build_catalogue
 from saerec_ray.intents.catalogue import write_catalogue
 from saerec_ray.intents.families import with_parents
-from saerec_ray.intents.identity import NamedLatents, carry_over, match_latents
+from saerec_ray.intents.identity import NamedLatents, carry_over, item_keys, match_latents
 from saerec_ray.intents.population import Population, measure_population
 from saerec_ray.text.embed import load_embeddings
 
@@ -62,7 +62,7 @@ def build_intents(
     catalogue = with_parents(catalogue, codes, dictionary.decoder, prefixes)
     summary["with_parent"] = sum(1 for intent in catalogue.intents if intent.parent_id)
     if previous is not None:
-        named = NamedLatents(catalogue, dictionary.decoder, codes, items.ids)
+        named = NamedLatents(catalogue, dictionary.decoder, codes, item_keys(items))
         matching = match_latents(previous, named)
         catalogue = carry_over(previous, named, matching)
         summary |= {"carried": len(matching.new_of_old), "deprecated": len(catalogue.deprecated)}

@@ -11,7 +11,7 @@ from saerec_ray.config import IntentsConfig
 from saerec_ray.data.prepared import read_items
 from saerec_ray.dictionary.sae import read_codes, read_dictionary
 from saerec_ray.intents.catalogue import Catalogue, read_catalogue
-from saerec_ray.intents.identity import NamedLatents
+from saerec_ray.intents.identity import NamedLatents, item_keys
 from saerec_ray.intents.stage import build_intents
 from tests.intents.planted import encode, plant
 from tests.intents.test_stage import write_stages
@@ -40,7 +40,7 @@ def earlier(workdir: Path, catalogue: Catalogue) -> NamedLatents:
         Catalogue(intents_version="before", intents=renamed),
         read_dictionary(workdir / "dictionary").decoder,
         read_codes(workdir / "dictionary"),
-        read_items(workdir / "prepare").ids,
+        item_keys(read_items(workdir / "prepare")),
     )
 
 
