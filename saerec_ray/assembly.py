@@ -16,7 +16,7 @@ from saerec_ray.dictionary.sae import DICTIONARY_FILE
 from saerec_ray.errors import StageError
 from saerec_ray.evaluation.build import REPORT_FILE
 from saerec_ray.intents.catalogue import read_catalogue
-from saerec_ray.intents.stage import read_population
+from saerec_ray.intents.stage import read_label_vectors, read_population
 from saerec_ray.manifest import read_manifest, recorded_versions
 from saerec_ray.scoring import SteeringTable
 
@@ -31,7 +31,6 @@ def assemble_bundle(config: Config, workdir: Path, folder: Path) -> dict[str, An
             "A run with train.shuffle_codes is a control: its labels are false, so no bundle is made."
         )
     space, encoder, frozen = read_model(workdir / "train", config.train)
-    population, label_vectors = read_population(workdir / "intents")
     steering = read_steering(workdir / "train")
     content = BundleContent(
         config=config,
@@ -40,9 +39,9 @@ def assemble_bundle(config: Config, workdir: Path, folder: Path) -> dict[str, An
         space=space,
         prior=frozen.prior,
         steering=SteeringTable(steering["targets"], steering["spreads"], steering["loading_caps"]),
-        population=population,
+        population=read_population(workdir / "intents"),
         value_quantiles=steering["value_quantiles"],
-        label_vectors=label_vectors,
+        label_vectors=read_label_vectors(workdir / "intents"),
         backbone=encoder.weights(),
         dictionary=load_file(workdir / "dictionary" / DICTIONARY_FILE),
         evaluation=json.loads((workdir / "evaluate" / REPORT_FILE).read_text("utf-8")),

@@ -104,7 +104,7 @@ _STAGE_HELP = {
     "dictionary": "Train the sparse autoencoder and encode all items; writes dictionary/.",
     "intents": "Name the latents, judge the names on held-out items, measure the population; writes intents/.",
     "train": "Train the sequence encoder with intents, and the one without beside it; writes train/.",
-    "evaluate": "Measure accuracy and whether explanations add up; writes evaluate/.",
+    "evaluate": "Measure accuracy, faithfulness, steering and representation; writes evaluate/.",
     "bundle": "Put everything needed to serve into one hashed directory; writes bundle/.",
 }
 
@@ -154,14 +154,51 @@ def _register_stage(name: str) -> None:
 
 
 for _name in _STAGE_HELP:
-    if _name != "intents":
+    if _name not in {"intents", "evaluate"}:
         _register_stage(_name)
+
+
+class EvaluationPart(StrEnum):
+    """What can be measured alone."""
+
+    ACCURACY = "accuracy"
+    FAITHFULNESS = "faithfulness"
+    STEERING = "steering"
+    REPRESENTATION = "representation"
+    ALL = "all"
+
+
+@app.command(
+    cls=StageCommand, help=f"{_STAGE_HELP['evaluate']} The stages before it must have finished, and stay."
+)
+def evaluate(
+    config: ConfigOption,
+    workdir: WorkdirOption = Path("out"),
+    overrides: SetOption = None,
+    part: Annotated[
+        list[EvaluationPart] | None,
+        typer.Option("--part", help="Measure this part alone, for --set evaluate.parts. Repeatable."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    strict: StrictOption = False,
+    force: ForceOption = False,
+) -> None:
+    """The stage that shows what it found."""
+    chosen = [each.value for each in part or []]
+    if EvaluationPart.ALL in chosen:
+        chosen = [each.value for each in EvaluationPart if each is not EvaluationPart.ALL]
+    asked = [f"evaluate.parts=[{', '.join(chosen)}]"] if chosen else []
+    _run(config, workdir, [*(overrides or []), *asked], "evaluate", strict, force)
+    folder = workdir / "evaluate"
+    print((folder / f"report.{'json' if as_json else 'md'}").read_text("utf-8"))  # noqa: T201 (for pipes)
+    errors.print(f"The same with plots: {folder / 'report.html'}", highlight=False, soft_wrap=True)
 
 
 @service_commands.intents_app.callback(
     cls=StageGroup,
     invoke_without_command=True,
     help="With list, show or search: ask a running server. With diff or group: read bundles. "
+    "With edit: correct what the catalogue says. "
     f"With --config: the stage. {_STAGE_HELP['intents']}",
 )
 def intents_stage(
@@ -180,9 +217,58 @@ def intents_stage(
         return
     if config is None:
         raise InputError(
-            "saerec intents needs --config to run the stage, or list, show, search, diff or group."
+            "saerec intents needs --config to run the stage, or list, show, search, edit, diff or group."
         )
     _run(config, workdir, overrides, "intents", strict, force)
+
+
+class EditedState(StrEnum):
+    """What people may decide about an intent."""
+
+    ACTIVE = "active"
+    BLOCKED = "blocked"
+
+
+@service_commands.intents_app.command("edit")
+def edit_intent(
+    intent_id: Annotated[str, typer.Argument(help="Id of the intent: see `saerec intents list`.")],
+    label: Annotated[str | None, typer.Option("--label", help="Its name.")] = None,
+    description: Annotated[str | None, typer.Option("--description", help="What it is about.")] = None,
+    state: Annotated[
+        EditedState | None, typer.Option("--state", help="active shows it whatever the gates say.")
+    ] = None,
+    steerable: Annotated[
+        bool | None, typer.Option("--steerable/--no-steerable", help="Whether callers may steer by it.")
+    ] = None,
+    notes: Annotated[str | None, typer.Option("--notes", help="For colleagues; not served.")] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Take back all edits of this intent.")] = False,
+    workdir: WorkdirOption = Path("out"),
+    overlay: Annotated[
+        Path | None, typer.Option("--overlay", help="File of edits; by default WORKDIR/intents-overlay.json.")
+    ] = None,
+) -> None:
+    """Correct an intent in the overlay file; the next run of the intents stage takes it over.
+
+    What is not given stays as an earlier edit or the machine has it.
+    """
+    from saerec_ray.intents.overlay import OVERLAY_FILE, edit_overlay
+
+    given = {
+        "label": label,
+        "description": description,
+        "state": state.value if state else None,
+        "steerable": steerable,
+        "notes": notes,
+    }
+    path = overlay or workdir / OVERLAY_FILE
+    edit_overlay(path, intent_id, given, remove=remove, intents_folder=workdir / "intents")
+    done = f"The edits of {intent_id} are gone from" if remove else f"Saved the edit of {intent_id} in"
+    errors.print(
+        f"{done} {path}. Run the stages intents and bundle, or `saerec run`, for it to take effect.",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
 
 
 @app.command()

@@ -150,6 +150,31 @@ class DictionaryConfig(Section):
         return self
 
 
+class LanguageModelConfig(Section):
+    """An endpoint of the OpenAI kind that proposes labels. The texts of items are sent to it."""
+
+    base_url: str = Field(
+        pattern=r"^https?://[A-Za-z0-9.:\[\]_-]+(/[^\s?#@]*)?$",
+        description="Up to and with the version: http://host:8000/v1",
+    )
+    model: str = Field(min_length=1, description="Name of the model at the endpoint")
+    mode: Literal["chat", "completions"] = Field(
+        "chat", description="completions: for models that only go on with a text"
+    )
+    api_key_env: str | None = Field(
+        None,
+        pattern=r"^[A-Z_][A-Z0-9_]*$",
+        description="Name of the environment variable with the key, never the key itself",
+    )
+    timeout_seconds: float = Field(30.0, gt=0, description="For one answer, from the first byte to the last")
+    max_calls: int = Field(5000, ge=0, description="Requests one run may send, repeated ones included")
+    max_total_tokens: int | None = Field(
+        None, ge=0, description="Tokens of prompts and answers one run may use; null: no limit"
+    )
+    candidates: int = Field(3, ge=1, le=20, description="Labels asked for an intent; the best is judged")
+    temperature: float = Field(0.7, ge=0, le=2, description="How much the candidates differ")
+
+
 class IntentsConfig(Section):
     """Naming latents and deciding which become intents."""
 
@@ -168,6 +193,12 @@ class IntentsConfig(Section):
     max_terms: int = Field(5, ge=1, description="Key phrases kept for an intent")
     max_phrases: int = Field(20_000, ge=100, description="Candidate phrases kept over the catalogue")
     top_items: int = Field(20, ge=1, description="Evidence items kept for an intent")
+    language_model: LanguageModelConfig | None = Field(
+        None, description="Endpoint that proposes labels; null: no language model writes"
+    )
+    overlay: Path | None = Field(
+        None, description="File of labels by people; null: WORKDIR/intents-overlay.json if it is there"
+    )
 
 
 class TrainConfig(Section):
@@ -220,11 +251,39 @@ class TrainConfig(Section):
         return self
 
 
+EvaluationPart = Literal["accuracy", "faithfulness", "steering", "representation"]
+
+
 class EvaluateConfig(Section):
     """What is measured after training."""
 
+    parts: list[EvaluationPart] = Field(
+        default=["accuracy", "faithfulness", "steering", "representation"],
+        min_length=1,
+        description="What to measure (accuracy, faithfulness, steering, representation)",
+    )
     cutoffs: list[int] = Field(default=[5, 10, 20], description="Lengths of the lists that are measured")
+    list_users: int = Field(
+        5000, ge=1, description="Users whose lists are measured for popularity and coverage"
+    )
     completeness_users: int = Field(200, ge=1, description="Users whose explanations are re-added")
+    faithfulness_users: int = Field(200, ge=1, description="Users whose cited intents are taken away")
+    history_users: int = Field(200, ge=1, description="Users whose histories are shortened and encoded again")
+    steering_users: int = Field(200, ge=1, description="Users whose lists are steered")
+    steering_intents: int = Field(12, ge=1, description="Intents that are steered, each alone")
+    steering_strengths: list[float] = Field(
+        default=[0.2, 0.4, 0.6, 0.8, 1.0], min_length=1, description="Strengths tried, rising, up to 1"
+    )
+    simulated_users: int = Field(
+        200, ge=1, description="Simulated users of each kind and history length, for representation"
+    )
+
+    @model_validator(mode="after")
+    def _strengths_rise(self) -> EvaluateConfig:
+        strengths = self.steering_strengths
+        if strengths != sorted(set(strengths)) or strengths[0] <= 0 or strengths[-1] > 1:
+            raise ValueError("steering_strengths must rise from above 0 to at most 1")
+        return self
 
 
 class ClusterConfig(Section):
@@ -325,6 +384,9 @@ def _described(prefix: str, section: type[Section]) -> list[tuple[str, str, str]
         if get_origin(field.annotation) is Literal:
             meaning.append(f"({', '.join(map(str, get_args(field.annotation)))})")
         rows.append((f"{prefix}.{name}", default, " ".join(meaning).strip()))
+        for part in get_args(field.annotation):
+            if isinstance(part, type) and issubclass(part, Section):
+                rows += _described(f"{prefix}.{name}", part)
     return rows
 
 

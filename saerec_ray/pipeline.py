@@ -23,7 +23,8 @@ from saerec_ray.earlier import earlier_sha256, read_earlier, settled
 from saerec_ray.errors import InputError
 from saerec_ray.evaluation.build import build_report
 from saerec_ray.evaluation.cold import build_cold_report
-from saerec_ray.intents.stage import build_intents
+from saerec_ray.intents.overlay import overlay_file
+from saerec_ray.intents.stage import POPULATION_FILE, build_intents
 from saerec_ray.manifest import (
     MANIFEST_NAME,
     Manifest,
@@ -68,6 +69,7 @@ class Stage:
 
     name: str
     reads: tuple[str, ...]
+    """Stages, or `stage/file` where the rest of that stage does not matter."""
     settings: Callable[[Config], Any]
     run: Callable[[Job], dict[str, Any]]
     earlier: Callable[[Config], Path | None] = lambda _: None
@@ -115,6 +117,9 @@ def _intents(job: Job) -> dict[str, Any]:
         job.folder,
         lambda texts: encoder.encode(texts, config.batch_size),
         job.reporter.update,
+        overlay=overlay_file(job.config.intents.overlay, job.workdir),
+        answers=job.workdir / CACHE_FOLDER / "language_model",
+        say=job.reporter.say,
         prefixes=KINDS[dictionary.kind].prefixes(dictionary),
         previous=read_earlier(previous).latents if previous else None,
     )
@@ -150,6 +155,7 @@ def _evaluate(job: Job) -> dict[str, Any]:
         config.train,
         config.seed,
         job.stage("prepare"),
+        job.stage("intents"),
         job.stage("train"),
         job.folder,
         job.reporter.update,
@@ -180,8 +186,15 @@ STAGES = (
         _intents,
         lambda c: c.intents.previous,
     ),
-    Stage("train", ("prepare", "dictionary", "intents"), lambda c: [c.train, c.seed], _train),
-    Stage("evaluate", ("prepare", "embed", "train"), lambda c: [c.evaluate, c.train, c.seed], _evaluate),
+    Stage(
+        "train", ("prepare", "dictionary", f"intents/{POPULATION_FILE}"), lambda c: [c.train, c.seed], _train
+    ),
+    Stage(
+        "evaluate",
+        ("prepare", "embed", "intents", "train"),
+        lambda c: [c.evaluate, c.train, c.seed],
+        _evaluate,
+    ),
     Stage("bundle", ("prepare", "embed", "dictionary", "intents", "train", "evaluate"), lambda c: c, _bundle),
 )
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
@@ -210,9 +223,11 @@ def run_stages(
 def _run_stage(
     stage: Stage, config: Config, workdir: Path, reporter: Reporter, strict: bool, force: bool
 ) -> Manifest:
-    inputs = {name: read_manifest(workdir / name).content_hash for name in stage.reads}
+    inputs = {name: _input_hash(workdir, name) for name in stage.reads}
     if stage.name == "prepare":
         inputs = {str(path): file_sha256(path) for path in source_files(config.prepare.source)}
+    if stage.name == "intents" and (overlay := overlay_file(config.intents.overlay, workdir)):
+        inputs["overlay"] = file_sha256(overlay)
     if (earlier := stage.earlier(config)) is not None:
         inputs["earlier"] = earlier_sha256(earlier)
     settings = _plain(stage.settings(config))
@@ -246,6 +261,12 @@ def _run_stage(
         shutil.rmtree(leftover)
     reporter.end(f"finished in {seconds:.1f} s{_headline(stage.name, metrics)}")
     return manifest
+
+
+def _input_hash(workdir: Path, name: str) -> str:
+    stage, _, file = name.partition("/")
+    manifest = read_manifest(workdir / stage)
+    return manifest.files[file] if file else manifest.content_hash
 
 
 def _plain(settings: Any) -> Any:

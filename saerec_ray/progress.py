@@ -59,6 +59,10 @@ class Reporter:
             share = f"{done / total:.0%}" if total else "under way"
             self._print(f"{self._stage}: {share}{', ' if note else ''}{note}")
 
+    def say(self, message: str) -> None:
+        """Tells something about the stage under way that people have to know."""
+        self._print(f"{self._stage}: {message}")
+
     def end(self, message: str) -> None:
         """The stage is over; `message` says how it went."""
         if self._bars and self._task is not None:

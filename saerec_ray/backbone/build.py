@@ -119,7 +119,7 @@ def _freeze(
     dictionary_folder: Path,
     intents_folder: Path,
 ) -> Frozen:
-    population, _ = read_population(intents_folder)
+    population = read_population(intents_folder)
     _, met = sequences.train_interactions()
     codes = read_codes(dictionary_folder)
     if config.shuffle_codes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,42 +13,41 @@ from scipy.sparse import csr_array, vstack
 
 from saerec_ray.config import IntentsConfig
 from saerec_ray.data.prepared import PreparedItems
-from saerec_ray.intents.attributes import MIN_F1, AttributeValues, match_attributes
-from saerec_ray.intents.catalogue import AttributeMatch, Catalogue, Intent, TopItem, stable_ids
+from saerec_ray.intents.attributes import AttributeValues, match_attributes
+from saerec_ray.intents.catalogue import AttributeMatch, Catalogue, Intent, TopItem
 from saerec_ray.intents.detection import Examples, draw_examples, judge, split_halves
-from saerec_ray.intents.phrases import (
-    Encode,
-    count_phrases,
-    order_phrases,
-    shortlist_phrases,
-    surface_forms,
-)
+from saerec_ray.intents.language_model import LanguageModel
+from saerec_ray.intents.model_labels import Evidence, improve_names
+from saerec_ray.intents.naming import Name, choose_names, with_control
+from saerec_ray.intents.overlay import Overlay, corrected
+from saerec_ray.intents.phrases import Encode, count_phrases, shortlist_phrases, surface_forms
 from saerec_ray.intents.population import Population
 
 Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 
-_LABEL_CANDIDATES = 4
-_MIN_LABEL_F1 = 0.3
-"""A value that coincides less is told in the description, but is no name."""
-_ATTRIBUTE_ADVANTAGE = 0.05
+OnProgress = Callable[[float, float], None]
+
 _MOST_NEGATIVES = 200
+_UNNAMED = "unnamed"
+_MOST_TOLD = 10
+"""Edits without an intent named in one sentence; the manifest has them all."""
 
 
 @dataclass(frozen=True)
-class _Name:
-    """The chosen name of a latent and how well it does."""
+class Results:
+    """A catalogue with what belongs to it."""
 
-    label: str
-    terms: list[str]
-    attribute: AttributeMatch | None
-    vector: Floats  # of the label, (d,)
-    detection_auc: float | None
-    shuffled_auc: float | None
+    catalogue: Catalogue
+    label_vectors: Floats  # of label and terms, for text search, (latents, d)
+    summary: dict[str, Any]
+    sentences: list[str]
+    """What people have to know of it: what is missing and why."""
 
 
 def build_catalogue(
     config: IntentsConfig,
+    ids: list[str],
     items: PreparedItems,
     codes: csr_array,
     embeddings: Floats,
@@ -57,37 +56,119 @@ def build_catalogue(
     population: Population,
     encode: Encode,
     seed: int,
-    on_progress: Callable[[int, int], None] | None = None,
-) -> tuple[Catalogue, Floats, dict[str, Any]]:
-    """Names all latents without a language model that writes.
+    on_progress: OnProgress | None = None,
+    *,
+    language_model: LanguageModel | None = None,
+    overlay: Overlay | None = None,
+) -> Results:
+    """Names all latents: by statistics, better where a language model can, and as people decided.
 
-    `codes`: (items, latents); `embeddings`: unit rows, (items, d); `decoder`: unit rows, (latents, d); `mean`:
-    the centre of the embeddings, (d,); `encode` turns texts into unit vectors of the same model.
+    `ids`: one a latent; `codes`: (items, latents); `embeddings`: unit rows, (items, d); `decoder`: unit rows,
+    (latents, d); `mean`: the centre of the embeddings, (d,); `encode` turns texts into unit vectors of the same model.
     Names come from one half of the items; the AUC they are judged by comes from the other half.
-    Returns the catalogue, label vectors for text search (latents, d), and summary figures.
+    Raises InputError when people gave one label to two intents.
     """
     report = on_progress or _no_report
-    naming, judging = split_halves(len(items), seed)
+    overlay = overlay or Overlay()
+    labels = overlay.labels(ids)
+    naming_half, judging_half = split_halves(len(items), seed)
     values = AttributeValues.collect(items.attributes)
-    attributes = match_attributes(values, codes, naming, config.false_discovery_rate)
+    attributes = match_attributes(values, codes, naming_half, config.false_discovery_rate)
     report(1, 5)
-    shortlists = _shortlists(config, items, codes, embeddings, naming, seed)
+    shortlists = _shortlists(config, items, codes, embeddings, naming_half, seed)
     report(2, 5)
     vectors = _encode_all(encode, shortlists, attributes)
     report(3, 5)
-    names = _choose_names(
-        config, codes, embeddings, decoder, mean, (naming, judging), shortlists, attributes, vectors, seed
+    naming = draw_examples(codes, embeddings, naming_half, seed)
+    judging = draw_examples(codes, embeddings, judging_half, seed + 1)
+    names = choose_names(
+        config.max_terms, embeddings, decoder, mean, (naming, judging), shortlists, attributes, vectors
     )
+    kinds: dict[int, str] = {}
+    sentences: list[str] = []
+    extra: dict[str, Any] = {}
+    if language_model and config.language_model:
+        evidence = Evidence(items.texts, codes, embeddings, naming_half, naming, judging, attributes)
+        names, kinds, outcome = improve_names(
+            config,
+            language_model,
+            evidence,
+            names,
+            [latent for latent in _worth_naming(config, codes, judging) if ids[latent] not in labels],
+            encode,
+            config.language_model.candidates,
+            seed,
+            lambda done, total: report(3 + done / total, 5),
+        )
+        extra["language_model"] = outcome.metrics(language_model)
+        sentences.append(outcome.sentence(language_model))
+    names = with_control(names, judging, embeddings, seed)
     report(4, 5)
-    intents = _intents(config, items, codes, decoder, population, names)
+    given = _judged_labels(labels, ids, encode, judging, embeddings)
+    intents = _intents(config, items, codes, ids, population, names, kinds, overlay, given)
     label_vectors = _search_vectors(intents, encode, embeddings.shape[1])
-    digest = hashlib.sha256(decoder.tobytes() + "\n".join(intent.label for intent in intents).encode())
-    catalogue = Catalogue(intents_version=digest.hexdigest()[:12], intents=intents)
+    if overlay.intents:
+        extra["overlay"] = {
+            "edits": len(overlay.intents),
+            "applied": len(overlay.intents) - len(overlay.unmatched(ids)),
+            "unmatched": overlay.unmatched(ids),
+        }
+        sentences += _unmatched_sentence(overlay, ids)
+    catalogue = Catalogue(intents_version=_version(decoder, intents), intents=intents)
     report(5, 5)
-    return catalogue, label_vectors, _summary(catalogue, codes, names)
+    return Results(catalogue, label_vectors, _summary(catalogue, codes, names) | extra, sentences)
 
 
-def _no_report(_done: int, _total: int) -> None:
+def _version(decoder: Floats, intents: list[Intent]) -> str:
+    """Changes with the dictionary, and with what people see and may do."""
+    seen = "\n".join(f"{intent.label}\t{intent.state}\t{intent.steerable}" for intent in intents)
+    return hashlib.sha256(decoder.tobytes() + seen.encode()).hexdigest()[:12]
+
+
+def _worth_naming(config: IntentsConfig, codes: csr_array, judging: list[Examples]) -> list[int]:
+    """The latents whose publication depends on their name alone, the most active first."""
+    carriers = np.diff(codes.tocsc().indptr)
+    mass = np.asarray(codes.sum(axis=0)).ravel()
+    return [
+        int(latent)
+        for latent in np.argsort(-mass, kind="stable")
+        if config.min_items <= carriers[latent] <= config.max_density * codes.shape[0]
+        and judging[latent].judgeable
+    ]
+
+
+def _judged_labels(
+    labels: dict[str, str], ids: list[str], encode: Encode, judging: list[Examples], embeddings: Floats
+) -> dict[str, float | None]:
+    """The held-out AUC of every label that people gave, by intent id."""
+    if not labels:
+        return {}
+    latents = {intent_id: latent for latent, intent_id in enumerate(ids)}
+    vectors = dict(zip(labels, encode(list(labels.values())), strict=True))
+    return {
+        each: judge(vectors[each], judging[latents[each]], embeddings)
+        if judging[latents[each]].judgeable
+        else None
+        for each in labels
+    }
+
+
+def _unmatched_sentence(overlay: Overlay, ids: list[str]) -> list[str]:
+    missing = overlay.unmatched(ids)
+    if not missing:
+        return []
+    named = ", ".join(
+        f"{each} ({label})" if (label := overlay.intents[each].label) else each
+        for each in missing[:_MOST_TOLD]
+    )
+    rest = f" and {len(missing) - _MOST_TOLD} more" if len(missing) > _MOST_TOLD else ""
+    return [
+        f"{len(missing)} of {len(overlay.intents)} edits in the overlay are of intents that this dictionary does "
+        f"not have, and change nothing: {named}{rest}. They stay in the file."
+    ]
+
+
+def _no_report(_done: float, _total: float) -> None:
     return None
 
 
@@ -144,116 +225,62 @@ def _encode_all(
     return dict(zip(ordered, encode(ordered), strict=True)) if ordered else {}
 
 
-def _choose_names(
-    config: IntentsConfig,
-    codes: csr_array,
-    embeddings: Floats,
-    decoder: Floats,
-    mean: Floats,
-    halves: tuple[Indices, Indices],
-    shortlists: list[list[str]],
-    attributes: list[AttributeMatch | None],
-    vectors: dict[str, Floats],
-    seed: int,
-) -> list[_Name | None]:
-    """For every latent the candidate that finds its items best in the naming half, judged in the other."""
-    naming = draw_examples(codes, embeddings, halves[0], seed)
-    judging = draw_examples(codes, embeddings, halves[1], seed + 1)
-    names: list[_Name | None] = []
-    for latent, (phrases, attribute) in enumerate(zip(shortlists, attributes, strict=True)):
-        ordered = []
-        if phrases:
-            stacked = np.stack([vectors[phrase] for phrase in phrases])
-            ordered = [phrases[p] for p in order_phrases(stacked, decoder[latent], mean, config.max_terms)]
-        candidates = ordered[:_LABEL_CANDIDATES]
-        if attribute and attribute.f1 >= _MIN_LABEL_F1:
-            candidates.append(attribute.value)
-        names.append(
-            _best_name(candidates, ordered, attribute, vectors, naming[latent], judging[latent], embeddings)
-        )
-    return _with_control(names, judging, embeddings, seed)
-
-
-def _best_name(
-    candidates: list[str],
-    terms: list[str],
-    attribute: AttributeMatch | None,
-    vectors: dict[str, Floats],
-    naming: Examples,
-    judging: Examples,
-    embeddings: Floats,
-) -> _Name | None:
-    if not candidates:
-        return None
-    scores = [judge(vectors[text], naming, embeddings) if naming.judgeable else 0.5 for text in candidates]
-    if attribute and attribute.f1 >= MIN_F1:
-        scores[-1] += _ATTRIBUTE_ADVANTAGE  # the attribute is known to be right; a phrase only sounds right
-    label = candidates[int(np.argmax(scores))]
-    auc = judge(vectors[label], judging, embeddings) if judging.judgeable else None
-    return _Name(label, terms, attribute, vectors[label], auc, None)
-
-
-def _with_control(
-    names: list[_Name | None], judging: list[Examples], embeddings: Floats, seed: int
-) -> list[_Name | None]:
-    """Adds the control: the AUC of another latent's label on this latent's items."""
-    judged = [latent for latent, name in enumerate(names) if name and name.detection_auc is not None]
-    order = np.random.default_rng(seed).permutation(judged)
-    result = list(names)
-    for latent, other in zip(order, np.roll(order, 1), strict=True):
-        name, stranger = names[latent], names[other]
-        if name and stranger and latent != other:
-            result[latent] = replace(name, shuffled_auc=judge(stranger.vector, judging[latent], embeddings))
-    return result
-
-
 def _intents(
     config: IntentsConfig,
     items: PreparedItems,
     codes: csr_array,
-    decoder: Floats,
+    ids: list[str],
     population: Population,
-    names: list[_Name | None],
+    names: list[Name | None],
+    kinds: dict[int, str],
+    overlay: Overlay,
+    given: dict[str, float | None],
 ) -> list[Intent]:
+    """One intent a latent; `given`: the held-out AUC of the labels that people gave, by intent id."""
     columns = codes.tocsc()
-    taken: set[str] = set()
+    taken = {label.lower() for label in overlay.labels(ids).values()}
     intents = []
-    for latent, (intent_id, name) in enumerate(zip(stable_ids(decoder), names, strict=True)):
+    for latent, (intent_id, name) in enumerate(zip(ids, names, strict=True)):
         start, end = columns.indptr[latent], columns.indptr[latent + 1]
         carriers, loadings = columns.indices[start:end], columns.data[start:end]
         density = len(carriers) / len(items)
         reason = _reason_against(config, name, len(carriers), density)
-        label = name.label if name else "unnamed"
-        if name and reason is None:
-            label = _unique_label(name, taken)
+        edit = overlay.intents.get(intent_id)
+        label = name.label if name else _UNNAMED
+        if edit and edit.label:
+            label = edit.label
+        elif reason is None or (edit and edit.state == "active"):
+            label = _unique_label(label, name.terms if name else [], taken)
             taken.add(label.lower())
         strongest = np.argsort(-loadings, kind="stable")[: config.top_items]
-        intents.append(
-            Intent(
-                intent_id=intent_id,
-                latent=latent,
-                label=label,
-                description=_description(label, name, len(carriers), density),
-                terms=name.terms if name else [],
-                attribute=name.attribute if name else None,
-                label_source="terms",
-                detection_auc=name.detection_auc if name else None,
-                state="unpublished" if reason else "active",
-                verdict=reason or "published: all gates passed",
-                steerable=reason is None,
-                item_count=len(carriers),
-                item_density=density,
-                user_density=float(population.user_counts[latent]) / max(population.users, 1),
-                top_items=[
+        intent = Intent.model_validate(
+            {
+                "intent_id": intent_id,
+                "latent": latent,
+                "label": label,
+                "description": _description(label, name, len(carriers), density),
+                "terms": name.terms if name else [],
+                "attribute": name.attribute if name else None,
+                "label_source": name.source if name else "terms",
+                "kind": kinds.get(latent, "unknown"),
+                "detection_auc": name.detection_auc if name else None,
+                "state": "unpublished" if reason else "active",
+                "verdict": reason or "published: all gates passed",
+                "steerable": reason is None,
+                "item_count": len(carriers),
+                "item_density": density,
+                "user_density": float(population.user_counts[latent]) / max(population.users, 1),
+                "top_items": [
                     TopItem(item_id=items.ids[carriers[place]], loading=float(loadings[place]))
                     for place in strongest
                 ],
-            )
+            }
         )
+        intents.append(corrected(intent, edit, given.get(intent_id)) if edit else intent)
     return intents
 
 
-def _reason_against(config: IntentsConfig, name: _Name | None, carriers: int, density: float) -> str | None:
+def _reason_against(config: IntentsConfig, name: Name | None, carriers: int, density: float) -> str | None:
     """The first gate that fails, or None."""
     if carriers == 0:
         return "never active"
@@ -270,32 +297,33 @@ def _reason_against(config: IntentsConfig, name: _Name | None, carriers: int, de
     return None
 
 
-def _unique_label(name: _Name, taken: set[str]) -> str:
-    if name.label.lower() not in taken:
-        return name.label
-    for term in name.terms:
-        label = f"{name.label}, {term}"
-        if term.lower() != name.label.lower() and label.lower() not in taken:
-            return label
+def _unique_label(label: str, terms: list[str], taken: set[str]) -> str:
+    if label.lower() not in taken:
+        return label
+    for term in terms:
+        longer = f"{label}, {term}"
+        if term.lower() != label.lower() and longer.lower() not in taken:
+            return longer
     number = 2
-    while f"{name.label} ({number})".lower() in taken:
+    while f"{label} ({number})".lower() in taken:
         number += 1
-    return f"{name.label} ({number})"
+    return f"{label} ({number})"
 
 
-def _description(label: str, name: _Name | None, carriers: int, density: float) -> str:
-    if name is None:
+def _description(label: str, name: Name | None, carriers: int, density: float) -> str:
+    if name is None and label == _UNNAMED:
         return f"{carriers} items without a common name."
-    others = [term for term in name.terms if term.lower() not in label.lower()][:3]
+    terms = name.terms if name else []
+    others = [term for term in terms if term.lower() not in label.lower()][:3]
     text = f"{carriers} items ({density:.1%} of the catalogue) about {label}"
     text += f"; also {', '.join(others)}." if others else "."
-    if match := name.attribute:
+    if name and (match := name.attribute):
         text += f" {match.attribute.capitalize()} '{match.value}' is {match.lift:.1f} times as frequent as elsewhere."
     return text
 
 
 def _search_vectors(intents: list[Intent], encode: Encode, dimension: int) -> Floats:
-    named = [intent for intent in intents if intent.terms or intent.attribute]
+    named = [i for i in intents if i.terms or i.attribute or i.label_source != "terms"]
     vectors = np.zeros((len(intents), dimension), dtype=np.float32)
     if named:
         encoded = encode([". ".join([intent.label, *intent.terms]) for intent in named])
@@ -303,7 +331,7 @@ def _search_vectors(intents: list[Intent], encode: Encode, dimension: int) -> Fl
     return vectors
 
 
-def _summary(catalogue: Catalogue, codes: csr_array, names: list[_Name | None]) -> dict[str, Any]:
+def _summary(catalogue: Catalogue, codes: csr_array, names: list[Name | None]) -> dict[str, Any]:
     """Figures for the manifest: how much of the activation mass has a published name, and how good names are."""
     mass = np.asarray(codes.sum(axis=0)).ravel()
     published = np.array([intent.published for intent in catalogue.intents])

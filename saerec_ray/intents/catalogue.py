@@ -15,6 +15,7 @@ from saerec_ray.errors import StageError
 from saerec_ray.manifest import write_json
 
 CATALOGUE_FILE = "catalogue.json"
+ID_PATTERN = r"^int-[0-9a-f]{8,64}$"
 _ID_LENGTHS = (8, 16, 64)
 """Hexadecimal digits of an id."""
 
@@ -46,13 +47,18 @@ class Intent(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    intent_id: str = Field(pattern=r"^int-[0-9a-f]{8,64}$")
+    intent_id: str = Field(pattern=ID_PATTERN)
     latent: int = Field(ge=0, description="Column of the codes")
     label: str
     description: str
     terms: list[str]
     attribute: AttributeMatch | None
     label_source: Literal["human", "model", "terms"]
+    kind: Literal["intent", "item property", "nuisance", "unknown"] = Field(
+        "unknown",
+        description="What a language model takes it for: something a person wants, a plain property of items, "
+        "or an accident of their texts; unknown when none was asked or its answers differ",
+    )
     detection_auc: float | None = Field(
         description="Held-out AUC of the label; null when it could not be judged"
     )

@@ -39,8 +39,15 @@ def split_halves(items: int, seed: int) -> tuple[Indices, Indices]:
     return np.sort(shuffled[: items // 2]), np.sort(shuffled[items // 2 :])
 
 
-def draw_examples(codes: csr_array, embeddings: Floats, items: Indices, seed: int) -> list[Examples]:
-    """Examples of every latent among the given items.
+def draw_examples(
+    codes: csr_array,
+    embeddings: Floats,
+    items: Indices,
+    seed: int,
+    positives: int = POSITIVES,
+    negatives: int = NEGATIVES,
+) -> list[Examples]:
+    """Up to so many examples of every latent among the given items; `positives` is a multiple of 10.
 
     Positives are spread over the deciles of activation; half of the negatives are the inactive items nearest
     to the positives' mean embedding, the other half are random.
@@ -56,20 +63,20 @@ def draw_examples(codes: csr_array, embeddings: Floats, items: Indices, seed: in
             result.append(Examples(np.empty(0, np.int64), np.empty(0, np.int64)))
             continue
         ordered = active[np.argsort(-loadings, kind="stable")]
-        positives = np.concatenate(
+        chosen = np.concatenate(
             [
                 part
-                if len(part) <= POSITIVES // _DECILES
-                else random.choice(part, POSITIVES // _DECILES, replace=False)
+                if len(part) <= positives // _DECILES
+                else random.choice(part, positives // _DECILES, replace=False)
                 for part in np.array_split(ordered, _DECILES)
             ]
         )
         inactive = np.setdiff1d(np.arange(len(items)), active, assume_unique=True)
         closeness = vectors[inactive] @ (loadings @ vectors[active] / loadings.sum())
-        hard = inactive[np.argsort(-closeness, kind="stable")[: NEGATIVES // 2]]
+        hard = inactive[np.argsort(-closeness, kind="stable")[: negatives // 2]]
         others = np.setdiff1d(inactive, hard, assume_unique=True)
-        easy = random.choice(others, min(NEGATIVES - len(hard), len(others)), replace=False)
-        result.append(Examples(items[positives], items[np.concatenate([hard, easy])]))
+        easy = random.choice(others, min(negatives - len(hard), len(others)), replace=False)
+        result.append(Examples(items[chosen], items[np.concatenate([hard, easy])]))
     return result
 
 

@@ -28,10 +28,9 @@ MIN_SHARED_ITEMS = 50
 
 
 @dataclass(frozen=True)
-class NamedLatents:
-    """A dictionary with the names its latents got and the items it was read on."""
+class Latents:
+    """A dictionary and the items it was read on."""
 
-    catalogue: Catalogue
     decoder: Floats  # unit rows: (latents, d)
     codes: csr_array  # (items, latents)
     items: list[str]  # see item_keys
@@ -40,6 +39,13 @@ class NamedLatents:
 def item_keys(items: PreparedItems) -> list[str]:
     """What tells items of two catalogues apart: id and text, since many catalogues number their items from 1."""
     return [f"{item_id}\n{text}" for item_id, text in zip(items.ids, items.texts, strict=True)]
+
+
+@dataclass(frozen=True)
+class NamedLatents(Latents):
+    """The same with the names the latents got."""
+
+    catalogue: Catalogue
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ class Matching:
         return len(self.new_of_old) / max(1, len(self.similarity))
 
 
-def match_latents(old: NamedLatents, new: NamedLatents) -> Matching:
+def match_latents(old: Latents, new: Latents) -> Matching:
     """Matches latents by what they are read from and by what they fire on.
 
     The similarity is the mean of the cosine of the decoder directions and the correlation of the codes over
@@ -110,28 +116,46 @@ def _unit(rows: Floats) -> Floats:
     return unit
 
 
-def carry_over(old: NamedLatents, new: NamedLatents, matching: Matching) -> Catalogue:
+def carried_ids(before: Catalogue, ids: Sequence[str], decoder: Floats, matching: Matching) -> list[str]:
+    """The ids of new latents: the old ones where latents match, else their own.
+
+    `ids` are their own and `decoder` their directions, (latents, d). An id of the old catalogue is never
+    given to a latent that does not continue it.
+    """
+    old_of_new = {new_latent: old_latent for old_latent, new_latent in matching.new_of_old.items()}
+    taken = {intent.intent_id for intent in before.intents} | {each.intent_id for each in before.deprecated}
+    carried = []
+    for latent, own in enumerate(ids):
+        if latent in old_of_new:
+            carried.append(before.intents[old_of_new[latent]].intent_id)
+            continue
+        intent_id = own if own not in taken else _unused_id(decoder[latent], taken)
+        taken.add(intent_id)
+        carried.append(intent_id)
+    return carried
+
+
+def carry_over(
+    old: NamedLatents, new: NamedLatents, matching: Matching, decided: frozenset[str] = frozenset()
+) -> Catalogue:
     """The new catalogue with the old ids where latents match, and with what became of the other old ids.
 
-    A carried intent keeps what people decided: it stays blocked, and a name a person gave stays. Old intents
+    A carried intent keeps what people decided before: it stays blocked, and a name a person gave stays,
+    unless its id is in `decided`: on those people decided anew. Old intents
     that people could see are listed as deprecated when they have no match, or one that failed a gate, as are
     those the old catalogue listed already; their successors are the closest published new intents. An id
     leaves that list when its latent passes the gates again.
     """
-    before = old.catalogue
+    before, catalogue = old.catalogue, new.catalogue
     old_of_new = {new_latent: old_latent for old_latent, new_latent in matching.new_of_old.items()}
-    taken = {intent.intent_id for intent in before.intents} | {each.intent_id for each in before.deprecated}
+    ids = carried_ids(before, [intent.intent_id for intent in catalogue.intents], new.decoder, matching)
     intents = []
-    for intent in new.catalogue.intents:
-        if intent.latent in old_of_new:
-            intents.append(_continued(before.intents[old_of_new[intent.latent]], intent))
-            continue
-        intent_id = intent.intent_id
-        if intent_id in taken:
-            intent_id = _unused_id(new.decoder[intent.latent], taken)
-        taken.add(intent_id)
-        intents.append(intent.model_copy(update={"intent_id": intent_id}))
-    intents = _with_parents(new.catalogue.intents, intents)
+    for intent, intent_id in zip(catalogue.intents, ids, strict=True):
+        carried = intent.model_copy(update={"intent_id": intent_id})
+        if intent.latent in old_of_new and intent_id not in decided:
+            carried = _continued(before.intents[old_of_new[intent.latent]], carried)
+        intents.append(carried)
+    intents = _with_parents(catalogue.intents, intents)
     visible = {intent.intent_id for intent in intents if intent.state in _VISIBLE}
     gone = {
         intent.intent_id: deprecated(intent, before.intents_version, intents, matching.similarity)
@@ -139,7 +163,7 @@ def carry_over(old: NamedLatents, new: NamedLatents, matching: Matching) -> Cata
         if intent.intent_id not in visible and intent.state in _VISIBLE
     }
     listed = {each.intent_id: each for each in _still_deprecated(before.deprecated, intents, gone)} | gone
-    content = [new.catalogue.intents_version, *(intent.intent_id for intent in intents), *sorted(listed)]
+    content = [catalogue.intents_version, *(intent.intent_id for intent in intents), *sorted(listed)]
     return Catalogue(
         intents_version=hashlib.sha256("\n".join(content).encode()).hexdigest()[:12],
         intents=intents,
@@ -169,8 +193,8 @@ def deprecated(
 
 
 def _continued(old: Intent, new: Intent) -> Intent:
-    """The new intent under the old id."""
-    kept: dict[str, object] = {"intent_id": old.intent_id}
+    """The new intent as people wanted the old one."""
+    kept: dict[str, object] = {}
     if old.state == "blocked":
         kept |= {"state": "blocked", "steerable": False, "verdict": old.verdict}
     if old.label_source == "human":

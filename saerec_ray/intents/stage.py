@@ -13,14 +13,25 @@ from safetensors.numpy import load_file, save_file
 from saerec_ray.config import IntentsConfig
 from saerec_ray.data.prepared import PreparedItems, read_items, read_sequences
 from saerec_ray.dictionary.sae import read_codes, read_dictionary
-from saerec_ray.intents.build import build_catalogue
-from saerec_ray.intents.catalogue import write_catalogue
+from saerec_ray.intents.build import OnProgress, build_catalogue
+from saerec_ray.intents.catalogue import stable_ids, write_catalogue
 from saerec_ray.intents.families import with_parents
-from saerec_ray.intents.identity import NamedLatents, carry_over, item_keys, match_latents
+from saerec_ray.intents.identity import (
+    Latents,
+    NamedLatents,
+    carried_ids,
+    carry_over,
+    item_keys,
+    match_latents,
+)
+from saerec_ray.intents.language_model import LanguageModel
+from saerec_ray.intents.overlay import read_overlay
 from saerec_ray.intents.population import Population, measure_population
 from saerec_ray.text.embed import load_embeddings
 
 POPULATION_FILE = "population.safetensors"
+"""All that training reads: another label must not train anything again."""
+LABELS_FILE = "labels.safetensors"
 _SCALARS = ("users", "mean_item_mass")
 
 
@@ -32,23 +43,40 @@ def build_intents(
     dictionary_folder: Path,
     folder: Path,
     encode: Callable[[list[str]], npt.NDArray[np.float32]],
-    on_progress: Callable[[int, int], None] | None = None,
+    on_progress: OnProgress | None = None,
     *,
+    overlay: Path | None = None,
+    answers: Path | None = None,
+    say: Callable[[str], None] | None = None,
     prefixes: Sequence[int] = (),
     previous: NamedLatents | None = None,
 ) -> dict[str, Any]:
     """Names every latent, decides which are published, and measures the training population.
 
-    `encode` turns texts into unit vectors with the model of the embed stage; `prefixes` are the lengths of
-    the nested prefixes of the latents, for families; ids are carried over from `previous`. Returns the
-    metrics.
+    `encode` turns texts into unit vectors with the model of the embed stage; `overlay` is the file of what people
+    corrected; `answers` the folder that keeps what the language model answered, needed when there is one; `say`
+    is told what people have to know; `prefixes` are the lengths of the nested prefixes of the latents, for
+    families; ids are carried over from `previous`. Returns the metrics.
+    Raises InputError when the overlay or the settings of the language model are not usable.
     """
+    edits = read_overlay(overlay) if overlay else None
+    language_model = None
+    if config.language_model is not None:
+        if answers is None:
+            raise ValueError("a language model needs a folder for its answers")
+        language_model = LanguageModel(config.language_model, answers)
     items, sequences = read_items(prepared), read_sequences(prepared)
     codes, dictionary = read_codes(dictionary_folder), read_dictionary(dictionary_folder)
     users, met = sequences.train_interactions()
     population = measure_population(codes, users, met, item_categories(items))
-    catalogue, label_vectors, summary = build_catalogue(
+    ids = stable_ids(dictionary.decoder)
+    matching = None
+    if previous is not None:  # before naming, because what people decided is kept by id
+        matching = match_latents(previous, Latents(dictionary.decoder, codes, item_keys(items)))
+        ids = carried_ids(previous.catalogue, ids, dictionary.decoder, matching)
+    results = build_catalogue(
         config,
+        ids,
         items,
         codes,
         load_embeddings(embedded),
@@ -58,26 +86,36 @@ def build_intents(
         encode,
         seed,
         on_progress,
+        language_model=language_model,
+        overlay=edits,
     )
-    catalogue = with_parents(catalogue, codes, dictionary.decoder, prefixes)
-    summary["with_parent"] = sum(1 for intent in catalogue.intents if intent.parent_id)
-    if previous is not None:
-        named = NamedLatents(catalogue, dictionary.decoder, codes, item_keys(items))
-        matching = match_latents(previous, named)
-        catalogue = carry_over(previous, named, matching)
+    catalogue = with_parents(results.catalogue, codes, dictionary.decoder, prefixes)
+    summary = results.summary | {"with_parent": sum(1 for intent in catalogue.intents if intent.parent_id)}
+    if previous is not None and matching is not None:
+        decided = frozenset(edits.intents) if edits else frozenset()
+        named = NamedLatents(dictionary.decoder, codes, item_keys(items), catalogue)
+        catalogue = carry_over(previous, named, matching, decided)
         summary |= {"carried": len(matching.new_of_old), "deprecated": len(catalogue.deprecated)}
     write_catalogue(catalogue, folder)
     scalars = {name: np.array([getattr(population, name)], dtype=np.float64) for name in _SCALARS}
-    save_file({**population.arrays(), **scalars, "label_vectors": label_vectors}, folder / POPULATION_FILE)
+    save_file({**population.arrays(), **scalars}, folder / POPULATION_FILE)
+    save_file({"label_vectors": results.label_vectors}, folder / LABELS_FILE)
+    if say:
+        for sentence in results.sentences:
+            say(sentence)
     return summary
 
 
-def read_population(folder: Path) -> tuple[Population, npt.NDArray[np.float32]]:
-    """The population statistics and the label vectors (intents, d_text) of an intents folder."""
+def read_population(folder: Path) -> Population:
+    """The population statistics of an intents folder."""
     arrays = load_file(folder / POPULATION_FILE)
-    label_vectors = arrays.pop("label_vectors")
     users, mean_item_mass = (float(arrays.pop(name)[0]) for name in _SCALARS)
-    return Population(users=int(users), mean_item_mass=mean_item_mass, **arrays), label_vectors
+    return Population(users=int(users), mean_item_mass=mean_item_mass, **arrays)
+
+
+def read_label_vectors(folder: Path) -> npt.NDArray[np.float32]:
+    """The embeddings of labels and terms, (intents, d_text), of an intents folder."""
+    return load_file(folder / LABELS_FILE)["label_vectors"]
 
 
 def item_categories(items: PreparedItems) -> list[list[str]]:

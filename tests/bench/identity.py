@@ -50,10 +50,10 @@ def read_named(folder: Path) -> NamedLatents:
         for latent, intent_id in enumerate(stable_ids(decoder))
     ]
     return NamedLatents(
-        Catalogue(intents_version=str(folder), intents=intents),
-        decoder,
-        codes,
-        [str(i) for i in range(items)],
+        decoder=decoder,
+        codes=codes,
+        items=[str(item) for item in range(items)],
+        catalogue=Catalogue(intents_version=str(folder), intents=intents),
     )
 
 

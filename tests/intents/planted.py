@@ -14,8 +14,8 @@ from scipy.sparse import csr_array
 
 from saerec_ray.config import IntentsConfig
 from saerec_ray.data.prepared import PreparedItems
-from saerec_ray.intents.build import build_catalogue
-from saerec_ray.intents.catalogue import Catalogue
+from saerec_ray.intents.build import Results, build_catalogue
+from saerec_ray.intents.catalogue import Catalogue, stable_ids
 from saerec_ray.intents.population import Population, measure_population
 
 Floats = npt.NDArray[np.float32]
@@ -42,6 +42,12 @@ FILLER = [
     "value",
     "mini",
 ]
+
+
+def topic_words(topic: int) -> str:
+    """Everything there is to say of a topic: the best label an intent of it can have."""
+    name = list(TOPICS)[topic]
+    return f"{name} {TOPICS[name]}"
 
 
 @cache
@@ -74,8 +80,13 @@ class Planted:
     def build(
         self, config: IntentsConfig | None = None, seed: int = 5, **more: Any
     ) -> tuple[Catalogue, Floats, dict[str, Any]]:
+        results = self.results(config, seed, **more)
+        return results.catalogue, results.label_vectors, results.summary
+
+    def results(self, config: IntentsConfig | None = None, seed: int = 5, **more: Any) -> Results:
         return build_catalogue(
             config or IntentsConfig(),
+            stable_ids(self.decoder),
             self.items,
             self.codes,
             self.embeddings,
@@ -88,15 +99,26 @@ class Planted:
         )
 
 
-def plant(items_a_topic: int = 60, seed: int = 0, noise_latents: int = 2, attributes: bool = True) -> Planted:
-    """`items_a_topic` items of every topic, and three times as many in all that belong to none."""
+def plant(
+    items_a_topic: int = 60,
+    seed: int = 0,
+    noise_latents: int = 2,
+    attributes: bool = True,
+    scattered: bool = False,
+) -> Planted:
+    """`items_a_topic` items of every topic, and three times as many in all that belong to none.
+
+    `scattered`: every item says only two words of its topic, so that no phrase finds all items of the topic.
+    """
     rng = np.random.default_rng(seed)
     topics = list(TOPICS)
     texts, topic_of = [], []
     for place in range(items_a_topic * len(topics) + 3 * items_a_topic):
         topic = place // items_a_topic if place < items_a_topic * len(topics) else -1
         words = list(rng.choice(FILLER, 3, replace=False))
-        if topic >= 0:
+        if topic >= 0 and scattered:
+            words = words[:1] + list(rng.choice(topic_words(topic).split(), 2, replace=False))
+        elif topic >= 0:
             words += [topics[topic], *rng.choice(TOPICS[topics[topic]].split(), 2, replace=False)]
         rng.shuffle(words)
         texts.append(", ".join(words))

@@ -5,58 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 import pytest
-from safetensors.numpy import save_file
 
 from saerec_ray.config import IntentsConfig
-from saerec_ray.data.prepared import ITEMS_FILE, SEQUENCES_FILE, SEQUENCES_SCHEMA, PreparedItems, items_table
-from saerec_ray.dictionary.sae import Dictionary, Scaling, write_codes, write_dictionary
+from saerec_ray.data.prepared import PreparedItems
 from saerec_ray.intents.catalogue import read_catalogue
 from saerec_ray.intents.population import measure_population
-from saerec_ray.intents.stage import build_intents, item_categories, read_population
-from saerec_ray.text.embed import EMBEDDINGS_FILE
-from tests.intents.planted import TOPICS, Planted, encode, plant
-
-USERS, LENGTH, TRAINED = 30, 12, 10
-
-
-def histories(items: int) -> np.ndarray:
-    return np.random.default_rng(3).integers(items, size=(USERS, LENGTH)).astype(np.int32)
-
-
-def write_stages(planted: Planted, workdir: Path) -> None:
-    """The folders of the stages before, as those stages write them."""
-    import pyarrow as pa
-
-    for name in ("prepare", "embed", "dictionary", "intents"):
-        (workdir / name).mkdir()
-    pq.write_table(items_table(planted.items), workdir / "prepare" / ITEMS_FILE)
-    rows = histories(len(planted.items))
-    sequences = pa.table(
-        {
-            "user_id": [f"user-{user}" for user in range(USERS)],
-            "items": rows.tolist(),
-            "times": [list(range(LENGTH))] * USERS,
-            "train_length": [TRAINED] * USERS,
-            "validation_length": [TRAINED + 1] * USERS,
-        },
-        schema=SEQUENCES_SCHEMA,
-    )
-    pq.write_table(sequences, workdir / "prepare" / SEQUENCES_FILE)
-    save_file({"embeddings": planted.embeddings}, workdir / "embed" / EMBEDDINGS_FILE)
-    width, dimension = planted.decoder.shape
-    dictionary = Dictionary(
-        encoder=planted.decoder,
-        encoder_bias=np.zeros(width, dtype=np.float32),
-        decoder=planted.decoder,
-        decoder_bias=np.zeros(dimension, dtype=np.float32),
-        threshold=0.5,
-        most_active=8,
-        scaling=Scaling(planted.mean, 1.0),
-    )
-    write_dictionary(dictionary, workdir / "dictionary")
-    write_codes(planted.codes, workdir / "dictionary")
+from saerec_ray.intents.stage import build_intents, item_categories, read_label_vectors, read_population
+from tests.intents.planted import TOPICS, encode, plant
+from tests.intents.stage_folders import TRAINED, USERS, histories, write_stages
 
 
 def build(workdir: Path) -> dict[str, object]:
@@ -67,6 +24,7 @@ def build(workdir: Path) -> dict[str, object]:
 @pytest.fixture
 def workdir(tmp_path: Path) -> Path:
     write_stages(plant(), tmp_path)
+    (tmp_path / "intents").mkdir()
     return tmp_path
 
 
@@ -83,7 +41,7 @@ def test_population_statistics_are_of_training_interactions_alone_and_come_back_
 ) -> None:
     build(workdir)
     planted = plant()
-    read, vectors = read_population(workdir / "intents")
+    read = read_population(workdir / "intents")
     met = histories(len(planted.items))[:, :TRAINED].ravel()
     users = np.repeat(np.arange(USERS), TRAINED)
     measured = measure_population(planted.codes, users, met, item_categories(planted.items))
@@ -93,7 +51,7 @@ def test_population_statistics_are_of_training_interactions_alone_and_come_back_
     )
     for name, values in measured.arrays().items():
         np.testing.assert_array_equal(read.arrays()[name], values)
-    assert vectors.shape == planted.decoder.shape
+    assert read_label_vectors(workdir / "intents").shape == planted.decoder.shape
 
 
 def test_a_second_run_writes_the_same_bytes(workdir: Path) -> None:
@@ -101,7 +59,7 @@ def test_a_second_run_writes_the_same_bytes(workdir: Path) -> None:
     first = {path.name: path.read_bytes() for path in (workdir / "intents").iterdir()}
     build(workdir)
     assert {path.name: path.read_bytes() for path in (workdir / "intents").iterdir()} == first
-    assert len(first) == 2
+    assert len(first) == 3
 
 
 def items_with(*attributes: dict[str, list[str]]) -> PreparedItems:

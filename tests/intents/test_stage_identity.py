@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,10 +39,10 @@ def earlier(workdir: Path, catalogue: Catalogue) -> NamedLatents:
         intent.model_copy(update={"intent_id": f"int-{intent.latent:08x}"}) for intent in catalogue.intents
     ]
     return NamedLatents(
-        Catalogue(intents_version="before", intents=renamed),
-        read_dictionary(workdir / "dictionary").decoder,
-        read_codes(workdir / "dictionary"),
-        item_keys(read_items(workdir / "prepare")),
+        catalogue=Catalogue(intents_version="before", intents=renamed),
+        decoder=read_dictionary(workdir / "dictionary").decoder,
+        codes=read_codes(workdir / "dictionary"),
+        items=item_keys(read_items(workdir / "prepare")),
     )
 
 
@@ -59,3 +61,25 @@ def test_ids_of_the_earlier_dictionary_are_carried_over(workdir: Path) -> None:
     assert [intent.label for intent in again.intents] == [intent.label for intent in catalogue.intents]
     assert again.intents_version not in ("before", catalogue.intents_version)
     assert metrics["deprecated"] == len(again.deprecated) == 0
+
+
+def test_an_edit_of_a_carried_id_is_applied_and_wins_over_what_was_decided_before(workdir: Path) -> None:
+    _, first = build(workdir)
+    before = earlier(workdir, first)
+    kept = before.catalogue.intents[0]
+    before = replace(
+        before,
+        catalogue=before.catalogue.model_copy(
+            update={
+                "intents": [
+                    kept.model_copy(update={"label": "old name", "label_source": "human"}),
+                    *before.catalogue.intents[1:],
+                ]
+            }
+        ),
+    )
+    overlay = workdir / "overlay.json"
+    overlay.write_text(json.dumps({"intents": {kept.intent_id: {"label": "new name"}}}), "utf-8")
+    metrics, catalogue = build(workdir, previous=before, overlay=overlay)
+    assert metrics["overlay"] == {"edits": 1, "applied": 1, "unmatched": []}
+    assert (catalogue.intents[0].intent_id, catalogue.intents[0].label) == (kept.intent_id, "new name")

@@ -1,0 +1,190 @@
+"""What people correct: a file of edits by intent id that wins over what machines decided."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import unicodedata
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from saerec_ray.errors import InputError
+from saerec_ray.intents.catalogue import CATALOGUE_FILE, ID_PATTERN, Intent, read_catalogue
+from saerec_ray.manifest import write_json
+
+OVERLAY_FILE = "intents-overlay.json"
+MAX_LABEL = 80
+MAX_DESCRIPTION = 500
+
+
+def _plain_text(text: str) -> str:
+    text = " ".join(text.split())
+    if not text:
+        raise ValueError("must not be empty")
+    if any(unicodedata.category(character).startswith("C") for character in text):
+        raise ValueError("must not hold control characters")
+    return text
+
+
+PlainText = Annotated[str, AfterValidator(_plain_text)]
+
+
+class Edit(BaseModel):
+    """What people decided about one intent; null leaves what the machine decided."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    label: PlainText | None = Field(None, max_length=MAX_LABEL)
+    description: PlainText | None = Field(None, max_length=MAX_DESCRIPTION)
+    state: Literal["active", "blocked"] | None = None
+    steerable: bool | None = None
+    notes: str | None = Field(None, description="For colleagues; not in the catalogue")
+
+    @model_validator(mode="after")
+    def _decides_something(self) -> Edit:
+        if not self.model_dump(exclude_none=True):
+            raise ValueError("decides nothing: give a label, description, state, steerable or notes")
+        if self.state == "blocked" and self.steerable:
+            raise ValueError("a blocked intent cannot be steerable")
+        return self
+
+
+class Overlay(BaseModel):
+    """All edits of a file, by intent id."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal[1] = 1
+    intents: dict[Annotated[str, Field(pattern=ID_PATTERN)], Edit] = {}
+
+    def unmatched(self, ids: list[str]) -> list[str]:
+        """The edits whose intent is not among the ids, in order."""
+        return sorted(set(self.intents) - set(ids))
+
+    def labels(self, ids: list[str]) -> dict[str, str]:
+        """Labels that people gave to these intents. Raises InputError when two of them have the same."""
+        given = {each: edit.label for each in ids if (edit := self.intents.get(each)) and edit.label}
+        holder: dict[str, str] = {}
+        for intent_id, label in given.items():
+            if (other := holder.setdefault(label.casefold(), intent_id)) != intent_id:
+                raise InputError(
+                    f"The overlay gives the label '{label}' to both {other} and {intent_id}; change one of them."
+                )
+        return given
+
+
+def overlay_file(configured: Path | None, workdir: Path) -> Path | None:
+    """The overlay a run reads: the configured one, else the one in the work directory if it is there.
+
+    Raises InputError when a configured file does not exist.
+    """
+    if configured is not None:
+        if not configured.is_file():
+            raise InputError(f"intents.overlay: there is no file {configured}.")
+        return configured
+    default = workdir / OVERLAY_FILE
+    return default if default.exists() else None
+
+
+def read_overlay(path: Path) -> Overlay:
+    """Reads an overlay. Raises InputError that names what is wrong with the file."""
+    try:
+        return Overlay.model_validate_json(path.read_text("utf-8"))
+    except ValidationError as error:
+        raise InputError(f"{path} is not a valid overlay of intents: {_problems(error)}.") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"The overlay of intents {path} cannot be read: {error}.") from error
+
+
+def edit_overlay(
+    path: Path, intent_id: str, given: Mapping[str, object], *, remove: bool, intents_folder: Path
+) -> None:
+    """Adds what is given (None: not given) to the edit of an intent, or removes that edit.
+
+    A reader sees the old file or the new one, and of edits at the same time none is lost. Where `intents_folder`
+    holds a finished catalogue, the intent must be in it, and no other edit may have given the same label.
+    Raises InputError when the id, the edit or the file is not valid, or the file cannot be written.
+    """
+    changes = {name: value for name, value in given.items() if value is not None}
+    if remove and changes:
+        raise InputError("--remove takes back all edits of the intent: give nothing else with it.")
+    if not remove and not changes:
+        raise InputError("Nothing to edit: give --label, --description, --state, --steerable or --notes.")
+    ids = _known_ids(intents_folder)
+    if ids is not None and not remove and intent_id not in ids:
+        raise InputError(
+            f"The catalogue in {intents_folder} has no intent {intent_id}: see `saerec intents list`."
+        )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(path.parent):
+            overlay = read_overlay(path) if path.exists() else Overlay()
+            changed = _without(overlay, intent_id, path) if remove else _with(overlay, intent_id, changes)
+            changed.labels(list(changed.intents) if ids is None else ids)
+            write_json(path, changed.model_dump(mode="json", exclude_none=True))
+    except OSError as error:
+        raise InputError(f"The overlay of intents {path} cannot be written: {error.strerror}.") from error
+
+
+def _known_ids(intents_folder: Path) -> list[str] | None:
+    if not (intents_folder / CATALOGUE_FILE).is_file():
+        return None
+    return [intent.intent_id for intent in read_catalogue(intents_folder).intents]
+
+
+def _with(overlay: Overlay, intent_id: str, changes: Mapping[str, object]) -> Overlay:
+    before = overlay.intents.get(intent_id)
+    edit = (before.model_dump(exclude_none=True) if before else {}) | dict(changes)
+    if changes.get("state") == "blocked" and "steerable" not in changes:
+        edit.pop("steerable", None)
+    values = {"intents": {**overlay.intents, intent_id: edit}}
+    try:
+        return Overlay.model_validate(values)
+    except ValidationError as error:
+        raise InputError(f"The edit is not valid: {_problems(error)}.") from error
+
+
+def _without(overlay: Overlay, intent_id: str, path: Path) -> Overlay:
+    if intent_id not in overlay.intents:
+        raise InputError(f"{path} has no edit of {intent_id}.")
+    return Overlay(intents={each: edit for each, edit in overlay.intents.items() if each != intent_id})
+
+
+def corrected(intent: Intent, edit: Edit, detection_auc: float | None) -> Intent:
+    """The intent as people want it; `detection_auc` is that of the label they gave."""
+    changes: dict[str, object] = {}
+    if edit.label is not None:
+        changes |= {"label": edit.label, "label_source": "human", "detection_auc": detection_auc}
+    if edit.description is not None:
+        changes["description"] = edit.description
+    state = edit.state or intent.state
+    if edit.state == "active":
+        changes |= {"state": state, "verdict": "published by a person", "steerable": True}
+    elif edit.state == "blocked":
+        changes |= {"state": state, "verdict": "blocked by a person", "steerable": False}
+    if edit.steerable is not None:
+        changes["steerable"] = edit.steerable and state == "active"
+    return intent.model_copy(update=changes)
+
+
+def _problems(error: ValidationError) -> str:
+    """What is wrong, one part after the other, without the words of the library."""
+    return "; ".join(
+        f"{'.'.join(map(str, each['loc']))} {each['msg'].removeprefix('Value error, ')}".strip()
+        for each in error.errors()
+    )
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Lets one process at a time change files of a folder; the lock goes with the process."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

@@ -1,0 +1,68 @@
+"""The folders that the intents stage reads, filled with a planted catalogue."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors.numpy import save_file
+
+from saerec_ray.data.prepared import ITEMS_FILE, SEQUENCES_FILE, SEQUENCES_SCHEMA, items_table
+from saerec_ray.dictionary.sae import Dictionary, Scaling, write_codes, write_dictionary
+from saerec_ray.manifest import MANIFEST_NAME, Manifest, hash_files, timestamp, write_json
+from saerec_ray.text.embed import EMBEDDINGS_FILE
+from tests.intents.planted import Planted
+
+USERS, LENGTH, TRAINED = 30, 12, 10
+
+
+def histories(items: int) -> np.ndarray:
+    return np.random.default_rng(3).integers(items, size=(USERS, LENGTH)).astype(np.int32)
+
+
+def write_stages(planted: Planted, workdir: Path) -> None:
+    """The folders of the stages before, as those stages write them."""
+    for name in ("prepare", "embed", "dictionary"):
+        (workdir / name).mkdir(parents=True)
+    pq.write_table(items_table(planted.items), workdir / "prepare" / ITEMS_FILE)
+    rows = histories(len(planted.items))
+    sequences = pa.table(
+        {
+            "user_id": [f"user-{user}" for user in range(USERS)],
+            "items": rows.tolist(),
+            "times": [list(range(LENGTH))] * USERS,
+            "train_length": [TRAINED] * USERS,
+            "validation_length": [TRAINED + 1] * USERS,
+        },
+        schema=SEQUENCES_SCHEMA,
+    )
+    pq.write_table(sequences, workdir / "prepare" / SEQUENCES_FILE)
+    save_file({"embeddings": planted.embeddings}, workdir / "embed" / EMBEDDINGS_FILE)
+    width, dimension = planted.decoder.shape
+    dictionary = Dictionary(
+        encoder=planted.decoder,
+        encoder_bias=np.zeros(width, dtype=np.float32),
+        decoder=planted.decoder,
+        decoder_bias=np.zeros(dimension, dtype=np.float32),
+        threshold=0.5,
+        most_active=8,
+        scaling=Scaling(planted.mean, 1.0),
+    )
+    write_dictionary(dictionary, workdir / "dictionary")
+    write_codes(planted.codes, workdir / "dictionary")
+    for name in ("prepare", "embed", "dictionary"):
+        manifest = Manifest(
+            stage=name,
+            fingerprint=name,
+            inputs={},
+            config={},
+            seed=0,
+            versions={},
+            files=hash_files(workdir / name),
+            metrics={},
+            seconds=0,
+            finished=timestamp(),
+        )
+        write_json(workdir / name / MANIFEST_NAME, manifest.model_dump(mode="json"))
