@@ -23,6 +23,7 @@ from tests.intents.test_stage import write_stages
 def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stages")
     write_stages(plant(), folder)
+    (folder / "intents").mkdir(exist_ok=True)
     build(folder)
     return folder
 
