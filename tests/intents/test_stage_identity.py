@@ -29,6 +29,7 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def build(workdir: Path, **options: object) -> tuple[dict[str, object], Catalogue]:
+    (workdir / "intents").mkdir(exist_ok=True)
     folders = [workdir / name for name in ("prepare", "embed", "dictionary", "intents")]
     metrics = build_intents(IntentsConfig(), 5, *folders, encode, **options)  # type: ignore[arg-type]
     return metrics, read_catalogue(workdir / "intents")
