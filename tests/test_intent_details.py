@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 
+import pytest
 from rich.console import Console, RenderableType
 
+from saerec_ray import cli
 from saerec_ray.service_tables import intent_details
 from saerec_ray.v1 import intent_service_pb2
+from tests.scripted_server import ScriptedServer
 
 
 def shown(table: RenderableType) -> str:
@@ -36,3 +40,26 @@ def test_a_deprecated_intent_says_what_to_use_instead() -> None:
     text = shown(intent_details(gone))
     assert "State deprecated" in text
     assert "Use instead int-00000003, int-00000004" in text
+
+
+def test_show_asks_the_server_for_the_label_of_the_broader_intent(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {
+        "int-00000001": intent_service_pb2.Intent(
+            intent_id="int-00000001", label="lacquer", parent_intent_id="int-00000002"
+        ),
+        "int-00000002": intent_service_pb2.Intent(intent_id="int-00000002", label="nail care"),
+    }
+    with ScriptedServer() as server:
+        server.answer(
+            "GetIntent",
+            lambda request: intent_service_pb2.GetIntentResponse(intent=known[request.intent_id]),
+        )
+        monkeypatch.setattr(
+            sys, "argv", ["saerec", "intents", "show", "int-00000001", "--target", server.target]
+        )
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+    assert not ended.value.code
+    assert "Part of nail care" in re.sub(r"\s+", " ", capsys.readouterr().out)
