@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
 from saerec_ray.config import IntentsConfig
 from saerec_ray.data.prepared import read_items
@@ -85,3 +86,12 @@ def test_an_edit_of_a_carried_id_is_applied_and_wins_over_what_was_decided_befor
     metrics, catalogue = build(workdir, previous=before, overlay=overlay)
     assert metrics["overlay"] == {"edits": 1, "applied": 1, "unmatched": []}
     assert (catalogue.intents[0].intent_id, catalogue.intents[0].label) == (kept.intent_id, "new name")
+
+
+def test_the_items_that_both_catalogues_have_count_when_ids_are_carried(workdir: Path) -> None:
+    _, catalogue = build(workdir)
+    before = earlier(workdir, catalogue)
+    elsewhere = replace(before, codes=csr_array(before.codes[::-1]))  # it fired on other items then
+    metrics, again = build(workdir, previous=elsewhere)
+    shared = [intent for intent in again.intents if intent.intent_id == f"int-{intent.latent:08x}"]
+    assert metrics["carried"] == len(shared) < len(again.intents) / 4
