@@ -117,7 +117,7 @@ class DictionaryConfig(Section):
         None, description="Bundle or work directory whose dictionary is taken over instead of training one"
     )
     recentre: bool = Field(
-        False, description="With source: centre on the mean of these items instead of on the source's"
+        True, description="With source: centre on the mean of these items; false keeps the source's mean"
     )
     kind: Literal["topk", "batchtopk", "matryoshka"] = Field(
         "matryoshka", description="How training chooses the active latents"

@@ -15,7 +15,7 @@ from saerec_ray.data.prepared import read_items
 from saerec_ray.dictionary.sae import Dictionary, read_codes, read_dictionary
 from saerec_ray.errors import InputError, StageError
 from saerec_ray.intents.catalogue import read_catalogue
-from saerec_ray.intents.identity import NamedLatents
+from saerec_ray.intents.identity import NamedLatents, item_keys
 from saerec_ray.manifest import file_sha256, read_manifest
 
 _WORKDIR_STAGES = ("prepare", "embed", "dictionary", "intents")
@@ -56,7 +56,7 @@ def read_earlier(path: Path) -> EarlierRun:
                 catalogue=read_catalogue(path / "intents"),
                 decoder=dictionary.decoder,
                 codes=read_codes(path / "dictionary"),
-                item_ids=read_items(path / "prepare").ids,
+                items=item_keys(read_items(path / "prepare")),
             ),
             dictionary=dictionary,
             settings=DictionaryConfig.model_validate(settings),
@@ -117,7 +117,7 @@ def _from_bundle(bundle: Bundle) -> EarlierRun:
             catalogue=bundle.catalogue,
             decoder=dictionary.decoder,
             codes=csr_array((codes.data, codes.indices.astype(np.int64), codes.indptr), shape=codes.shape),
-            item_ids=bundle.items.ids,
+            items=item_keys(bundle.items),
         ),
         dictionary=dictionary,
         settings=bundle.config.dictionary,

@@ -155,7 +155,7 @@ def _difference_table(changes: list[Change]) -> Table:
     summary = ", ".join(f"{count} {fate}" for fate, count in counts.items())
     table = Table(title="Intents", title_justify="left", caption=summary, caption_justify="left")
     table.add_column("Fate")
-    table.add_column("Intent")
+    table.add_column("Intent", no_wrap=True)
     table.add_column("Before")
     table.add_column("Now")
     table.add_column("Similarity", justify="right")

@@ -71,7 +71,7 @@ def write_workdir(target: Path, bundle: Path) -> None:
 
 def same(one: NamedLatents, other: NamedLatents) -> None:
     assert one.catalogue == other.catalogue
-    assert one.item_ids == other.item_ids
+    assert one.items == other.items
     np.testing.assert_array_equal(one.decoder, other.decoder)
     np.testing.assert_array_equal(one.codes.toarray(), other.codes.toarray())
 
@@ -149,7 +149,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[s
     """Runs prepare as it is and the other stages as files that never change; returns what had to run."""
 
     def work(job: Job) -> dict[str, Any]:
-        (job.folder / "result.txt").write_text(json.dumps(str(job.config.dictionary.source)), "utf-8")
+        for name in ("result.txt", "population.safetensors"):
+            (job.folder / name).write_text(json.dumps(str(job.config.dictionary.source)), "utf-8")
         return {}
 
     def stand_in(stage: Stage) -> Stage:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 from scipy.sparse import csr_array
 
+from saerec_ray.data.prepared import PreparedItems
 from saerec_ray.intents.catalogue import Catalogue, DeprecatedIntent, Intent
 
 Floats = npt.NDArray[np.float32]
@@ -32,7 +33,12 @@ class Latents:
 
     decoder: Floats  # unit rows: (latents, d)
     codes: csr_array  # (items, latents)
-    item_ids: list[str]
+    items: list[str]  # see item_keys
+
+
+def item_keys(items: PreparedItems) -> list[str]:
+    """What tells items of two catalogues apart: id and text, since many catalogues number their items from 1."""
+    return [f"{item_id}\n{text}" for item_id, text in zip(items.ids, items.texts, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -64,8 +70,8 @@ def match_latents(old: Latents, new: Latents) -> Matching:
     parts = []
     if old.decoder.shape[1] == new.decoder.shape[1]:
         parts.append(direction_cosines(old.decoder, new.decoder))
-    place = {item_id: row for row, item_id in enumerate(new.item_ids)}
-    shared = [(row, place[item_id]) for row, item_id in enumerate(old.item_ids) if item_id in place]
+    place = {item: row for row, item in enumerate(new.items)}
+    shared = [(row, place[item]) for row, item in enumerate(old.items) if item in place]
     if len(shared) >= MIN_SHARED_ITEMS:
         old_rows, new_rows = np.array(shared, dtype=np.int64).T
         parts.append(code_correlations(old.codes[old_rows], new.codes[new_rows]))

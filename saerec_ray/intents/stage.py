@@ -16,7 +16,14 @@ from saerec_ray.dictionary.sae import read_codes, read_dictionary
 from saerec_ray.intents.build import OnProgress, build_catalogue
 from saerec_ray.intents.catalogue import stable_ids, write_catalogue
 from saerec_ray.intents.families import with_parents
-from saerec_ray.intents.identity import Latents, NamedLatents, carried_ids, carry_over, match_latents
+from saerec_ray.intents.identity import (
+    Latents,
+    NamedLatents,
+    carried_ids,
+    carry_over,
+    item_keys,
+    match_latents,
+)
 from saerec_ray.intents.language_model import LanguageModel
 from saerec_ray.intents.overlay import read_overlay
 from saerec_ray.intents.population import Population, measure_population
@@ -65,7 +72,7 @@ def build_intents(
     ids = stable_ids(dictionary.decoder)
     matching = None
     if previous is not None:  # before naming, because what people decided is kept by id
-        matching = match_latents(previous, Latents(dictionary.decoder, codes, items.ids))
+        matching = match_latents(previous, Latents(dictionary.decoder, codes, item_keys(items)))
         ids = carried_ids(previous.catalogue, ids, dictionary.decoder, matching)
     results = build_catalogue(
         config,
@@ -86,7 +93,7 @@ def build_intents(
     summary = results.summary | {"with_parent": sum(1 for intent in catalogue.intents if intent.parent_id)}
     if previous is not None and matching is not None:
         decided = frozenset(edits.intents) if edits else frozenset()
-        named = NamedLatents(dictionary.decoder, codes, items.ids, catalogue)
+        named = NamedLatents(dictionary.decoder, codes, item_keys(items), catalogue)
         catalogue = carry_over(previous, named, matching, decided)
         summary |= {"carried": len(matching.new_of_old), "deprecated": len(catalogue.deprecated)}
     write_catalogue(catalogue, folder)

@@ -20,6 +20,7 @@ import numpy as np
 from saerec_ray.backbone.validation import HeldOut, held_out
 from saerec_ray.bundle import load_bundle
 from saerec_ray.data.prepared import PreparedSequences, read_sequences
+from saerec_ray.dictionary.adoption import recentred
 from saerec_ray.dictionary.trainer import split_items
 from saerec_ray.earlier import EarlierRun, read_earlier
 from saerec_ray.evaluation.transfer import (
@@ -95,16 +96,18 @@ def shared_users(there: Domain, here: Domain) -> SharedUsers:
 
 def measure(there: Domain, here: Domain) -> dict[str, Any]:
     """Everything that domain `there` gives to domain `here`."""
-    foreign, native = there.run.dictionary, here.run.dictionary
+    foreign, native, labels = there.run.dictionary, here.run.dictionary, label_vectors(there)
     return {
         "dictionary": dictionary_transfer(foreign, native, here.vectors, here.unseen, SEED),
-        "labels": label_transfer(
-            there.run.latents.catalogue.intents,
-            label_vectors(there),
-            foreign.encode(here.vectors),
-            here.vectors,
-            SEED,
-        ),
+        **{
+            f"labels, {centre}": label_transfer(
+                there.run.latents.catalogue.intents, labels, reader.encode(here.vectors), here.vectors, SEED
+            )
+            for centre, reader in (
+                ("its own centre", foreign),
+                ("recentred", recentred(foreign, here.vectors)),
+            )
+        },
     }
 
 

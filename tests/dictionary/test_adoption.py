@@ -48,7 +48,9 @@ def vectors_of(embedded: Path) -> np.ndarray:
 
 
 def test_the_weights_stay_and_only_the_scale_of_the_codes_is_set_anew(embedded: Path, tmp_path: Path) -> None:
-    metrics = adopt_dictionary(DictionaryConfig(width=8, active=2), foreign(), embedded, tmp_path)
+    metrics = adopt_dictionary(
+        DictionaryConfig(width=8, active=2, recentre=False), foreign(), embedded, tmp_path
+    )
     taken, codes = read_dictionary(tmp_path), read_codes(tmp_path)
     for name in ("encoder", "encoder_bias", "decoder", "decoder_bias"):
         np.testing.assert_array_equal(getattr(taken, name), getattr(foreign(), name))
@@ -66,7 +68,7 @@ def test_the_weights_stay_and_only_the_scale_of_the_codes_is_set_anew(embedded: 
 
 
 def test_centred_anew_the_mean_item_lies_at_the_origin(embedded: Path, tmp_path: Path) -> None:
-    config = DictionaryConfig(width=8, active=2, recentre=True)
+    config = DictionaryConfig(width=8, active=2)
     adopt_dictionary(config, foreign(), embedded, tmp_path)
     taken, vectors = read_dictionary(tmp_path), vectors_of(embedded)
     np.testing.assert_allclose(taken.scaling.apply(vectors).mean(axis=0), 0, atol=1e-5)

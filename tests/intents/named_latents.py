@@ -51,7 +51,7 @@ def named(
         catalogue=Catalogue(intents_version=version, intents=list(intents), deprecated=list(deprecated)),
         decoder=unit,
         codes=csr_array(codes.astype(np.float32)),
-        item_ids=[f"item {number}" for number in range(first_item, first_item + len(codes))],
+        items=[f"item {number}" for number in range(first_item, first_item + len(codes))],
     )
 
 

@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 from scipy.sparse import csr_array
 
 from saerec_ray.config import ClusterConfig, DictionaryConfig
+from saerec_ray.data.prepared import PreparedItems
 from saerec_ray.dictionary.build import build_dictionary
 from saerec_ray.dictionary.sae import read_codes, read_dictionary
 from saerec_ray.intents.catalogue import Catalogue, stable_ids
@@ -25,6 +26,7 @@ from saerec_ray.intents.identity import (
     carry_over,
     code_correlations,
     direction_cosines,
+    item_keys,
     match_latents,
 )
 from saerec_ray.text.embed import EMBEDDINGS_FILE
@@ -234,6 +236,20 @@ def test_directions_alone_decide_on_another_catalogue() -> None:
     assert match_latents(old, elsewhere).new_of_old == {row: LATENTS - 1 - row for row in range(LATENTS)}
 
 
+def test_items_of_two_catalogues_that_number_theirs_from_one_are_not_shared() -> None:
+    def catalogue(what: str) -> PreparedItems:
+        ids = [str(number) for number in range(1, ITEMS + 1)]
+        return PreparedItems(ids, ids, [f"{what} {each}" for each in ids], [{}] * ITEMS)
+
+    old = replace(dictionary(16), items=item_keys(catalogue("soap")))
+    elsewhere = named(old.decoder, dictionary(17).codes.toarray())
+    for what, same in (("toy", range(LATENTS)), ("soap", ())):
+        found = match_latents(old, replace(elsewhere, items=item_keys(catalogue(what))))
+        assert found.new_of_old == {row: row for row in same}, (
+            "directions decide, unless the items are the same"
+        )
+
+
 def test_nothing_matches_when_nothing_can_be_compared() -> None:
     rng = np.random.default_rng(15)
     old = dictionary(15)
@@ -243,7 +259,7 @@ def test_nothing_matches_when_nothing_can_be_compared() -> None:
     assert matching.match_share() == 0
 
 
-def planted_vectors(seed: int, items: int = 700, directions: int = 32, width: int = 40) -> np.ndarray:
+def planted_vectors(seed: int, items: int = 1000, directions: int = 32, width: int = 40) -> np.ndarray:
     """Unit vectors that are sums of a few planted directions, with a little noise: (items, width)."""
     rng = np.random.default_rng(seed)
     planted = rng.normal(size=(directions, width))
@@ -259,7 +275,7 @@ def retrained(folder: Path, seed: int, vectors: Path) -> NamedLatents:
     """A dictionary trained from this seed; latents that next to no item carries are not published."""
     folder.mkdir()
     config = DictionaryConfig(
-        width=40, active=3, epochs=80, batch_size=128, learning_rate=3e-3, average_decay=0.98
+        width=40, active=3, epochs=45, batch_size=64, learning_rate=6e-3, average_decay=0.98
     )
     build_dictionary(config, ClusterConfig(engine="local"), seed, vectors, folder, folder / "runs")
     decoder, codes = read_dictionary(folder).decoder, read_codes(folder)

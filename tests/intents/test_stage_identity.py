@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
 from saerec_ray.config import IntentsConfig
 from saerec_ray.data.prepared import read_items
 from saerec_ray.dictionary.sae import read_codes, read_dictionary
 from saerec_ray.intents.catalogue import Catalogue, read_catalogue
-from saerec_ray.intents.identity import NamedLatents
+from saerec_ray.intents.identity import NamedLatents, item_keys
 from saerec_ray.intents.stage import build_intents
 from tests.intents.planted import encode, plant
 from tests.intents.test_stage import write_stages
@@ -23,6 +24,7 @@ from tests.intents.test_stage import write_stages
 def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stages")
     write_stages(plant(), folder)
+    (folder / "intents").mkdir(exist_ok=True)
     build(folder)
     return folder
 
@@ -43,7 +45,7 @@ def earlier(workdir: Path, catalogue: Catalogue) -> NamedLatents:
         catalogue=Catalogue(intents_version="before", intents=renamed),
         decoder=read_dictionary(workdir / "dictionary").decoder,
         codes=read_codes(workdir / "dictionary"),
-        item_ids=read_items(workdir / "prepare").ids,
+        items=item_keys(read_items(workdir / "prepare")),
     )
 
 
@@ -84,3 +86,12 @@ def test_an_edit_of_a_carried_id_is_applied_and_wins_over_what_was_decided_befor
     metrics, catalogue = build(workdir, previous=before, overlay=overlay)
     assert metrics["overlay"] == {"edits": 1, "applied": 1, "unmatched": []}
     assert (catalogue.intents[0].intent_id, catalogue.intents[0].label) == (kept.intent_id, "new name")
+
+
+def test_the_items_that_both_catalogues_have_count_when_ids_are_carried(workdir: Path) -> None:
+    _, catalogue = build(workdir)
+    before = earlier(workdir, catalogue)
+    elsewhere = replace(before, codes=csr_array(before.codes[::-1]))  # it fired on other items then
+    metrics, again = build(workdir, previous=elsewhere)
+    shared = [intent for intent in again.intents if intent.intent_id == f"int-{intent.latent:08x}"]
+    assert metrics["carried"] == len(shared) < len(again.intents) / 4
