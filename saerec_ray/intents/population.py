@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
-from scipy.stats import false_discovery_control, norm
+from scipy.stats import binom, false_discovery_control
 
 from saerec_ray.errors import StageError
 
@@ -129,6 +129,8 @@ def compare_with_population(
     Over: lift > ln 1.5, Z > 2 and significant at a 5% false-discovery rate over all intents.
     Under: lift < -ln 1.5, Z < -2, significant, and at least 5 activations expected, so that a short
     history is never called lacking.
+    Significance is that of the number of items that carry the intent, by the exact binomial test: Z is far
+    from normal for intents that few items carry, and would call most short histories special.
     """
     count = len(history)
     mass = (
@@ -143,7 +145,7 @@ def compare_with_population(
     lifts = np.log(ratio)
     spread = population.deviations * math.sqrt(count)
     z_scores = np.divide(mass - count * population.means, spread, out=np.zeros_like(mass), where=spread > 0)
-    significant = false_discovery_control(2 * norm.sf(np.abs(z_scores))) < FALSE_DISCOVERY_RATE
+    significant = _significant(codes, history, population)
     over = significant & (lifts > MIN_LIFT) & (z_scores > MIN_Z_SCORE)
     expected = count * population.activation_rates
     under = significant & (lifts < -MIN_LIFT) & (z_scores < -MIN_Z_SCORE) & (expected >= MIN_EXPECTED_COUNT)
@@ -157,3 +159,15 @@ def compare_with_population(
         z_scores=z_scores.astype(np.float32),
         verdicts=verdicts,
     )
+
+
+def _significant(
+    codes: csr_array, history: npt.NDArray[np.int64], population: Population
+) -> npt.NDArray[np.bool_]:
+    """Whether more or fewer items of the history carry each intent than chance explains: (intents,)."""
+    count = len(history)
+    carriers = np.bincount(codes[history].indices, minlength=codes.shape[1]) if count else np.zeros(1)
+    rates = population.activation_rates.astype(np.float64)
+    more, fewer = binom.sf(carriers - 1, count, rates), binom.cdf(carriers, count, rates)
+    p_values = np.minimum(1.0, 2 * np.minimum(more, fewer))  # two-sided
+    return np.asarray(false_discovery_control(p_values) < FALSE_DISCOVERY_RATE)

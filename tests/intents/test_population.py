@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
-from scipy.stats import norm
+from scipy.stats import binomtest
 
 from saerec_ray.errors import StageError
 from saerec_ray.intents.population import Population, Verdict, compare_with_population, measure_population
@@ -107,9 +107,14 @@ def test_share_lift_and_z_score_of_a_history_are_the_written_formulas(seed: int,
         )
 
 
-def verdicts_by_hand(lifts: np.ndarray, z_scores: np.ndarray, expected: np.ndarray) -> list[Verdict]:
-    """Benjamini and Hochberg step by step, then the rules of over and under."""
-    p_values = [2 * float(norm.sf(abs(z))) for z in z_scores]
+def verdicts_by_hand(
+    lifts: np.ndarray, z_scores: np.ndarray, expected: np.ndarray, carriers: np.ndarray, length: int
+) -> list[Verdict]:
+    """Exact tests, Benjamini and Hochberg step by step, then the rules of over and under."""
+    p_values = [
+        min(1.0, 2 * min(binomtest(int(k), length, e / length, side).pvalue for side in ("greater", "less")))
+        for k, e in zip(carriers, expected, strict=True)
+    ]
     ordered = sorted(range(len(p_values)), key=lambda f: p_values[f])
     kept = 0
     for rank, f in enumerate(ordered, start=1):
@@ -136,7 +141,8 @@ def test_verdicts_are_those_of_the_written_rules(seed: int, length: int) -> None
     history = rng.choice(rng.integers(40, size=5), size=length)  # five items only: far from the population
     found = compare_with_population(codes, history, population)
     expected = length * population.activation_rates.astype(np.float64)
-    assert found.verdicts == verdicts_by_hand(found.log_lifts, found.z_scores, expected)
+    carriers = (codes.toarray()[history] > 0).sum(axis=0)
+    assert found.verdicts == verdicts_by_hand(found.log_lifts, found.z_scores, expected, carriers, length)
 
 
 def two_sided_world() -> tuple[csr_array, Population]:
@@ -158,10 +164,11 @@ def test_a_long_one_sided_history_is_over_in_one_intent_and_under_in_the_other()
 def test_a_short_history_is_never_under(length: int) -> None:
     """At a rate of one half, nine items let expect four and a half; were it five, nothing else would stop it."""
     codes, population = two_sided_world()
-    # Deviations far too small: every difference is significant, and without shrinkage every lift is large.
+    # Deviations far too small: every Z is large, and without shrinkage every lift is.
     certain = replace(population, deviations=np.full(2, 1e-6, dtype=np.float32), mean_item_mass=1e-6)
     short = compare_with_population(codes, np.zeros(length, dtype=np.int64), certain)
-    assert short.verdicts == [Verdict.OVER, Verdict.TYPICAL]
+    assert short.verdicts[1] is Verdict.TYPICAL
+    assert (short.verdicts[0] is Verdict.OVER) == (length >= 6), "five of five at one half happen by chance"
     assert compare_with_population(codes, np.zeros(10, dtype=np.int64), certain).verdicts[1] is Verdict.UNDER
 
 
@@ -176,6 +183,20 @@ def test_histories_drawn_from_the_population_are_rarely_called_special() -> None
         found = compare_with_population(codes, rng.integers(400, size=60), population)
         special += any(verdict is not Verdict.TYPICAL for verdict in found.verdicts)
     assert special / 300 < 0.1
+
+
+@pytest.mark.parametrize("length", [3, 5, 20, 100])
+def test_rare_intents_do_not_make_chance_look_like_preference(length: int) -> None:
+    """One carrier of an intent that one item in a hundred has is a large Z, and no news."""
+    rng = np.random.default_rng(1)
+    codes = csr_array((rng.random((1000, 200)) < 0.01) * rng.gamma(2.0, 0.5, (1000, 200)).astype(np.float32))
+    met = rng.integers(1000, size=20_000).astype(np.int32)
+    population = measure_population(codes, np.repeat(np.arange(1000), 20), met, [[] for _ in range(1000)])
+    special = 0
+    for _ in range(300):
+        found = compare_with_population(codes, rng.integers(1000, size=length), population)
+        special += any(verdict is not Verdict.TYPICAL for verdict in found.verdicts)
+    assert special / 300 <= 0.08
 
 
 def test_an_empty_history_is_the_population_itself() -> None:
