@@ -334,7 +334,7 @@ def demo(
     """Train on MovieLens, serve, and show recommendations, explanations and steering."""
     from saerec_ray.demo import run_demo
 
-    run_demo(workdir, keep_serving=sys.stdin.isatty() if keep_serving is None else keep_serving)
+    run_demo(workdir, keep_serving=keep_serving)
 
 
 @app.command()

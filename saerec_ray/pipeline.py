@@ -20,7 +20,7 @@ from saerec_ray.dictionary.adoption import adopt_dictionary
 from saerec_ray.dictionary.build import build_dictionary
 from saerec_ray.dictionary.kinds import KINDS
 from saerec_ray.earlier import earlier_sha256, read_earlier, settled
-from saerec_ray.errors import InputError
+from saerec_ray.errors import InputError, StageError
 from saerec_ray.evaluation.build import build_report
 from saerec_ray.evaluation.cold import build_cold_report
 from saerec_ray.intents.overlay import overlay_file
@@ -266,6 +266,10 @@ def _run_stage(
 def _input_hash(workdir: Path, name: str) -> str:
     stage, _, file = name.partition("/")
     manifest = read_manifest(workdir / stage)
+    if file and file not in manifest.files:
+        raise StageError(
+            f"The {stage} stage in {workdir} was written by another version: it has no {file}; run it again."
+        )
     return manifest.files[file] if file else manifest.content_hash
 
 

@@ -7,6 +7,7 @@ is tested is the order, the skipping and the folders.
 from __future__ import annotations
 
 import io
+import json
 import os
 import signal
 import subprocess
@@ -133,6 +134,16 @@ def test_a_damaged_result_is_made_again(run: Run, tmp_path: Path) -> None:
     assert run() == ["dictionary"]
     (tmp_path / "out" / "train" / MANIFEST_NAME).unlink()
     assert run() == ["train"]
+
+
+def test_a_folder_without_the_file_that_a_stage_reads_is_named(run: Run, tmp_path: Path) -> None:
+    run()
+    path = tmp_path / "out" / "intents" / MANIFEST_NAME
+    manifest = json.loads(path.read_text("utf-8"))
+    del manifest["files"][POPULATION_FILE]
+    path.write_text(json.dumps(manifest), "utf-8")
+    with pytest.raises(StageError, match=f"intents stage .* has no {POPULATION_FILE}; run it again"):
+        run(only="train", force=True)
 
 
 def test_a_new_version_of_the_library_makes_everything_again(

@@ -3,7 +3,8 @@
     python tests/bench/accuracy.py --data FOLDER/amazon2014_beauty --seeds 42 43 44
 
 Each seed is one `saerec run` with the amazon preset, and one training in which every item has the codes of
-another: the control that tells intents from parameters. Finished stages are reused.
+another: the control that tells intents from parameters. Finished seeds are kept in files beside the work
+directory, and finished stages are reused, so a stopped run goes on where it was.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from saerec_ray.manifest import write_json
 
 REPOSITORY = Path(__file__).parents[2]
 METRICS = ("HR@10", "NDCG@10", "MRR@10")
@@ -47,10 +50,26 @@ def saerec(command: str, workdir: Path, *settings: str) -> None:
 
 
 def run_seed(data: Path, workdir: Path, seed: int) -> dict[str, Any]:
-    """Trains and measures one seed; returns its report with the control beside it."""
+    """Trains and measures one seed, unless its file is there; returns its report with the control beside it."""
+    finished = workdir.with_name(f"{workdir.name}-seed-{seed}.json")
+    if finished.exists():
+        return dict(read(finished))
     settings = (f"prepare.source.path={data}", f"seed={seed}", *ONE_WORKER)
     saerec("run", workdir, *settings)
-    report = read(workdir / "evaluate" / "report.json")
+    control = workdir.with_name(f"{workdir.name}-control")
+    for stage in BEFORE_TRAIN:
+        shutil.rmtree(control / stage, ignore_errors=True)
+        shutil.copytree(workdir / stage, control / stage)
+    for stage in ("train", "evaluate"):
+        saerec(stage, control, *settings, "train.shuffle_codes=true", "train.baseline=false")
+    report = seed_report(workdir, control)
+    write_json(finished, report)
+    return report
+
+
+def seed_report(workdir: Path, control: Path) -> dict[str, Any]:
+    """What the finished stages of one seed and of its control found."""
+    report: dict[str, Any] = read(workdir / "evaluate" / "report.json")
     report["seconds"] = {
         stage: read(workdir / stage / "stage.json")["seconds"]
         for stage in (*BEFORE_TRAIN, "train", "evaluate")
@@ -58,12 +77,6 @@ def run_seed(data: Path, workdir: Path, seed: int) -> dict[str, Any]:
     report["prior_weight"] = read(workdir / "train" / "stage.json")["metrics"]["prior_weight"]
     report["dictionary"] = read(workdir / "dictionary" / "stage.json")["metrics"]
     report["catalogue"] = read(workdir / "intents" / "stage.json")["metrics"]
-    control = workdir.with_name(f"{workdir.name}-control")
-    for stage in BEFORE_TRAIN:
-        shutil.rmtree(control / stage, ignore_errors=True)
-        shutil.copytree(workdir / stage, control / stage)
-    for stage in ("train", "evaluate"):
-        saerec(stage, control, *settings, "train.shuffle_codes=true", "train.baseline=false")
     shuffled = read(control / "evaluate" / "report.json")
     for part, models in shuffled["accuracy"].items():
         report["accuracy"][part]["shuffled"] = models["intents"]
