@@ -6,8 +6,8 @@ import contextlib
 import fcntl
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +65,18 @@ class Stage:
 
     name: str
     reads: tuple[str, ...]
-    """Stages, or `stage/file` where the rest of that stage does not matter."""
     settings: Callable[[Config], Any]
     run: Callable[[Job], dict[str, Any]]
+    one_file: Mapping[str, str] = field(default_factory=dict)
+    """Of which stages it reads one file alone, so that the others may change."""
+
+    def inputs(self, workdir: Path) -> dict[str, str]:
+        """Hashes of what it reads. Raises StageError when an earlier stage has not finished."""
+        manifests = {name: read_manifest(workdir / name) for name in self.reads}
+        return {
+            name: manifest.files.get(self.one_file.get(name, ""), manifest.content_hash)
+            for name, manifest in manifests.items()
+        }
 
 
 def _prepare(job: Job) -> dict[str, Any]:
@@ -158,7 +167,11 @@ STAGES = (
     Stage("dictionary", ("embed",), lambda c: [c.dictionary, c.seed], _dictionary),
     Stage("intents", ("prepare", "embed", "dictionary"), lambda c: [c.intents, c.embed, c.seed], _intents),
     Stage(
-        "train", ("prepare", "dictionary", f"intents/{POPULATION_FILE}"), lambda c: [c.train, c.seed], _train
+        "train",
+        ("prepare", "dictionary", "intents"),
+        lambda c: [c.train, c.seed],
+        _train,
+        {"intents": POPULATION_FILE},
     ),
     Stage("evaluate", ("prepare", "train"), lambda c: [c.evaluate, c.train, c.seed], _evaluate),
     Stage("bundle", ("prepare", "embed", "dictionary", "intents", "train", "evaluate"), lambda c: c, _bundle),
@@ -188,7 +201,7 @@ def run_stages(
 def _run_stage(
     stage: Stage, config: Config, workdir: Path, reporter: Reporter, strict: bool, force: bool
 ) -> Manifest:
-    inputs = {name: _input_hash(workdir, name) for name in stage.reads}
+    inputs = stage.inputs(workdir)
     if stage.name == "prepare":
         inputs = {str(path): file_sha256(path) for path in source_files(config.prepare.source)}
     if stage.name == "intents" and (overlay := overlay_file(config.intents.overlay, workdir)):
@@ -224,12 +237,6 @@ def _run_stage(
         shutil.rmtree(leftover)
     reporter.end(f"finished in {seconds:.1f} s{_headline(stage.name, metrics)}")
     return manifest
-
-
-def _input_hash(workdir: Path, name: str) -> str:
-    stage, _, file = name.partition("/")
-    manifest = read_manifest(workdir / stage)
-    return manifest.files[file] if file else manifest.content_hash
 
 
 def _plain(settings: Any) -> Any:
