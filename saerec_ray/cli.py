@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 from enum import StrEnum
@@ -16,7 +17,7 @@ from rich.panel import Panel
 from rich.table import Table
 from typer.core import TyperCommand, TyperGroup
 
-from saerec_ray import __version__, service_commands
+from saerec_ray import __version__, intent_commands, service_commands
 from saerec_ray.errors import InputError, StageError
 
 app = typer.Typer(
@@ -27,6 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 service_commands.register(app)
+intent_commands.register(service_commands.intents_app)
 errors = Console(stderr=True)
 
 ConfigOption = Annotated[
@@ -76,12 +78,20 @@ def run(
     overrides: SetOption = None,
     strict: StrictOption = False,
     force: ForceOption = False,
+    dictionary_from: Annotated[
+        Path | None,
+        typer.Option(
+            help="Take over the dictionary of this bundle instead of training one; sets dictionary.source."
+        ),
+    ] = None,
 ) -> None:
     """Run all stages: prepare, embed, dictionary, intents, train, evaluate, bundle.
 
     A stage is skipped when neither its inputs nor its settings changed. A stage that was stopped goes on
     where its last checkpoint left it.
     """
+    if dictionary_from is not None:
+        overrides = [*(overrides or []), f"dictionary.source={json.dumps(str(dictionary_from))}"]
     _run(config, workdir, overrides, None, strict, force)
     Console().print(
         f"The bundle is in {workdir / 'bundle'}. Serve it: saerec serve --bundle {workdir / 'bundle'}"
@@ -94,7 +104,7 @@ _STAGE_HELP = {
     "dictionary": "Train the sparse autoencoder and encode all items; writes dictionary/.",
     "intents": "Name the latents, judge the names on held-out items, measure the population; writes intents/.",
     "train": "Train the sequence encoder with intents, and the one without beside it; writes train/.",
-    "evaluate": "Measure accuracy and whether explanations add up; writes evaluate/.",
+    "evaluate": "Measure accuracy, faithfulness, steering and representation; writes evaluate/.",
     "bundle": "Put everything needed to serve into one hashed directory; writes bundle/.",
 }
 
@@ -144,14 +154,52 @@ def _register_stage(name: str) -> None:
 
 
 for _name in _STAGE_HELP:
-    if _name != "intents":
+    if _name not in {"intents", "evaluate"}:
         _register_stage(_name)
+
+
+class EvaluationPart(StrEnum):
+    """What can be measured alone."""
+
+    ACCURACY = "accuracy"
+    FAITHFULNESS = "faithfulness"
+    STEERING = "steering"
+    REPRESENTATION = "representation"
+    ALL = "all"
+
+
+@app.command(cls=StageCommand, help=f"{_STAGE_HELP['evaluate']} The stages before it must have finished.")
+def evaluate(
+    config: ConfigOption,
+    workdir: WorkdirOption = Path("out"),
+    overrides: SetOption = None,
+    part: Annotated[
+        list[EvaluationPart] | None,
+        typer.Option(
+            "--part",
+            help="Measure this part instead of evaluate.parts; the report then holds no other. Repeatable.",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    strict: StrictOption = False,
+    force: ForceOption = False,
+) -> None:
+    """The stage that shows what it found."""
+    chosen = [each.value for each in part or []]
+    if EvaluationPart.ALL in chosen:
+        chosen = [each.value for each in EvaluationPart if each is not EvaluationPart.ALL]
+    asked = [f"evaluate.parts=[{', '.join(chosen)}]"] if chosen else []
+    _run(config, workdir, [*(overrides or []), *asked], "evaluate", strict, force)
+    folder = workdir / "evaluate"
+    print((folder / f"report.{'json' if as_json else 'md'}").read_text("utf-8"))  # noqa: T201 (for pipes)
+    errors.print(f"The same with plots: {folder / 'report.html'}", highlight=False, soft_wrap=True)
 
 
 @service_commands.intents_app.callback(
     cls=StageGroup,
     invoke_without_command=True,
-    help="With list, show or search: ask a running server. With edit: correct what the catalogue says. "
+    help="With list, show or search: ask a running server. With diff or group: read bundles. "
+    "With edit: correct what the catalogue says. "
     f"With --config: the stage. {_STAGE_HELP['intents']}",
 )
 def intents_stage(
@@ -169,7 +217,9 @@ def intents_stage(
     if context.invoked_subcommand is not None:
         return
     if config is None:
-        raise InputError("saerec intents needs --config to run the stage, or list, show, search or edit.")
+        raise InputError(
+            "saerec intents needs --config to run the stage, or list, show, search, edit, diff or group."
+        )
     _run(config, workdir, overrides, "intents", strict, force)
 
 

@@ -113,6 +113,12 @@ class EmbedConfig(Section):
 class DictionaryConfig(Section):
     """The sparse autoencoder (method: Matryoshka BatchTopK)."""
 
+    source: Path | None = Field(
+        None, description="Bundle or work directory whose dictionary is taken over instead of training one"
+    )
+    recentre: bool = Field(
+        True, description="With source: centre on the mean of these items; false keeps the source's mean"
+    )
     kind: Literal["topk", "batchtopk", "matryoshka"] = Field(
         "matryoshka", description="How training chooses the active latents"
     )
@@ -172,6 +178,10 @@ class LanguageModelConfig(Section):
 class IntentsConfig(Section):
     """Naming latents and deciding which become intents."""
 
+    previous: Path | None = Field(
+        None,
+        description="Earlier bundle or work directory whose intent ids are carried over where they match",
+    )
     min_detection_auc: float = Field(
         0.7, ge=0.5, le=1, description="Held-out embedding-judge AUC to be published"
     )
@@ -224,6 +234,12 @@ class TrainConfig(Section):
     shuffle_codes: bool = Field(
         False, description="A control: every item gets the codes of another; such a run makes no bundle"
     )
+    cold_share: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of items that training never meets, as if new: measures cold items, and lowers accuracy",
+    )
     baseline: bool = Field(True, description="Also train the same backbone without intents, for comparison")
     workers: int = Field(2, ge=1, description="Training processes, each on a CPU or GPU of its own")
     seed: int | None = Field(None, description="null takes the run's seed")
@@ -235,11 +251,39 @@ class TrainConfig(Section):
         return self
 
 
+EvaluationPart = Literal["accuracy", "faithfulness", "steering", "representation"]
+
+
 class EvaluateConfig(Section):
     """What is measured after training."""
 
+    parts: list[EvaluationPart] = Field(
+        default=["accuracy", "faithfulness", "steering", "representation"],
+        min_length=1,
+        description="What to measure (accuracy, faithfulness, steering, representation)",
+    )
     cutoffs: list[int] = Field(default=[5, 10, 20], description="Lengths of the lists that are measured")
+    list_users: int = Field(
+        5000, ge=1, description="Users whose lists are measured for popularity and coverage"
+    )
     completeness_users: int = Field(200, ge=1, description="Users whose explanations are re-added")
+    faithfulness_users: int = Field(200, ge=1, description="Users whose cited intents are taken away")
+    history_users: int = Field(200, ge=1, description="Users whose histories are shortened and encoded again")
+    steering_users: int = Field(200, ge=1, description="Users whose lists are steered")
+    steering_intents: int = Field(12, ge=1, description="Intents that are steered, each alone")
+    steering_strengths: list[float] = Field(
+        default=[0.2, 0.4, 0.6, 0.8, 1.0], min_length=1, description="Strengths tried, rising, up to 1"
+    )
+    simulated_users: int = Field(
+        200, ge=1, description="Simulated users of each kind and history length, for representation"
+    )
+
+    @model_validator(mode="after")
+    def _strengths_rise(self) -> EvaluateConfig:
+        strengths = self.steering_strengths
+        if strengths != sorted(set(strengths)) or strengths[0] <= 0 or strengths[-1] > 1:
+            raise ValueError("steering_strengths must rise from above 0 to at most 1")
+        return self
 
 
 class ClusterConfig(Section):
@@ -327,7 +371,7 @@ def describe_keys(section: str) -> list[tuple[str, str, str]]:
 def _described(prefix: str, section: type[Section]) -> list[tuple[str, str, str]]:
     rows: list[tuple[str, str, str]] = []
     for name, field in section.model_fields.items():
-        if name == "source":
+        if name == "source" and prefix == "prepare":
             for kind in get_args(get_args(Source)[0]):
                 rows.append((f"{prefix}.source", kind.model_fields["format"].default, kind.__doc__ or ""))
                 rows += [

@@ -6,8 +6,8 @@ import contextlib
 import fcntl
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,13 @@ from saerec_ray.assembly import assemble_bundle
 from saerec_ray.backbone.build import build_backbone
 from saerec_ray.config import Config, digest
 from saerec_ray.data.prepare import prepare, source_files
+from saerec_ray.dictionary.adoption import adopt_dictionary
 from saerec_ray.dictionary.build import build_dictionary
+from saerec_ray.dictionary.kinds import KINDS
+from saerec_ray.earlier import earlier_sha256, read_earlier, settled
 from saerec_ray.errors import InputError
 from saerec_ray.evaluation.build import build_report
+from saerec_ray.evaluation.cold import build_cold_report
 from saerec_ray.intents.overlay import overlay_file
 from saerec_ray.intents.stage import POPULATION_FILE, build_intents
 from saerec_ray.manifest import (
@@ -65,18 +69,11 @@ class Stage:
 
     name: str
     reads: tuple[str, ...]
+    """Stages, or `stage/file` where the rest of that stage does not matter."""
     settings: Callable[[Config], Any]
     run: Callable[[Job], dict[str, Any]]
-    one_file: Mapping[str, str] = field(default_factory=dict)
-    """Of which stages it reads one file alone, so that the others may change."""
-
-    def inputs(self, workdir: Path) -> dict[str, str]:
-        """Hashes of what it reads. Raises StageError when an earlier stage has not finished."""
-        manifests = {name: read_manifest(workdir / name) for name in self.reads}
-        return {
-            name: manifest.files.get(self.one_file.get(name, ""), manifest.content_hash)
-            for name, manifest in manifests.items()
-        }
+    earlier: Callable[[Config], Path | None] = lambda _: None
+    """An earlier bundle or work directory that it reads."""
 
 
 def _prepare(job: Job) -> dict[str, Any]:
@@ -97,6 +94,9 @@ def _dictionary(job: Job) -> dict[str, Any]:
         job.reporter.update(values["epoch"], values["epochs"], note)
 
     config = job.config
+    if config.dictionary.source is not None:
+        earlier = read_earlier(config.dictionary.source)
+        return adopt_dictionary(config.dictionary, earlier.dictionary, job.stage("embed"), job.folder)
     seed = config.seed if config.dictionary.seed is None else config.dictionary.seed
     return build_dictionary(
         config.dictionary, config.cluster, seed, job.stage("embed"), job.folder, job.runs, show
@@ -106,6 +106,8 @@ def _dictionary(job: Job) -> dict[str, Any]:
 def _intents(job: Job) -> dict[str, Any]:
     config = job.config.embed
     encoder = TextEncoder(config.model, config.precision, config.max_tokens)
+    previous = job.config.intents.previous
+    dictionary = job.config.dictionary
     return build_intents(
         job.config.intents,
         job.config.seed,
@@ -118,6 +120,8 @@ def _intents(job: Job) -> dict[str, Any]:
         overlay=overlay_file(job.config.intents.overlay, job.workdir),
         answers=job.workdir / CACHE_FOLDER / "language_model",
         say=job.reporter.say,
+        prefixes=KINDS[dictionary.kind].prefixes(dictionary),
+        previous=read_earlier(previous).latents if previous else None,
     )
 
 
@@ -146,14 +150,18 @@ def _train(job: Job) -> dict[str, Any]:
 
 def _evaluate(job: Job) -> dict[str, Any]:
     config = job.config
-    return build_report(
+    metrics = build_report(
         config.evaluate,
         config.train,
         config.seed,
         job.stage("prepare"),
+        job.stage("intents"),
         job.stage("train"),
         job.folder,
         job.reporter.update,
+    )
+    return metrics | build_cold_report(
+        config.train, job.stage("prepare"), job.stage("embed"), job.stage("train"), job.folder
     )
 
 
@@ -164,16 +172,29 @@ def _bundle(job: Job) -> dict[str, Any]:
 STAGES = (
     Stage("prepare", (), lambda c: c.prepare, _prepare),
     Stage("embed", ("prepare",), lambda c: c.embed, _embed),
-    Stage("dictionary", ("embed",), lambda c: [c.dictionary, c.seed], _dictionary),
-    Stage("intents", ("prepare", "embed", "dictionary"), lambda c: [c.intents, c.embed, c.seed], _intents),
     Stage(
-        "train",
-        ("prepare", "dictionary", "intents"),
-        lambda c: [c.train, c.seed],
-        _train,
-        {"intents": POPULATION_FILE},
+        "dictionary",
+        ("embed",),
+        lambda c: [c.dictionary, c.seed],
+        _dictionary,
+        lambda c: c.dictionary.source,
     ),
-    Stage("evaluate", ("prepare", "train"), lambda c: [c.evaluate, c.train, c.seed], _evaluate),
+    Stage(
+        "intents",
+        ("prepare", "embed", "dictionary"),
+        lambda c: [c.intents, c.embed, c.seed],
+        _intents,
+        lambda c: c.intents.previous,
+    ),
+    Stage(
+        "train", ("prepare", "dictionary", f"intents/{POPULATION_FILE}"), lambda c: [c.train, c.seed], _train
+    ),
+    Stage(
+        "evaluate",
+        ("prepare", "embed", "intents", "train"),
+        lambda c: [c.evaluate, c.train, c.seed],
+        _evaluate,
+    ),
     Stage("bundle", ("prepare", "embed", "dictionary", "intents", "train", "evaluate"), lambda c: c, _bundle),
 )
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
@@ -193,6 +214,7 @@ def run_stages(
     Raises InputError for bad input and StageError when a stage cannot finish; finished stages stay.
     """
     workdir = workdir.absolute()
+    config = settled(config)
     with _locked(workdir):
         chosen = STAGES if only is None else [stage for stage in STAGES if stage.name == only]
         return [_run_stage(stage, config, workdir, reporter, strict, force) for stage in chosen]
@@ -201,11 +223,13 @@ def run_stages(
 def _run_stage(
     stage: Stage, config: Config, workdir: Path, reporter: Reporter, strict: bool, force: bool
 ) -> Manifest:
-    inputs = stage.inputs(workdir)
+    inputs = {name: _input_hash(workdir, name) for name in stage.reads}
     if stage.name == "prepare":
         inputs = {str(path): file_sha256(path) for path in source_files(config.prepare.source)}
     if stage.name == "intents" and (overlay := overlay_file(config.intents.overlay, workdir)):
         inputs["overlay"] = file_sha256(overlay)
+    if (earlier := stage.earlier(config)) is not None:
+        inputs["earlier"] = earlier_sha256(earlier)
     settings = _plain(stage.settings(config))
     fingerprint = digest(
         {"stage": stage.name, "version": __version__, "inputs": inputs, "settings": settings}
@@ -237,6 +261,12 @@ def _run_stage(
         shutil.rmtree(leftover)
     reporter.end(f"finished in {seconds:.1f} s{_headline(stage.name, metrics)}")
     return manifest
+
+
+def _input_hash(workdir: Path, name: str) -> str:
+    stage, _, file = name.partition("/")
+    manifest = read_manifest(workdir / stage)
+    return manifest.files[file] if file else manifest.content_hash
 
 
 def _plain(settings: Any) -> Any:

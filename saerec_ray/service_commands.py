@@ -245,7 +245,9 @@ def show_intent(
     with _connected(target) as client:
         chosen = intent_choice.choose(client, _say, intent)
         response = client.get_intent(chosen.intent_id, max_top_items=count, timeout=SECONDS)
-    _answer(response, as_json, service_tables.intent_details(response.intent))
+        parent_id = response.intent.parent_intent_id
+        parent = client.get_intent(parent_id, timeout=SECONDS).intent.label if parent_id else ""
+    _answer(response, as_json, service_tables.intent_details(response.intent, parent))
 
 
 @intents_app.command("search")

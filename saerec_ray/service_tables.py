@@ -288,8 +288,8 @@ def intent_matches(matches: Iterable[intents_api.IntentMatch]) -> RenderableType
     return table
 
 
-def intent_details(intent: intents_api.Intent) -> RenderableType:
-    """Everything about one intent."""
+def intent_details(intent: intents_api.Intent, parent: str = "") -> RenderableType:
+    """Everything about one intent; `parent` is the label of the broader one."""
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim")
     facts.add_column()
@@ -301,6 +301,8 @@ def intent_details(intent: intents_api.Intent) -> RenderableType:
     facts.add_row("State", _STATES.get(intent.state, ""))
     facts.add_row("Steerable", "yes" if intent.steerable else "no")
     facts.add_row("Users", f"{intent.density:.1%}")
+    if intent.parent_intent_id:
+        facts.add_row("Part of", Text(printable(parent or intent.parent_intent_id)))
     facts.add_row("Terms", Text(printable(", ".join(intent.top_terms))))
     if intent.successor_intent_ids:
         facts.add_row("Use instead", Text(printable(", ".join(intent.successor_intent_ids))))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import grpc
 from google.protobuf import timestamp_pb2
 
-from saerec_ray.intents.catalogue import Intent
+from saerec_ray.intents.catalogue import DeprecatedIntent, Intent
 from saerec_ray.v1 import intent_service_pb2 as messages
 from saerec_ray.v1.intent_service_pb2_grpc import IntentServiceServicer
 from saerec_server import limits
@@ -51,14 +51,14 @@ class IntentService(IntentServiceServicer):
             check.add("intents_version", "must be empty or the serving version")
         check.done()
         states = set(request.states) or {messages.INTENT_STATE_ACTIVE}
-        listed = sorted(
-            (
-                intent
-                for intent in model.bundle.catalogue.intents
-                if _STATES.get(intent.state) in states and (intent.steerable or not request.steerable_only)
-            ),
-            key=lambda intent: intent.intent_id,
-        )
+        chosen: list[Intent | DeprecatedIntent] = [
+            intent
+            for intent in model.bundle.catalogue.intents
+            if _STATES.get(intent.state) in states and (intent.steerable or not request.steerable_only)
+        ]
+        if messages.INTENT_STATE_DEPRECATED in states and not request.steerable_only:
+            chosen += model.bundle.catalogue.deprecated
+        listed = sorted(chosen, key=lambda intent: intent.intent_id)
         intents = await self._compute.run(
             context,
             lambda: [intent_message(model, intent, limits.DEFAULT_TOP_ITEMS) for intent in listed[:size]],
@@ -80,8 +80,10 @@ class IntentService(IntentServiceServicer):
             "max_top_items", request.max_top_items, limits.DEFAULT_TOP_ITEMS, limits.MAX_TOP_ITEMS
         )
         check.done()
-        intent = model.intents.get(request.intent_id)
-        if intent is None or intent.state not in _STATES:
+        intent: Intent | DeprecatedIntent | None = model.intents.get(request.intent_id)
+        if not isinstance(intent, Intent) or intent.state not in _STATES:
+            intent = model.deprecated.get(request.intent_id)
+        if intent is None:
             raise ApiError(
                 grpc.StatusCode.NOT_FOUND,
                 "There is no such intent in the serving dictionary.",
@@ -133,8 +135,21 @@ def _check_examples(check: Checker, examples: messages.ExampleItems) -> None:
         check.identifier(f"examples.item_ids[{place}]", item_id)
 
 
-def intent_message(model: LoadedModel, intent: Intent, max_top_items: int) -> messages.Intent:
-    """One intent with its strongest items."""
+def intent_message(
+    model: LoadedModel, intent: Intent | DeprecatedIntent, max_top_items: int
+) -> messages.Intent:
+    """One intent with its strongest items; a deprecated one has no items, but says what to use instead."""
+    if isinstance(intent, DeprecatedIntent):
+        return messages.Intent(
+            intent_id=intent.intent_id,
+            label=intent.label,
+            description=intent.description,
+            label_source=_SOURCES[intent.label_source],
+            state=messages.INTENT_STATE_DEPRECATED,
+            top_terms=intent.terms,
+            successor_intent_ids=intent.successors,
+            intents_version=intent.last_version,
+        )
     titles, index = model.bundle.items.titles, model.item_index
     updated = timestamp_pb2.Timestamp(seconds=int(model.created.timestamp()))
     return messages.Intent(
@@ -152,6 +167,7 @@ def intent_message(model: LoadedModel, intent: Intent, max_top_items: int) -> me
             if top.item_id in index
         ],
         top_terms=intent.terms,
+        parent_intent_id=intent.parent_id or "",
         intents_version=model.bundle.catalogue.intents_version,
         update_time=updated,
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from saerec_ray.backbone.encoder import UserEncoder
 from saerec_ray.bundle import Bundle, BundleError, load_bundle
-from saerec_ray.intents.catalogue import Intent
+from saerec_ray.intents.catalogue import DeprecatedIntent, Intent
 from saerec_ray.retrieval import EXACT_LIMIT, POOL_SIZE, Retriever
 from saerec_server.errors import ApiError, Reason
 from saerec_server.filters import AttributeIndex, Filter
@@ -27,6 +27,7 @@ class LoadedModel:
     search: IntentSearch
     item_index: dict[str, int]
     intents: dict[str, Intent]
+    deprecated: dict[str, DeprecatedIntent]
 
     @property
     def version(self) -> str:
@@ -53,6 +54,7 @@ def load_model(folder: Path, exact_limit: int = EXACT_LIMIT, pool_size: int = PO
         search=IntentSearch(bundle),
         item_index={item_id: index for index, item_id in enumerate(bundle.items.ids)},
         intents=bundle.catalogue.by_id(),
+        deprecated={intent.intent_id: intent for intent in bundle.catalogue.deprecated},
     )
     _warm(model)
     return model

@@ -11,7 +11,15 @@ from saerec_ray.backbone.model import SequenceEncoder
 from saerec_ray.bundle import Bundle, BundleContent, BundleOrigin, load_bundle, write_bundle
 from saerec_ray.config import Config, parse_config
 from saerec_ray.data.prepared import PreparedItems
-from saerec_ray.intents.catalogue import AttributeMatch, Catalogue, Intent, TopItem, stable_ids
+from saerec_ray.dictionary.sae import Dictionary, Scaling
+from saerec_ray.intents.catalogue import (
+    AttributeMatch,
+    Catalogue,
+    DeprecatedIntent,
+    Intent,
+    TopItem,
+    stable_ids,
+)
 from saerec_ray.intents.population import measure_population
 from saerec_ray.scoring import (
     ItemSpace,
@@ -34,6 +42,8 @@ WORDS = (
     "lotion",
     "comb",
 )
+DEPRECATED_ID = "int-dead0001"
+"""An intent that an earlier dictionary had."""
 
 
 def synthetic_config(seed: int = 7, d_model: int = 16) -> Config:
@@ -129,12 +139,26 @@ def write_synthetic_bundle(
         value_quantiles=np.percentile(values, np.linspace(0, 100, 101), axis=0).astype(np.float32),
         label_vectors=(decoder / np.linalg.norm(decoder, axis=1, keepdims=True)).astype(np.float32),
         backbone={name: tensor.numpy() for name, tensor in encoder.state_dict().items()},
-        dictionary={"decoder": decoder},
+        dictionary=_dictionary(decoder).arrays(),
         evaluation={},
     )
     origin = BundleOrigin("0" * 64, "1" * 64, {"python": "3"}, seed)
     write_bundle(content, origin, target)
     return target
+
+
+def _dictionary(directions: np.ndarray) -> Dictionary:
+    """A dictionary that reads what it writes."""
+    width, length = directions.shape
+    return Dictionary(
+        encoder=directions,
+        encoder_bias=np.zeros(width, dtype=np.float32),
+        decoder=directions,
+        decoder_bias=np.zeros(length, dtype=np.float32),
+        scaling=Scaling(np.zeros(length, dtype=np.float32), 1.0),
+        threshold=0.1,
+        most_active=8,
+    )
 
 
 def _catalogue(decoder: np.ndarray, codes: csr_array, ids: list[str]) -> Catalogue:
@@ -170,7 +194,17 @@ def _catalogue(decoder: np.ndarray, codes: csr_array, ids: list[str]) -> Catalog
                 ],
             )
         )
-    return Catalogue(intents_version="synthetic-1", intents=intents)
+    intents[8] = intents[8].model_copy(update={"parent_id": intents[0].intent_id})
+    gone = DeprecatedIntent(
+        intent_id=DEPRECATED_ID,
+        label="scent",
+        description="Items about scent.",
+        terms=["scent"],
+        label_source="terms",
+        last_version="synthetic-0",
+        successors=[intents[4].intent_id, intents[5].intent_id],
+    )
+    return Catalogue(intents_version="synthetic-1", intents=intents, deprecated=[gone])
 
 
 def load_synthetic_bundle(folder: Path) -> Bundle:

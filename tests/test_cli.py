@@ -166,6 +166,10 @@ def test_a_configuration_that_is_wrong_ends_with_2_and_names_what_is_wrong(
         (("train", "--config", "demo", "--set", "train.epochs"), "--set needs key=value"),
         (("intents", "--force"), "saerec intents needs --config to run the stage"),
         (("run",), "Missing option '--config'"),
+        (
+            ("run", "--config", "demo", "--dictionary-from", "/nowhere"),
+            "/nowhere is neither a bundle nor a work directory",
+        ),
         (("run", "--config", "demo", "--epochs", "3"), "No such option"),
         (("serve", "--log-level", "loud"), "'loud' is not one of"),
         (("serve", "--bundle", "/nowhere", "--port", "0"), "/nowhere"),

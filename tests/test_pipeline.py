@@ -22,6 +22,7 @@ from rich.console import Console
 from saerec_ray import pipeline
 from saerec_ray.config import Config, load_config
 from saerec_ray.errors import InputError, StageError
+from saerec_ray.intents.stage import POPULATION_FILE
 from saerec_ray.manifest import MANIFEST_NAME, Manifest, is_current, read_manifest
 from saerec_ray.pipeline import RUNS_FOLDER, STAGE_NAMES, STAGES, Job, Stage, run_stages
 from saerec_ray.progress import Reporter
@@ -38,9 +39,12 @@ def stand_in(stage: Stage) -> Stage:
         written = {
             "embed": job.config.embed.model,
             "dictionary": str(job.config.dictionary.width),
+            "intents": str(job.config.intents.top_items),
             "train": str(job.config.train.epochs),
         }
         (job.folder / "result.txt").write_text(written.get(stage.name, "always the same"), "utf-8")
+        if stage.name == "intents":
+            (job.folder / POPULATION_FILE).write_text(str(job.config.dictionary.width), "utf-8")
         job.runs.mkdir(parents=True, exist_ok=True)
         (job.runs / "checkpoint").write_text("not needed any more", "utf-8")
         return {"result": 1.5}
@@ -88,7 +92,7 @@ def test_a_manifest_says_what_was_read_done_and_written(run: Run, tmp_path: Path
     assert prepared.metrics["users"] == USERS
     assert prepared.metrics["items"] == ITEMS
     trained = read_manifest(tmp_path / "out" / "train")
-    assert set(trained.inputs) == {"prepare", "dictionary", "intents"}
+    assert set(trained.inputs) == {"prepare", "dictionary", f"intents/{POPULATION_FILE}"}
     assert trained.inputs["prepare"] == prepared.content_hash
     assert trained.config["settings"][0]["epochs"] == 12
     assert trained.metrics == {"result": 1.5}
@@ -98,8 +102,9 @@ def test_a_manifest_says_what_was_read_done_and_written(run: Run, tmp_path: Path
     ("override", "expected"),
     [
         ("prepare.user_core=4", ["prepare", "bundle"]),  # with the same result: the others have nothing to do
-        ("embed.model=other", ["embed", "dictionary", "intents", "bundle"]),
-        ("dictionary.width=64", ["dictionary", "intents", "train", "bundle"]),
+        ("embed.model=other", ["embed", "dictionary", "intents", "evaluate", "bundle"]),
+        ("dictionary.width=64", ["dictionary", "intents", "train", "evaluate", "bundle"]),
+        ("intents.top_items=3", ["intents", "evaluate", "bundle"]),  # training reads no label
         ("train.epochs=3", ["train", "evaluate", "bundle"]),
         ("evaluate.cutoffs=[3]", ["evaluate", "bundle"]),
         ("name=other", ["bundle"]),
@@ -266,7 +271,7 @@ def test_every_section_that_shapes_a_result_is_among_the_settings_of_its_stage(s
 
 def test_every_stage_reads_earlier_stages_only() -> None:
     for place, stage in enumerate(STAGES):
-        assert set(stage.reads) <= set(STAGE_NAMES[:place])
+        assert {name.partition("/")[0] for name in stage.reads} <= set(STAGE_NAMES[:place])
 
 
 def test_what_was_asked_for_comes_back_as_manifests(tmp_path: Path, shop: Path) -> None:

@@ -12,9 +12,11 @@ import numpy.typing as npt
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 from safetensors.torch import load_file
+from safetensors.torch import save_file as save_tensors
 from scipy.sparse import csr_array
 
 from saerec_ray import distributed, training_state
+from saerec_ray.backbone.cold import WarmCatalogue, draw_cold_items, without_cold, write_cold_items
 from saerec_ray.backbone.encoder import UserEncoder
 from saerec_ray.backbone.frozen import Frozen, prior_table, read_frozen, write_frozen
 from saerec_ray.backbone.trainer import BEST_FILE, VALIDATION_CUTOFF, train_backbone, trained_parts
@@ -60,18 +62,23 @@ def build_backbone(
 
     Returns the metrics for the manifest. Raises InputError when there is nothing to learn from.
     """
-    sequences = read_sequences(prepared)
+    sequences = everything = read_sequences(prepared)
+    cold = draw_cold_items(read_codes(dictionary_folder).shape[0], config.cold_share, seed)
+    if cold.any():
+        sequences = without_cold(everything, cold)
+        write_cold_items(cold, folder)
     if int(np.maximum(sequences.train_lengths - 1, 0).sum()) == 0:
         raise InputError("No user has two training interactions, so there is no next item to learn.")
     frozen = _freeze(config, seed, sequences, dictionary_folder, intents_folder)
     write_frozen(frozen, folder)
+    warm = WarmCatalogue.write(runs / "warm", everything, frozen, cold) if cold.any() else None
     metrics: dict[str, Any] = {}
     for name, file in _trainings(config):
         checkpoint = distributed.run(
             train_backbone,
             {
-                "prepared": str(prepared.absolute()),
-                "frozen": str(folder.absolute()),
+                "prepared": str((warm.folder if warm else prepared).absolute()),
+                "frozen": str((warm.folder if warm else folder).absolute()),
                 "config": config.model_dump(mode="json"),
                 "intents": file == MODEL_FILE,
                 "seed": seed,
@@ -85,7 +92,8 @@ def build_backbone(
             gpus=cluster.gpus,
             on_log=_naming(on_log, name),
         )
-        (folder / file).write_bytes((checkpoint / BEST_FILE).read_bytes())
+        state = load_file(checkpoint / BEST_FILE)
+        save_tensors(warm.whole(state) if warm else state, folder / file)
         numbers = training_state.load_training_state(checkpoint)[1]
         metrics[name] = {"epochs": numbers["epoch"], "validation_ndcg": numbers["best_ndcg"]}
     metrics.update(_calibrate(config, seed, sequences, folder))

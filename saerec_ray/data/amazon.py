@@ -10,15 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import polars as pl
-
 from saerec_ray.config import AmazonSource
-from saerec_ray.data.files import json_columns, plain_file, text_lines
+from saerec_ray.data.files import clear_errors, json_columns, plain_file, text_lines
 from saerec_ray.data.raw import (
+    NOT_UTF8,
+    REPLACED,
     ItemCollector,
     RawData,
     RawItem,
     clean_values,
+    id_text,
     take_interactions,
     without_shared_root,
 )
@@ -38,16 +39,17 @@ _SPACE = re.compile(r"\s+")
 
 def read_amazon(source: AmazonSource, rejects: Rejects) -> RawData:
     """Reads both files. Text: title, brand, category path, description and features, as far as they are there."""
-    with plain_file(source.reviews) as plain:
-        rows = json_columns(plain, _FIELDS[source.release], source.reviews.name, rejects)
-        interactions, count = take_interactions(rows, source.reviews.name, rejects)
-    if source.release == 2023:
-        interactions = interactions.with_columns(pl.col("time") // _MILLISECONDS)
+    name = source.reviews.name
+    with clear_errors(source.reviews), plain_file(source.reviews) as plain:
+        rows = json_columns(plain, _FIELDS[source.release], source.reviews)
+        ticks = _MILLISECONDS if source.release == 2023 else 1
+        interactions, count = take_interactions(rows, name, rejects, ticks_a_second=ticks)
     collector = ItemCollector(source.metadata.name, rejects)
     with plain_file(source.metadata) as plain:
         for number, record in _records(plain, source.metadata.name, rejects):
-            collector.add(_item(record, source.release), number)
-    return RawData(interactions, without_shared_root(collector.items()), count)
+            collector.add(_item(record, source.release, number))
+    items = without_shared_root(collector.items())
+    return RawData(interactions, items, count, name, source.metadata.name)
 
 
 def _records(path: Path, name: str, rejects: Rejects) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -61,15 +63,15 @@ def _records(path: Path, name: str, rejects: Rejects) -> Iterator[tuple[int, dic
                 value = ast.literal_eval(line)
             except (ValueError, SyntaxError, MemoryError, RecursionError):
                 value = None
-        if "\ufffd" in line:
-            rejects.add(name, number, "the row is not valid UTF-8", line)
+        if REPLACED in line:
+            rejects.add(name, number, NOT_UTF8, line)
         elif not isinstance(value, dict):
             rejects.add(name, number, "the row is not a JSON object", line)
         else:
             yield number, value
 
 
-def _item(record: dict[str, Any], release: int) -> RawItem:
+def _item(record: dict[str, Any], release: int, line: int) -> RawItem:
     title = _plain(record.get("title"))
     brand = _plain(record.get(_BRAND[release]))
     path = [_plain(value) for value in clean_values(record.get("categories") or record.get("category"))]
@@ -85,8 +87,8 @@ def _item(record: dict[str, Any], release: int) -> RawItem:
     attributes = {"category": path} if path else {}
     if brand:
         attributes["brand"] = [brand]
-    item_id = str(record.get("parent_asin" if release == 2023 else "asin") or "")
-    return RawItem(item_id, title, ". ".join(part for part in parts if part), attributes)
+    item_id = id_text(record.get(_FIELDS[release]["item_id"]))
+    return RawItem(item_id, title, ". ".join(part for part in parts if part), attributes, line)
 
 
 def _plain(value: Any) -> str:

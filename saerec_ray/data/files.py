@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import gzip
+import itertools
 import json
 import shutil
 import tempfile
@@ -14,15 +16,19 @@ from typing import Any
 
 import polars as pl
 
+from saerec_ray.data.raw import NOT_UTF8, REPLACED
 from saerec_ray.data.rejects import Rejects
 from saerec_ray.errors import InputError
 
 _PROBE_BYTES = 1 << 16
+_FIRST_LINES = 100
 _LINE = "\x01"  # a separator that no text line holds
 
 
 def existing_file(path: Path) -> Path:
     """The path, when it is a file with content. Raises InputError when not."""
+    if path.is_dir():
+        raise InputError(f"{path} is a folder, not a file.")
     if not path.is_file():
         raise InputError(f"The file {path} does not exist.")
     if path.stat().st_size == 0:
@@ -75,15 +81,15 @@ def text_lines(path: Path, encoding: str = "utf-8") -> Iterator[tuple[int, str]]
         encoding="utf-8-sig" if encoding == "utf-8" else encoding, errors="replace", newline=None
     ) as handle:
         for number, line in enumerate(handle, start=1):
-            if text := line.rstrip("\n"):
-                yield number, text
+            if line.strip():
+                yield number, line.rstrip("\n")
 
 
 def json_records(path: Path, name: str, rejects: Rejects) -> Iterator[tuple[int, dict[str, Any]]]:
     """The objects of a JSON-lines file with their line numbers; other lines are rejected."""
     for number, line in text_lines(path):
-        if "\ufffd" in line:
-            rejects.add(name, number, "the row is not valid UTF-8", line)
+        if REPLACED in line:
+            rejects.add(name, number, NOT_UTF8, line)
             continue
         try:
             value = json.loads(line)
@@ -95,11 +101,14 @@ def json_records(path: Path, name: str, rejects: Rejects) -> Iterator[tuple[int,
             rejects.add(name, number, "the row is not a JSON object", line)
 
 
-def json_columns(path: Path, fields: dict[str, str], name: str, rejects: Rejects) -> pl.LazyFrame:
-    """Top-level fields of a JSON-lines file as text columns with a line number, without a Python loop.
+def json_columns(path: Path, fields: dict[str, str], shown: Path) -> pl.LazyFrame:
+    """Top-level fields of a JSON-lines file as text columns, without a Python loop; with line and raw, the text.
 
-    `fields` maps column to field name. Lines in which no field is found are rejected as not JSON objects.
+    `fields` maps column to field name; a line that is no JSON object has nulls. Raises InputError when the first
+    objects of the file, called `shown` in messages, all lack a field.
     """
+    if found := _first_fields(path):
+        check_columns(found, list(fields.values()), shown)
     lines = pl.scan_csv(
         path,
         has_header=False,
@@ -112,19 +121,82 @@ def json_columns(path: Path, fields: dict[str, str], name: str, rejects: Rejects
         new_columns=["raw"],
         truncate_ragged_lines=True,
     ).filter(pl.col("raw").str.strip_chars() != "")
-    columns = lines.select(
+    return lines.select(
         "line",
-        "raw",
+        pl.col("raw"),
         *(
             pl.col("raw").str.json_path_match(f"$['{field}']").alias(column)
             for column, field in fields.items()
         ),
     )
-    nothing = pl.all_horizontal(pl.col(column).is_null() for column in fields)
-    bad = columns.filter(nothing).select("line", pl.col("raw").alias("content")).collect(engine="streaming")
-    reason = pl.lit(f"the row is not a JSON object with {', '.join(fields.values())}").alias("reason")
-    rejects.add_frame(name, bad.with_columns(reason))
-    return columns.filter(~nothing).drop("raw")
+
+
+def _first_fields(path: Path) -> list[str]:
+    found: dict[str, None] = {}
+    for _, line in itertools.islice(text_lines(path), _FIRST_LINES):
+        with contextlib.suppress(ValueError, RecursionError):
+            value = json.loads(line)
+            found |= dict.fromkeys(value if isinstance(value, dict) else ())
+    return list(found)
+
+
+def csv_columns(path: Path, separator: str) -> pl.LazyFrame:
+    """All columns of a CSV file as text, with a line number; a row's fields beyond the header's are left out."""
+    return pl.scan_csv(
+        path,
+        separator=separator,
+        infer_schema=False,
+        encoding="utf8-lossy",
+        truncate_ragged_lines=True,
+        row_index_name="line",
+        row_index_offset=2,
+    )
+
+
+def csv_records(
+    path: Path, separator: str, wanted: list[str], shown: Path, rejects: Rejects
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows of a CSV file with the line each starts on; a short row ends with empty fields.
+
+    Rows with more fields than the header are rejected. Raises InputError when a wanted column is missing or a
+    quotation mark does not close.
+    """
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as handle:
+        reader = csv.reader(handle, delimiter=separator, strict=True)
+        header: list[str] | None = None
+        start = 1
+        try:
+            for row in reader:
+                line, start = start, reader.line_num + 1
+                if not any(row):
+                    continue
+                if header is None:
+                    header = row
+                    check_columns(header, wanted, shown)
+                elif len(row) > len(header):
+                    reason = f"the row has {len(row)} fields instead of {len(header)}"
+                    rejects.add(shown.name, line, reason, separator.join(row))
+                else:
+                    yield line, dict(itertools.zip_longest(header, row, fillvalue=""))
+        except csv.Error as error:
+            raise InputError(
+                f"{shown}, line {start}: the row is not valid CSV ({error}); look for a quotation mark that "
+                "does not close."
+            ) from error
+
+
+@contextlib.contextmanager
+def clear_errors(path: Path) -> Iterator[None]:
+    """Turns what Polars says about a file into an InputError of one sentence."""
+    try:
+        yield
+    except pl.exceptions.NoDataError as error:
+        raise InputError(f"The file {path} is empty.") from error
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).strip().splitlines()[0]
+        if path.suffix != ".parquet":
+            reason += "; look for a quotation mark that does not close"
+        raise InputError(f"The file {path} cannot be read: {reason}.") from error
 
 
 def check_columns(found: list[str], wanted: list[str], path: Path) -> None:

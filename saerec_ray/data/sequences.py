@@ -8,11 +8,14 @@ from saerec_ray.config import SequencesSource
 from saerec_ray.data.files import json_records, plain_file, text_lines
 from saerec_ray.data.raw import (
     INTERACTION_SCHEMA,
+    NOT_UTF8,
+    REPLACED,
     ItemCollector,
     RawData,
     RawItem,
     clean_values,
     id_problem,
+    id_text,
     without_shared_root,
 )
 from saerec_ray.data.rejects import Rejects
@@ -34,27 +37,25 @@ def read_sequences_folder(source: SequencesSource, rejects: Rejects) -> RawData:
     path = source.path / source.sequences_file
     users: list[str] = []
     items: list[str] = []
-    lines: list[int] = []
     count = 0
     with plain_file(path) as plain:
         for number, line in text_lines(plain):
             user, *met = line.split()
             count += max(len(met), 1)
             bad = next((problem for value in (user, *met) if (problem := id_problem(value))), None)
-            if "\ufffd" in line:
-                bad = "the row is not valid UTF-8"
+            if REPLACED in line:
+                bad = NOT_UTF8
             if bad or not met:
                 rejects.add(path.name, number, bad or "the user has no items", line)
                 continue
             users += [user] * len(met)
             items += met
-            lines += [number] * len(met)
     nothing = [None] * len(users)
     interactions = pl.DataFrame(
-        {"user_id": users, "item_id": items, "time": nothing, "rating": nothing, "line": lines},
+        {"user_id": users, "item_id": items, "time": nothing, "rating": nothing},
         schema=INTERACTION_SCHEMA,
     )
-    return RawData(interactions, _read_items(source, rejects), count)
+    return RawData(interactions, _read_items(source, rejects), count, path.name, source.items_file)
 
 
 def _read_items(source: SequencesSource, rejects: Rejects) -> list[RawItem]:
@@ -66,11 +67,11 @@ def _read_items(source: SequencesSource, rejects: Rejects) -> list[RawItem]:
                 raise InputError(
                     f"{path}, line {number}: the item has no field 'id'; it has {', '.join(record)}."
                 )
-            text = str(record.get("text") or "").strip()
+            text = " ".join(clean_values(record.get("text")))
             attributes: dict[str, list[str]] = {}
             for name, attribute in ATTRIBUTES.items():
                 if values := clean_values(record.get(name)):
                     attributes[attribute] = values
-            title = str(record.get("title") or "").strip() or text[:TITLE_CHARACTERS]
-            collector.add(RawItem(str(record["id"]), title, text, attributes), number)
+            title = " ".join(clean_values(record.get("title"))) or text[:TITLE_CHARACTERS]
+            collector.add(RawItem(id_text(record["id"]), title, text, attributes, number))
     return without_shared_root(collector.items())

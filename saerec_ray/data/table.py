@@ -3,21 +3,38 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from saerec_ray.config import TableSource
-from saerec_ray.data.files import check_columns, existing_file, json_columns, plain_file
-from saerec_ray.data.raw import ItemCollector, RawData, RawItem, clean_values, take_interactions
+from saerec_ray.data.files import (
+    check_columns,
+    clear_errors,
+    csv_columns,
+    csv_records,
+    json_columns,
+    json_records,
+    plain_file,
+)
+from saerec_ray.data.raw import (
+    NOT_UTF8,
+    REPLACED,
+    ItemCollector,
+    RawData,
+    RawItem,
+    clean_values,
+    id_text,
+    take_interactions,
+)
 from saerec_ray.data.rejects import Rejects
 from saerec_ray.errors import InputError
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 _JSON_LINES = {".jsonl", ".ndjson", ".json"}
-_REPLACED = "\ufffd"
+_PARQUET = ".parquet"
 
 
 def read_table(source: TableSource, rejects: Rejects) -> RawData:
@@ -27,87 +44,99 @@ def read_table(source: TableSource, rejects: Rejects) -> RawData:
         wanted["time"] = source.time_column
     if source.rating_column:
         wanted["rating"] = source.rating_column
-    with _scanned(source.interactions, wanted, rejects) as rows:
+    with clear_errors(source.interactions), _scanned(source.interactions, wanted) as rows:
         interactions, count = take_interactions(rows, source.interactions.name, rejects)
-    return RawData(interactions, _read_items(source, rejects), count)
+    items = _read_items(source, rejects)
+    return RawData(interactions, items, count, source.interactions.name, source.items.name)
+
+
+def _kind(path: Path) -> str:
+    """The ending without .gz. Raises InputError when it is not a known one."""
+    suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
+    if suffix not in {*_SEPARATORS, *_JSON_LINES, _PARQUET}:
+        raise InputError(f"{path} has no known ending; use .csv, .tsv, .parquet or .jsonl, each also .gz.")
+    return suffix
 
 
 @contextlib.contextmanager
-def _scanned(path: Path, wanted: dict[str, str], rejects: Rejects) -> Iterator[pl.LazyFrame]:
+def _scanned(path: Path, wanted: dict[str, str]) -> Iterator[pl.LazyFrame]:
     """The wanted columns as text, under their own names, with a line number."""
-    suffix = Path(path.stem).suffix if path.suffix == ".gz" else path.suffix
-    try:
-        if suffix == ".parquet":
-            frame = pl.scan_parquet(existing_file(path))
-            check_columns(frame.collect_schema().names(), list(wanted.values()), path)
-            yield _as_text(frame.with_row_index("line", offset=1), wanted)
+    kind = _kind(path)
+    with plain_file(path) as plain:
+        if kind in _JSON_LINES:
+            yield json_columns(plain, wanted, path)
             return
-        with plain_file(path) as plain:
-            if suffix in _JSON_LINES:
-                yield json_columns(plain, wanted, path.name, rejects)
-            elif suffix in _SEPARATORS:
-                frame = pl.scan_csv(
-                    plain,
-                    separator=_SEPARATORS[suffix],
-                    infer_schema=False,
-                    encoding="utf8-lossy",
-                    truncate_ragged_lines=True,
-                    row_index_name="line",
-                    row_index_offset=2,
-                )
-                check_columns(frame.collect_schema().names(), list(wanted.values()), path)
-                yield _as_text(frame, wanted).filter(~pl.all_horizontal(pl.exclude("line").is_null()))
-            else:
-                raise InputError(
-                    f"{path} has no known ending; use .csv, .tsv, .parquet or .jsonl, each also .gz."
-                )
-    except pl.exceptions.PolarsError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"The file {path} cannot be read: {reason}") from error
+        frame = (
+            pl.scan_parquet(plain).with_row_index("line", offset=1)
+            if kind == _PARQUET
+            else csv_columns(plain, _SEPARATORS[kind])
+        )
+        types = frame.collect_schema()
+        check_columns([name for name in types.names() if name != "line"], list(wanted.values()), path)
+        rows = frame.select("line", *(_as_text(name, types[name]).alias(to) for to, name in wanted.items()))
+        yield rows if kind == _PARQUET else rows.filter(~pl.all_horizontal(pl.exclude("line").is_null()))
 
 
-def _as_text(frame: pl.LazyFrame, wanted: dict[str, str]) -> pl.LazyFrame:
-    return frame.select(
-        "line", *(pl.col(name).cast(pl.String).alias(column) for column, name in wanted.items())
-    )
+def _as_text(name: str, dtype: pl.DataType) -> pl.Expr:
+    """A column as text; moments become seconds since 1970."""
+    column = pl.col(name)
+    if isinstance(dtype, pl.Datetime | pl.Date):
+        column = column.dt.epoch("s")
+    return column.cast(pl.String)
 
 
 def _read_items(source: TableSource, rejects: Rejects) -> list[RawItem]:
-    names = [source.item_id_column, *source.text_columns, *source.attribute_columns]
-    if source.title_column:
-        names.append(source.title_column)
-    wanted = {name: name for name in dict.fromkeys(names)}
-    with _scanned(source.items, wanted, rejects) as rows:
-        frame = rows.collect()
-    collector = ItemCollector(source.items.name, rejects)
-    for row in frame.iter_rows(named=True):
-        if any(_REPLACED in value for value in row.values() if isinstance(value, str)):
-            rejects.add(
-                source.items.name, row["line"], "the row is not valid UTF-8", str(row[source.item_id_column])
+    path = source.items
+    collector = ItemCollector(path.name, rejects)
+    with clear_errors(path), plain_file(path) as plain:
+        for line, row in _item_rows(plain, source, rejects):
+            if any(isinstance(value, str) and REPLACED in value for value in row.values()):
+                rejects.add(path.name, line, NOT_UTF8, str(row[source.item_id_column]))
+                continue
+            parts = [_prose(row.get(name)) for name in source.text_columns]
+            attributes = {
+                name: values
+                for name in source.attribute_columns
+                if (values := _values(row.get(name), source.attribute_separator))
+            }
+            collector.add(
+                RawItem(
+                    item_id=id_text(row.get(source.item_id_column)),
+                    title=_prose(row.get(source.title_column)) if source.title_column else "",
+                    text=". ".join(part for part in parts if part),
+                    attributes=attributes,
+                    line=line,
+                )
             )
-            continue
-        attributes = {
-            name: values
-            for name in source.attribute_columns
-            if (values := _split(row[name], source.attribute_separator))
-        }
-        parts = [(row[name] or "").strip() for name in source.text_columns]
-        collector.add(
-            RawItem(
-                item_id=(row[source.item_id_column] or "").strip(),
-                title=((row[source.title_column] if source.title_column else None) or "").strip(),
-                text=". ".join(part for part in parts if part),
-                attributes=attributes,
-            ),
-            row["line"],
-        )
     return collector.items()
 
 
-def _split(value: str | None, separator: str | None) -> list[str]:
-    if not value:
-        return []
-    if value.startswith("["):  # a list in JSON lines
-        with contextlib.suppress(ValueError):
-            return clean_values(json.loads(value))
-    return clean_values(value.split(separator) if separator else [value])
+def _item_rows(plain: Path, source: TableSource, rejects: Rejects) -> Iterator[tuple[int, dict[str, Any]]]:
+    kind = _kind(source.items)
+    names = [source.item_id_column, *source.text_columns, *source.attribute_columns]
+    names += [source.title_column] if source.title_column else []
+    wanted = list(dict.fromkeys(names))
+    if kind in _SEPARATORS:
+        yield from csv_records(plain, _SEPARATORS[kind], wanted, source.items, rejects)
+    elif kind == _PARQUET:
+        frame = pl.scan_parquet(plain)
+        check_columns(frame.collect_schema().names(), wanted, source.items)
+        yield from enumerate(frame.select(wanted).collect().iter_rows(named=True), start=1)
+    else:
+        found: dict[str, None] = {}
+        for line, record in json_records(plain, source.items.name, rejects):
+            found |= dict.fromkeys(record)
+            yield line, {name: record.get(name) for name in wanted}
+        check_columns(list(found), wanted, source.items)
+
+
+def _prose(value: object) -> str:
+    """A cell as text; the entries of a list are joined."""
+    return " ".join(clean_values(value))
+
+
+def _values(value: object, separator: str | None) -> list[str]:
+    """A cell as attribute values: a list has its own, text is split."""
+    if isinstance(value, bool):
+        return [str(value).lower()]
+    return clean_values(value.split(separator) if isinstance(value, str) and separator else value)

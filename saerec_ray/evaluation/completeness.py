@@ -1,4 +1,4 @@
-"""Whether explanations add up: every part of a score re-added against the score itself."""
+"""Whether explanations add up, how much of a score they cover, and how many intents that takes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 from saerec_ray.backbone.validation import EncodedUsers
-from saerec_ray.scoring import ItemSpace, PriorTable, base_scores, decompose, intent_values, prior, top_items
+from saerec_ray.evaluation.scored_users import sample_cases, scored_users
+from saerec_ray.scoring import Floats, ItemSpace, PriorTable, decompose
 
 LIST_LENGTH = 20
+CONCENTRATION = 0.8
 
 
 def completeness(
@@ -19,25 +21,44 @@ def completeness(
 
     error = max |s - (sum of contributions + residual + bias)| / max(1, |s|)
     explained share of one item = sum |contribution| / (sum |contribution| + |residual|)
+    intents needed = the fewest that make 80% of sum |contribution|
+    Cold items are those without a training interaction; their shares are null where no list has one.
     """
-    chosen = np.random.default_rng(seed).permutation(len(users.cases))[:count]
+    chosen = sample_cases(users, count, seed)
     error = 0.0
-    shares = []
-    for case in chosen:
-        state = users.states[case]
-        values = intent_values(space, state[None], prior(users.profiles[case][None], table))
-        scores = base_scores(space, state[None], values)[0]
-        scores[users.cases.histories[case]] = -np.inf
-        for item in top_items(scores, LIST_LENGTH):
-            parts = decompose(space, state, values[0], int(item))
+    shares: list[float] = []
+    cold: list[bool] = []
+    needed: list[int] = []
+    for user in scored_users(space, table, users, chosen):
+        for item in user.top(LIST_LENGTH):
+            parts = decompose(space, user.state, user.values, int(item))
+            score = float(user.scores[item])
             total = float(parts.contributions.sum()) + parts.residual + parts.bias
-            error = max(error, abs(total - float(scores[item])) / max(1.0, abs(float(scores[item]))))
+            error = max(error, abs(total - score) / max(1.0, abs(score)))
             explained = float(np.abs(parts.contributions).sum())
             shares.append(explained / (explained + abs(parts.residual)) if explained else 0.0)
+            cold.append(bool(space.popularity[item] == 0))
+            if explained:
+                needed.append(intents_needed(parts.contributions, CONCENTRATION))
+    cold_shares = np.asarray(shares)[np.asarray(cold, dtype=bool)]
     return {
         "users": len(chosen),
         "items": len(shares),
         "completeness_error": error,
         "explained_share_median": float(np.median(shares)) if shares else 0.0,
         "explained_share_p10": float(np.percentile(shares, 10)) if shares else 0.0,
+        "explained_share_histogram": np.histogram(shares, bins=20, range=(0.0, 1.0))[0].tolist(),
+        "cold_items": len(cold_shares),
+        "cold_explained_share_median": float(np.median(cold_shares)) if len(cold_shares) else None,
+        "intents_for_80_percent_median": float(np.median(needed)) if needed else 0.0,
+        "intents_for_80_percent_p90": float(np.percentile(needed, 90)) if needed else 0.0,
     }
+
+
+def intents_needed(contributions: Floats, share: float) -> int:
+    """The fewest intents whose absolute contributions reach a share of the absolute sum of all."""
+    ordered = np.sort(np.abs(contributions.astype(np.float64)))[::-1]
+    reached = np.cumsum(ordered)
+    if len(reached) == 0 or reached[-1] == 0:
+        return 0
+    return int(np.searchsorted(reached, share * reached[-1] * (1 - 1e-9))) + 1

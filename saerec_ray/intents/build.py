@@ -14,7 +14,7 @@ from scipy.sparse import csr_array, vstack
 from saerec_ray.config import IntentsConfig
 from saerec_ray.data.prepared import PreparedItems
 from saerec_ray.intents.attributes import AttributeValues, match_attributes
-from saerec_ray.intents.catalogue import AttributeMatch, Catalogue, Intent, TopItem, stable_ids
+from saerec_ray.intents.catalogue import AttributeMatch, Catalogue, Intent, TopItem
 from saerec_ray.intents.detection import Examples, draw_examples, judge, split_halves
 from saerec_ray.intents.language_model import LanguageModel
 from saerec_ray.intents.model_labels import Evidence, improve_names
@@ -47,6 +47,7 @@ class Results:
 
 def build_catalogue(
     config: IntentsConfig,
+    ids: list[str],
     items: PreparedItems,
     codes: csr_array,
     embeddings: Floats,
@@ -62,14 +63,13 @@ def build_catalogue(
 ) -> Results:
     """Names all latents: by statistics, better where a language model can, and as people decided.
 
-    `codes`: (items, latents); `embeddings`: unit rows, (items, d); `decoder`: unit rows, (latents, d); `mean`:
-    the centre of the embeddings, (d,); `encode` turns texts into unit vectors of the same model.
+    `ids`: one a latent; `codes`: (items, latents); `embeddings`: unit rows, (items, d); `decoder`: unit rows,
+    (latents, d); `mean`: the centre of the embeddings, (d,); `encode` turns texts into unit vectors of the same model.
     Names come from one half of the items; the AUC they are judged by comes from the other half.
     Raises InputError when people gave one label to two intents.
     """
     report = on_progress or _no_report
     overlay = overlay or Overlay()
-    ids = stable_ids(decoder)
     labels = overlay.labels(ids)
     naming_half, judging_half = split_halves(len(items), seed)
     values = AttributeValues.collect(items.attributes)

@@ -69,11 +69,28 @@ class Intent(BaseModel):
     item_density: float = Field(description="Share of items that carry it")
     user_density: float = Field(description="Share of training users with an item that carries it")
     top_items: list[TopItem]
+    parent_id: str | None = Field(
+        None, description="The broader intent of an earlier prefix, if there is one"
+    )
 
     @property
     def published(self) -> bool:
         """Whether people may see it by name."""
         return self.state == "active"
+
+
+class DeprecatedIntent(BaseModel):
+    """An intent of an earlier dictionary that no latent of this one continues: kept for old clients."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    intent_id: str = Field(pattern=r"^int-[0-9a-f]{8,64}$")
+    label: str
+    description: str
+    terms: list[str]
+    label_source: Literal["human", "model", "terms"]
+    last_version: str = Field(description="intents_version of the last catalogue that had it")
+    successors: list[str] = Field(description="Intents to use instead, closest first; may be empty")
 
 
 class Catalogue(BaseModel):
@@ -83,6 +100,7 @@ class Catalogue(BaseModel):
 
     intents_version: str
     intents: list[Intent]
+    deprecated: list[DeprecatedIntent] = []
 
     def by_id(self) -> dict[str, Intent]:
         """Intents by their stable id."""

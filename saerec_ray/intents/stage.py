@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,16 @@ from saerec_ray.config import IntentsConfig
 from saerec_ray.data.prepared import PreparedItems, read_items, read_sequences
 from saerec_ray.dictionary.sae import read_codes, read_dictionary
 from saerec_ray.intents.build import OnProgress, build_catalogue
-from saerec_ray.intents.catalogue import write_catalogue
+from saerec_ray.intents.catalogue import stable_ids, write_catalogue
+from saerec_ray.intents.families import with_parents
+from saerec_ray.intents.identity import (
+    Latents,
+    NamedLatents,
+    carried_ids,
+    carry_over,
+    item_keys,
+    match_latents,
+)
 from saerec_ray.intents.language_model import LanguageModel
 from saerec_ray.intents.overlay import read_overlay
 from saerec_ray.intents.population import Population, measure_population
@@ -39,12 +48,15 @@ def build_intents(
     overlay: Path | None = None,
     answers: Path | None = None,
     say: Callable[[str], None] | None = None,
+    prefixes: Sequence[int] = (),
+    previous: NamedLatents | None = None,
 ) -> dict[str, Any]:
     """Names every latent, decides which are published, and measures the training population.
 
     `encode` turns texts into unit vectors with the model of the embed stage; `overlay` is the file of what people
     corrected; `answers` the folder that keeps what the language model answered, needed when there is one; `say`
-    is told what people have to know. Returns the metrics.
+    is told what people have to know; `prefixes` are the lengths of the nested prefixes of the latents, for
+    families; ids are carried over from `previous`. Returns the metrics.
     Raises InputError when the overlay or the settings of the language model are not usable.
     """
     edits = read_overlay(overlay) if overlay else None
@@ -57,8 +69,14 @@ def build_intents(
     codes, dictionary = read_codes(dictionary_folder), read_dictionary(dictionary_folder)
     users, met = sequences.train_interactions()
     population = measure_population(codes, users, met, item_categories(items))
+    ids = stable_ids(dictionary.decoder)
+    matching = None
+    if previous is not None:  # before naming, because what people decided is kept by id
+        matching = match_latents(previous, Latents(dictionary.decoder, codes, item_keys(items)))
+        ids = carried_ids(previous.catalogue, ids, dictionary.decoder, matching)
     results = build_catalogue(
         config,
+        ids,
         items,
         codes,
         load_embeddings(embedded),
@@ -71,14 +89,21 @@ def build_intents(
         language_model=language_model,
         overlay=edits,
     )
-    write_catalogue(results.catalogue, folder)
+    catalogue = with_parents(results.catalogue, codes, dictionary.decoder, prefixes)
+    summary = results.summary | {"with_parent": sum(1 for intent in catalogue.intents if intent.parent_id)}
+    if previous is not None and matching is not None:
+        decided = frozenset(edits.intents) if edits else frozenset()
+        named = NamedLatents(dictionary.decoder, codes, item_keys(items), catalogue)
+        catalogue = carry_over(previous, named, matching, decided)
+        summary |= {"carried": len(matching.new_of_old), "deprecated": len(catalogue.deprecated)}
+    write_catalogue(catalogue, folder)
     scalars = {name: np.array([getattr(population, name)], dtype=np.float64) for name in _SCALARS}
     save_file({**population.arrays(), **scalars}, folder / POPULATION_FILE)
     save_file({"label_vectors": results.label_vectors}, folder / LABELS_FILE)
     if say:
         for sentence in results.sentences:
             say(sentence)
-    return results.summary
+    return summary
 
 
 def read_population(folder: Path) -> Population:

@@ -95,6 +95,7 @@ class Intent(google.protobuf.message.Message):
     SUCCESSOR_INTENT_IDS_FIELD_NUMBER: builtins.int
     INTENTS_VERSION_FIELD_NUMBER: builtins.int
     UPDATE_TIME_FIELD_NUMBER: builtins.int
+    PARENT_INTENT_ID_FIELD_NUMBER: builtins.int
     intent_id: builtins.str
     """Stable id, e.g. "int-4f1c09ab": "int-" and 8 to 64 hexadecimal digits."""
     label: builtins.str
@@ -115,6 +116,8 @@ class Intent(google.protobuf.message.Message):
     """Share of users it is active for, in [0, 1]."""
     intents_version: builtins.str
     """Dictionary version that last changed it."""
+    parent_intent_id: builtins.str
+    """The broader intent this one belongs to; empty when there is none."""
     @property
     def top_items(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ItemLoading]:
         """Items it loads on most."""
@@ -147,9 +150,10 @@ class Intent(google.protobuf.message.Message):
         successor_intent_ids: collections.abc.Iterable[builtins.str] | None = ...,
         intents_version: builtins.str = ...,
         update_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
+        parent_intent_id: builtins.str = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["update_time", b"update_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["density", b"density", "description", b"description", "intent_id", b"intent_id", "intents_version", b"intents_version", "label", b"label", "label_confidence", b"label_confidence", "label_source", b"label_source", "state", b"state", "steerable", b"steerable", "successor_intent_ids", b"successor_intent_ids", "top_items", b"top_items", "top_terms", b"top_terms", "update_time", b"update_time"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["density", b"density", "description", b"description", "intent_id", b"intent_id", "intents_version", b"intents_version", "label", b"label", "label_confidence", b"label_confidence", "label_source", b"label_source", "parent_intent_id", b"parent_intent_id", "state", b"state", "steerable", b"steerable", "successor_intent_ids", b"successor_intent_ids", "top_items", b"top_items", "top_terms", b"top_terms", "update_time", b"update_time"]) -> None: ...
 
 global___Intent = Intent
 

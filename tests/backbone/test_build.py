@@ -77,7 +77,7 @@ def write_stages(workdir: Path, sequences: PreparedSequences) -> None:
     population = population_of(SEQUENCES, FROZEN.codes)
     scalars = {name: np.array([getattr(population, name)]) for name in ("users", "mean_item_mass")}
     arrays = {**population.arrays(), **{name: value.astype(np.float64) for name, value in scalars.items()}}
-    save_file({**arrays, "label_vectors": FROZEN.decoder}, workdir / "intents" / POPULATION_FILE)
+    save_file(arrays, workdir / "intents" / POPULATION_FILE)
 
 
 def built(workdir: Path, users: list[Parts] = USERS, seed: int = 7, **changes: Any) -> dict[str, Any]:
@@ -245,6 +245,13 @@ def test_a_prior_that_does_not_help_gets_no_weight() -> None:
     )
     assert weight == 0
     assert tried["0"] == 1 > tried["8"]
+
+
+def test_of_equally_good_weights_the_smallest_is_taken() -> None:
+    space, frozen, users = users_who_want_what_they_had()
+    weight, tried = choose_prior_weight(small_settings(prior_weights=[1e-9, 2e-9]), space, frozen, users)
+    assert len(set(tried.values())) == 1
+    assert weight == 0
 
 
 def test_a_prior_that_says_nothing_gets_no_weight() -> None:

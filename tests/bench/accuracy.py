@@ -31,6 +31,10 @@ NAMES = {
 }
 
 
+ONE_WORKER = ("train.workers=1", "cluster.engine=local")
+"""One process without Ray, so that several runs can share a machine."""
+
+
 def saerec(command: str, workdir: Path, *settings: str) -> None:
     """Runs one command of the product; its progress goes to the terminal."""
     options = [part for setting in settings for part in ("--set", setting)]
@@ -44,7 +48,7 @@ def saerec(command: str, workdir: Path, *settings: str) -> None:
 
 def run_seed(data: Path, workdir: Path, seed: int) -> dict[str, Any]:
     """Trains and measures one seed; returns its report with the control beside it."""
-    settings = (f"prepare.source.path={data}", f"seed={seed}")
+    settings = (f"prepare.source.path={data}", f"seed={seed}", *ONE_WORKER)
     saerec("run", workdir, *settings)
     report = read(workdir / "evaluate" / "report.json")
     report["seconds"] = {
@@ -89,7 +93,8 @@ def document(data: str, seeds: list[int], reports: list[dict[str, Any]], version
         "",
         "```",
         "make results    # all of this page; one seed alone:",
-        f"saerec run --config amazon --set prepare.source.path=FOLDER/{data} --set seed={seeds[0]}",
+        f"saerec run --config amazon --set prepare.source.path=FOLDER/{data} --set seed={seeds[0]} "
+        + " ".join(f"--set {setting}" for setting in ONE_WORKER),
         "```",
         "",
     ]

@@ -15,7 +15,7 @@ from scipy.sparse import csr_array
 from saerec_ray.config import IntentsConfig
 from saerec_ray.data.prepared import PreparedItems
 from saerec_ray.intents.build import Results, build_catalogue
-from saerec_ray.intents.catalogue import Catalogue
+from saerec_ray.intents.catalogue import Catalogue, stable_ids
 from saerec_ray.intents.population import Population, measure_population
 
 Floats = npt.NDArray[np.float32]
@@ -86,6 +86,7 @@ class Planted:
     def results(self, config: IntentsConfig | None = None, seed: int = 5, **more: Any) -> Results:
         return build_catalogue(
             config or IntentsConfig(),
+            stable_ids(self.decoder),
             self.items,
             self.codes,
             self.embeddings,

@@ -1,0 +1,70 @@
+"""A dictionary that was trained on other items, taken over for these: no training, other codes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from saerec_ray.config import DictionaryConfig
+from saerec_ray.dictionary.metrics import activation_counts
+from saerec_ray.dictionary.sae import (
+    Dictionary,
+    Floats,
+    unit_rows,
+    with_scaled_codes,
+    write_codes,
+    write_dictionary,
+)
+from saerec_ray.errors import InputError
+from saerec_ray.text.embed import load_embeddings
+
+
+def adopt_dictionary(
+    config: DictionaryConfig, dictionary: Dictionary, embedded: Path, folder: Path
+) -> dict[str, Any]:
+    """Writes a dictionary from elsewhere with the codes of the items in `embedded`.
+
+    With `config.recentre` its inputs are centred on the mean of these items, not on that of its own. The
+    scale of the codes is set anew, so that the backbone meets codes of the usual size. Returns the metrics.
+    Raises InputError when the vectors have another length than those it was trained on.
+    """
+    vectors = load_embeddings(embedded)
+    expected = dictionary.decoder.shape[1]
+    if vectors.shape[1] != expected:
+        raise InputError(
+            f"The dictionary of {config.source} reads vectors of {expected} numbers, but the texts here have "
+            f"{vectors.shape[1]}; embed them with the language model it was trained on."
+        )
+    if config.recentre:
+        dictionary = recentred(dictionary, vectors)
+    dictionary = with_scaled_codes(dictionary, vectors)
+    codes = dictionary.encode(vectors)
+    write_dictionary(dictionary, folder)
+    write_codes(codes, folder)
+    return {
+        "source": str(config.source),
+        "items": len(vectors),
+        "fvu": variance_unexplained(dictionary, vectors),
+        "l0": codes.nnz / len(vectors),
+        "dead_share": float((activation_counts(codes) == 0).mean()),
+    }
+
+
+def recentred(dictionary: Dictionary, vectors: Floats) -> Dictionary:
+    """The dictionary with its inputs centred on the mean of these vectors, (items, d); the scale stays."""
+    mean = unit_rows(vectors).mean(axis=0)
+    return replace(dictionary, scaling=replace(dictionary.scaling, mean=mean))
+
+
+def variance_unexplained(dictionary: Dictionary, vectors: Floats) -> float:
+    """sum |x - x'|^2 / sum |x - mean|^2 over these vectors, with their own mean, (items, d).
+
+    Unlike the training metric it does not depend on where the dictionary is centred, so dictionaries from
+    elsewhere can be compared by it. Above 1 it is worse than saying the mean for every item.
+    """
+    unit = unit_rows(vectors)
+    error = np.square(unit - dictionary.reconstruct(vectors)).sum(dtype=np.float64)
+    return float(error / np.square(unit - unit.mean(axis=0)).sum(dtype=np.float64))

@@ -1,0 +1,191 @@
+"""What explanations have to do with the history: items removed from it, and the user encoded again.
+
+This is another claim than that of the ablation of intents. Contributions are exact parts of the score; that
+the cited intents came from certain purchases is only as true as this measurement says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from saerec_ray.backbone.encoder import UserEncoder
+from saerec_ray.backbone.validation import EncodedUsers, HeldOut, encode_users
+from saerec_ray.evaluation.cited_intents import cited_intents
+from saerec_ray.evaluation.intervals import bootstrap_interval, mean_by_user
+from saerec_ray.evaluation.scored_users import ScoredUser, sample_cases, scored_users
+from saerec_ray.scoring import Floats, Indices, ItemSpace, PriorTable, intent_values, prior, rank_of
+
+LIST_LENGTH = 10
+EXPLAINED_ITEMS = 3
+CITED = 3
+
+History = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One item of a list with two histories shortened by the same number of items."""
+
+    user: ScoredUser
+    item: int
+    without_carriers: History
+    without_random: History
+
+
+def cuts(
+    space: ItemSpace, user: ScoredUser, rng: np.random.Generator, *, keep_last: bool, longest: int
+) -> list[Cut]:
+    """The cuts for the first items of a user's list; none for an item whose history cannot be compared.
+
+    Carriers are history items with one of the cited intents among the `longest` that the encoder reads; the
+    random ones are drawn among the others. Both must leave something, so at least one item stays in each.
+    With `keep_last` the latest item, which counts most in any sequence model, is removed by neither.
+    """
+    history = user.history[-longest:]
+    removable = np.arange(len(history) - 1 if keep_last else len(history))
+    result = []
+    for item in user.top(EXPLAINED_ITEMS).tolist():
+        reasons = cited_intents(space, user, item, CITED)
+        if len(reasons) == 0:
+            continue
+        carries = np.asarray(space.codes[history][:, reasons].sum(axis=1)).ravel() > 0
+        carriers = removable[carries[removable]]
+        others = removable[~carries[removable]]
+        if len(carriers) == 0 or len(others) < len(carriers) or len(carriers) == len(history):
+            continue
+        drawn = rng.choice(others, len(carriers), replace=False)
+        result.append(Cut(user, item, np.delete(history, carriers), np.delete(history, drawn)))
+    return result
+
+
+def history_faithfulness(
+    space: ItemSpace,
+    table: PriorTable,
+    encoder: UserEncoder,
+    users: EncodedUsers,
+    count: int,
+    seed: int,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """Rank drop without the history items that carry the cited intents, against equally many random ones.
+
+    For the first 3 items of the lists of `count` users and their 3 strongest intents, with the latest item
+    removable (`any_item`) and not (`last_item_kept`). The same items stay out of the ranking as before, so a
+    removed one does not compete. `compared` says how many items could be: histories in which most items
+    carry a cited intent have nothing to compare with.
+    """
+    chosen = sample_cases(users, count, seed)
+    result: dict[str, Any] = {"users": len(chosen)}
+    for part, (name, keep_last) in enumerate((("any_item", False), ("last_item_kept", True))):
+        rng = np.random.default_rng(seed)
+        found = [
+            cut
+            for user in scored_users(space, table, users, chosen)
+            for cut in cuts(space, user, rng, keep_last=keep_last, longest=encoder.max_length)
+        ]
+        if found:
+            result[name] = _drops(space, table, encoder, found, seed)
+        if on_progress:
+            on_progress(part + 1, 2)
+    return result
+
+
+def _drops(
+    space: ItemSpace, table: PriorTable, encoder: UserEncoder, found: list[Cut], seed: int
+) -> dict[str, Any]:
+    histories = [cut.without_carriers for cut in found] + [cut.without_random for cut in found]
+    again = encoded_again(space, table, encoder, histories)
+    ranks = np.array(
+        [
+            rank_of(cut.user.eligible(user.scores), cut.item)
+            for cut, user in zip([*found, *found], again, strict=True)
+        ]
+    )
+    before = np.array([rank_of(cut.user.eligible_scores, cut.item) for cut in found])
+    carriers, drawn = ranks[: len(found)] - before, ranks[len(found) :] - before
+    cases = np.array([cut.user.case for cut in found])
+    by_user = mean_by_user((carriers > drawn).astype(np.float64), cases)
+    typical = float(np.median(drawn))
+    return {
+        "compared": len(found),
+        "median_drop_carriers": float(np.median(carriers)),
+        "median_drop_random": typical,
+        "ratio": float(np.median(carriers)) / typical if typical > 0 else None,
+        "mean_drop_carriers": float(carriers.mean()),
+        "mean_drop_random": float(drawn.mean()),
+        "win_rate": float(by_user.mean()),
+        "win_rate_interval": list(bootstrap_interval(by_user, seed)),
+        "ties": float((carriers == drawn).mean()),
+    }
+
+
+def encoded_again(
+    space: ItemSpace, table: PriorTable, encoder: UserEncoder, histories: list[History]
+) -> Iterator[ScoredUser]:
+    """Users with these histories, encoded and scored one after the other."""
+    nothing = [np.empty(0, dtype=np.int32)] * len(histories)
+    users = encode_users(encoder, HeldOut(np.arange(len(histories)), histories, nothing))
+    return scored_users(space, table, users, np.arange(len(histories)))
+
+
+def stability(
+    space: ItemSpace,
+    table: PriorTable,
+    encoder: UserEncoder,
+    users: EncodedUsers,
+    count: int,
+    seed: int,
+) -> dict[str, Any]:
+    """How much the 3 strongest reasons of an item change when one random history item, not the last, is gone.
+
+    The mean Jaccard overlap of the reasons before and after, over the items of the top 10; 1 is no change.
+    Users with fewer than 3 items in their history are left out.
+    """
+    rng = np.random.default_rng(seed)
+    chosen = sample_cases(users, count, seed)
+    before = [
+        user
+        for user in scored_users(space, table, users, chosen)
+        if min(len(user.history), encoder.max_length) > 2
+    ]
+    histories = []
+    for user in before:
+        history = user.history[-encoder.max_length :]
+        histories.append(np.delete(history, rng.integers(len(history) - 1)))
+    overlaps = []
+    for user, after in zip(before, encoded_values(space, table, encoder, histories), strict=True):
+        changed = ScoredUser(
+            user.case, user.state, user.profile, after, user.history, user.targets, user.scores
+        )
+        for item in user.top(LIST_LENGTH).tolist():
+            overlaps.append(
+                jaccard(cited_intents(space, user, item, CITED), cited_intents(space, changed, item, CITED))
+            )
+    return {
+        "users": len(before),
+        "items": len(overlaps),
+        "top_3_jaccard_mean": float(np.mean(overlaps)) if overlaps else None,
+        "top_3_jaccard_p10": float(np.percentile(overlaps, 10)) if overlaps else None,
+    }
+
+
+def encoded_values(
+    space: ItemSpace, table: PriorTable, encoder: UserEncoder, histories: list[History]
+) -> Floats:
+    """q_u of users with these histories: (users, intents)."""
+    if not histories:
+        return np.zeros((0, space.intent_count), dtype=np.float32)
+    nothing = [np.empty(0, dtype=np.int32)] * len(histories)
+    users = encode_users(encoder, HeldOut(np.arange(len(histories)), histories, nothing))
+    return intent_values(space, users.states, prior(users.profiles, table))
+
+
+def jaccard(one: Indices, other: Indices) -> float:
+    """Shared elements over all elements; 1 for two empty sets."""
+    union = len(np.union1d(one, other))
+    return len(np.intersect1d(one, other)) / union if union else 1.0

@@ -1,0 +1,149 @@
+"""One steered list after another: what each shows of the intent, of its attribute, and of the held-out items."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from saerec_ray.backbone.validation import HeldOut, target_ranks
+from saerec_ray.evaluation.mass_preserving import mass_preserving_scores
+from saerec_ray.evaluation.scored_users import ScoredUser
+from saerec_ray.scoring import (
+    Adjustment,
+    Floats,
+    Indices,
+    ItemSpace,
+    Mode,
+    SteeringTable,
+    apply_shifts,
+    shifts,
+    top_items,
+)
+
+LIST_LENGTH = 20
+MODES = (Mode.BOOST, Mode.AVOID, Mode.SUPPRESS)
+MASS_PRESERVING = "mass_preserving"
+RULES = (*(mode.value for mode in MODES), MASS_PRESERVING)
+"""The server's three rules, and the one they are compared with."""
+MIXING_POWER = 3
+"""The mass-preserving rule mixes at strength cubed: it takes over lists so early that the low end matters."""
+RAISING = (Mode.BOOST.value, MASS_PRESERVING)
+"""The rules that are meant to show more of an intent; the others show less."""
+
+
+@dataclass(frozen=True)
+class SteeredIntent:
+    """An intent to steer, with the items that carry the attribute it stands for, where it has one."""
+
+    intent: int
+    label: str
+    attribute: str | None = None
+    carriers: npt.NDArray[np.bool_] | None = None  # ground truth: (items,)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One list."""
+
+    strength: float
+    items: Indices
+    loading: float  # mean loading of the intent over the list
+    capped_loading: float  # the same with loadings cut at the cap, as boost and avoid weigh them
+    with_attribute: float  # share of the list that has the attribute; nan without one
+    gain: float  # NDCG@20 of the user's targets
+
+
+@dataclass(frozen=True)
+class Run:
+    """One user, one intent, one rule: the outcomes from strength 0 up."""
+
+    user: ScoredUser
+    steered: SteeredIntent
+    rule: str
+    outcomes: list[Outcome]
+
+
+def user_runs(
+    space: ItemSpace,
+    table: SteeringTable,
+    user: ScoredUser,
+    intents: Sequence[SteeredIntent],
+    strengths: Sequence[float],
+) -> Iterator[Run]:
+    """All runs of one user: every intent alone under every rule, with the shifts the server would apply."""
+    edits = [
+        Adjustment(steered.intent, mode, strength)
+        for steered in intents
+        for mode in MODES
+        for strength in strengths
+    ]
+    made = {shift.adjustment: shift for shift in shifts(space, table, user.scores, user.values, edits)}
+    for steered in intents:
+        measure = _Measure(space, table, user, steered)
+        start = measure.outcome(0.0, user.scores)
+        for mode in MODES:
+            outcomes = [
+                measure.outcome(
+                    strength, apply_shifts(user.scores, [made[Adjustment(steered.intent, mode, strength)]])
+                )
+                for strength in strengths
+            ]
+            yield Run(user, steered, mode.value, [start, *outcomes])
+        mixed = [
+            measure.outcome(
+                strength,
+                mass_preserving_scores(
+                    space, user.scores, user.values, steered.intent, strength**MIXING_POWER
+                ),
+            )
+            for strength in strengths
+        ]
+        yield Run(user, steered, MASS_PRESERVING, [start, *mixed])
+
+
+class _Measure:
+    """Measures lists of one user for one intent."""
+
+    def __init__(
+        self, space: ItemSpace, table: SteeringTable, user: ScoredUser, steered: SteeredIntent
+    ) -> None:
+        self._user, self._steered = user, steered
+        carriers, loadings = space.carriers(steered.intent)
+        self._loadings = np.zeros(space.item_count, dtype=np.float64)
+        self._loadings[carriers] = loadings
+        self._cap = float(table.loading_caps[steered.intent])
+        self._held = HeldOut(np.zeros(1, dtype=np.int64), [user.history], [user.targets])
+
+    def outcome(self, strength: float, scores: Floats) -> Outcome:
+        items = top_items(self._user.eligible(scores), LIST_LENGTH)
+        loadings = self._loadings[items]
+        truth = self._steered.carriers
+        return Outcome(
+            strength=strength,
+            items=items,
+            loading=float(loadings.mean()) if len(items) else 0.0,
+            capped_loading=float(np.minimum(loadings, self._cap).mean()) if len(items) else 0.0,
+            with_attribute=float(truth[items].mean()) if truth is not None and len(items) else float("nan"),
+            gain=self._gain(scores),
+        )
+
+    def _gain(self, scores: Floats) -> float:
+        ranks = target_ranks(self._held, lambda: iter([(0, scores[None].copy())]))
+        if len(ranks) == 0:
+            return 0.0
+        return float(np.where(ranks <= LIST_LENGTH, 1 / np.log2(ranks + 1), 0.0).mean())
+
+
+def violations(run: Run) -> int:
+    """Steps at which a stronger setting shows the intent less (boost) or more (avoid, suppress) than before.
+
+    Boost and avoid promise it for loadings cut at the cap, suppress and the rule compared with are held to
+    the loadings themselves.
+    """
+    capped = run.rule in (Mode.BOOST.value, Mode.AVOID.value)
+    shown = np.array([each.capped_loading if capped else each.loading for each in run.outcomes])
+    wanted = 1.0 if run.rule in RAISING else -1.0
+    return int((wanted * np.diff(shown) < -1e-6).sum())

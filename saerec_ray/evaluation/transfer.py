@@ -1,0 +1,180 @@
+"""What a dictionary is worth on another domain, and what a history in one domain says about another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array, vstack
+
+from saerec_ray.backbone.encoder import UserEncoder
+from saerec_ray.backbone.validation import EncodedUsers, HeldOut, encode_users, model_ranks
+from saerec_ray.config import TrainConfig
+from saerec_ray.dictionary.adoption import recentred, variance_unexplained
+from saerec_ray.dictionary.metrics import activation_counts, random_dictionary
+from saerec_ray.dictionary.sae import Dictionary, Floats
+from saerec_ray.evaluation.accuracy import accuracy, popularity_ranks
+from saerec_ray.evaluation.text_neighbours import text_neighbour_ranks
+from saerec_ray.intents.catalogue import Intent
+from saerec_ray.intents.detection import draw_examples, judge
+from saerec_ray.intents.identity import assign, direction_cosines
+from saerec_ray.scoring import ItemSpace, PriorTable
+
+LIVE_ITEMS = 10
+"""A latent is alive on a domain when it fires on at least this many of its items."""
+LABEL_ITEMS = 50
+"""A label is judged on a domain when its latent fires on at least this many of its items."""
+
+
+def dictionary_transfer(
+    foreign: Dictionary, native: Dictionary, vectors: Floats, unseen: npt.NDArray[np.int64], seed: int
+) -> dict[str, Any]:
+    """How well the dictionary of another domain reads the items of this one.
+
+    `vectors`: all items of this domain, (items, d); `unseen`: those the native dictionary was not trained
+    on, which alone are reconstructed, so that neither has an advantage. The variance is that of these items
+    for all dictionaries. The control has random directions under the same inference rule and sparsity.
+    """
+    centred = recentred(foreign, vectors)
+    held_out = vectors[unseen]
+    native_codes = native.encode(vectors)
+    active = max(1, round(native_codes.nnz / len(vectors)))
+    readers = {
+        "native": native,
+        "foreign": foreign,
+        "foreign_recentred": centred,
+        "random": random_dictionary(native, vectors, active, seed),
+    }
+    fvu = {name: variance_unexplained(dictionary, held_out) for name, dictionary in readers.items()}
+    result: dict[str, Any] = {f"fvu_{name}": value for name, value in fvu.items()}
+    for name in ("foreign", "foreign_recentred"):
+        codes = readers[name].encode(vectors)
+        result[f"fvu_ratio_{name}"] = fvu[name] / fvu["native"] if fvu["native"] > 0 else float("inf")
+        result[f"l0_{name}"] = codes.nnz / len(vectors)
+        result[f"live_share_{name}"] = float((activation_counts(codes) >= LIVE_ITEMS).mean())
+    result["l0_native"] = native_codes.nnz / len(vectors)
+    result["live_share_native"] = float((activation_counts(native_codes) >= LIVE_ITEMS).mean())
+    result["match_share"] = assign(direction_cosines(foreign.decoder, native.decoder)).match_share()
+    random = readers["random"].decoder
+    result["match_share_random"] = assign(direction_cosines(random, native.decoder)).match_share()
+    return result
+
+
+def label_transfer(
+    intents: Sequence[Intent], label_vectors: Floats, codes: csr_array, vectors: Floats, seed: int
+) -> dict[str, Any]:
+    """Whether names that were found on one domain still find the items of another.
+
+    `intents` were named at home, where their AUC was measured on held-out items; `label_vectors`: embeddings
+    of their labels, (intents, d); `codes` and `vectors`: the items of the other domain as the same dictionary
+    reads them. Only published intents active on at least LABEL_ITEMS of its items are judged. The control is
+    the AUC of another intent's label.
+    """
+    counts = activation_counts(codes)
+    judged = [
+        intent
+        for intent in intents
+        if intent.published and intent.detection_auc is not None and counts[intent.latent] >= LABEL_ITEMS
+    ]
+    examples = draw_examples(codes, vectors, np.arange(len(vectors)), seed)
+    judged = [intent for intent in judged if examples[intent.latent].judgeable]
+    result: dict[str, Any] = {
+        "published": sum(1 for intent in intents if intent.published),
+        "judged": len(judged),
+    }
+    if not judged:
+        return result
+    home = np.array([intent.detection_auc for intent in judged], dtype=np.float64)
+    away = np.array([judge(label_vectors[each.latent], examples[each.latent], vectors) for each in judged])
+    strangers = [judged[place].latent for place in np.roll(np.arange(len(judged)), 1)]
+    shuffled = np.array(
+        [
+            judge(label_vectors[stranger], examples[each.latent], vectors)
+            for each, stranger in zip(judged, strangers, strict=True)
+        ]
+    )
+    return result | {
+        "auc_home": float(home.mean()),
+        "auc_away": float(away.mean()),
+        "auc_drop": float((home - away).mean()),
+        "auc_away_shuffled": float(shuffled.mean()),
+        "kept_share": float((away >= 0.7).mean()),
+    }
+
+
+@dataclass(frozen=True)
+class SharedUsers:
+    """Users who are known in both domains: histories there, and the held-out items to be found here."""
+
+    foreign_histories: list[npt.NDArray[np.int64]]  # rows of the foreign items, oldest first, none empty
+    cases: HeldOut  # in this domain; the histories are only kept out of the ranking
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """The parts of a bundle that score items."""
+
+    space: ItemSpace
+    prior: PriorTable
+    settings: TrainConfig
+    encoder: Mapping[str, npt.NDArray[Any]]  # the weights of its SequenceEncoder
+
+
+def profile_transfer(
+    model: TrainedModel,
+    foreign_codes: csr_array,
+    foreign_vectors: Floats,
+    vectors: Floats,
+    users: SharedUsers,
+) -> dict[str, dict[str, float]]:
+    """Recommends here from what users did in another domain, as the only history.
+
+    Items of the other domain are read as cold items: e = D z, with z from the dictionary of this model,
+    without residual; so the trained sequence encoder can follow them. `foreign_codes`: (foreign items,
+    intents); `foreign_vectors` and `vectors`: unit text embeddings of both catalogues.
+    Returns HR, NDCG and MRR at 10 and AUC (the share of items ranked below a target) of the model, of its
+    intent prior alone, of popularity here and of the text nearest neighbours of the history.
+    """
+    encoded = encode_foreign(model, foreign_codes, users)
+    here = users.cases
+    profile_only = replace(
+        model.space,
+        prior_weight=1.0,
+        residuals=np.zeros_like(model.space.residuals),
+        biases=np.zeros_like(model.space.biases),
+    )
+    stateless = EncodedUsers(here, np.zeros_like(encoded.states), encoded.profiles)
+    ranks = {
+        "model": model_ranks(model.space, model.prior, encoded),
+        "intent prior": model_ranks(profile_only, model.prior, stateless),
+        "popularity": popularity_ranks(model.space.popularity, here),
+        "text neighbours": text_neighbour_ranks(
+            vectors, here, [foreign_vectors[history] for history in users.foreign_histories]
+        ),
+    }
+    items = model.space.item_count
+    return {
+        name: {**accuracy(found, [10]), "AUC": float(1 - np.mean((found - 1) / (items - 1)))}
+        for name, found in ranks.items()
+    }
+
+
+def encode_foreign(model: TrainedModel, foreign_codes: csr_array, users: SharedUsers) -> EncodedUsers:
+    """States and profiles from foreign histories, for the cases in this domain."""
+    space = model.space
+    items, added = space.item_count, foreign_codes.shape[0]
+    together = ItemSpace(
+        codes=csr_array(vstack([space.codes, foreign_codes.astype(np.float32)])),
+        intent_vectors=space.intent_vectors,
+        residuals=np.concatenate([space.residuals, np.zeros((added, space.residuals.shape[1]), np.float32)]),
+        biases=np.concatenate([space.biases, np.zeros(added, np.float32)]),
+        popularity=np.concatenate([space.popularity, np.zeros(added, np.float32)]),
+        prior_weight=space.prior_weight,
+    )
+    encoder = UserEncoder(model.settings, model.encoder, together, model.prior)
+    histories = [(history + items).astype(np.int32) for history in users.foreign_histories]
+    encoded = encode_users(encoder, HeldOut(users.cases.users, histories, users.cases.targets))
+    return EncodedUsers(users.cases, encoded.states, encoded.profiles)

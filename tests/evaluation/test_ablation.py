@@ -1,0 +1,159 @@
+"""Taking cited intents away, against taking away random ones of the same kind."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from saerec_ray.evaluation import ablation
+from saerec_ray.evaluation.ablation import cited_against_random, rank_drop
+from saerec_ray.evaluation.cited_intents import cited_intents, densities, matched_by_density
+from saerec_ray.evaluation.scored_users import sample_cases, subset, without_intents
+from saerec_ray.scoring import decompose
+from tests.evaluation.toy_models import planted_toy, random_toy
+
+seeds = st.integers(0, 2**32 - 1)
+laws = settings(max_examples=40, deadline=None)
+
+
+@laws
+@given(seed=seeds)
+def test_scores_without_some_intents_are_those_of_a_user_to_whom_they_are_worth_nothing(seed: int) -> None:
+    toy = random_toy(seed)
+    rng = np.random.default_rng(seed)
+    user = toy.scored()[0]
+    gone = rng.choice(12, 4, replace=False)
+    values = user.values.astype(np.float64).copy()
+    values[gone] = 0
+    expected = toy.space.codes.toarray() @ values + toy.space.residuals @ user.state + toy.space.biases
+    np.testing.assert_allclose(without_intents(toy.space, user, gone), expected, rtol=1e-4, atol=1e-4)
+
+
+@laws
+@given(seed=seeds)
+def test_without_all_intents_the_residual_and_the_bias_remain(seed: int) -> None:
+    toy = random_toy(seed)
+    user = toy.scored()[1]
+    left = without_intents(toy.space, user, np.arange(12))
+    for item in range(60):
+        parts = decompose(toy.space, user.state, user.values, item)
+        assert left[item] == pytest.approx(parts.residual + parts.bias, abs=1e-4)
+
+
+@laws
+@given(seed=seeds)
+def test_cited_intents_are_the_largest_positive_contributions_in_order(seed: int) -> None:
+    toy = random_toy(seed)
+    user = toy.scored()[2]
+    for item in range(0, 60, 7):
+        code = toy.space.codes[[item]].toarray()[0]
+        contributions = code * user.values
+        expected = [f for f in np.argsort(-contributions, kind="stable") if contributions[f] > 0][:3]
+        assert cited_intents(toy.space, user, item, 3).tolist() == expected
+
+
+def test_intents_that_may_not_be_cited_are_not() -> None:
+    toy = random_toy(3)
+    user = toy.scored()[0]
+    citable = np.arange(12) % 2 == 0
+    for item in range(60):
+        assert not any(intent % 2 for intent in cited_intents(toy.space, user, item, 5, citable))
+
+
+def test_the_rank_drop_is_the_difference_of_two_sorted_places() -> None:
+    toy = random_toy(8)
+    user = toy.scored()[0]
+    item = int(user.top(1)[0])
+    reasons = cited_intents(toy.space, user, item, 2)
+    after = without_intents(toy.space, user, reasons)
+    after[user.history] = -np.inf
+    place = np.argsort(-after, kind="stable").tolist().index(item) + 1
+    assert rank_drop(toy.space, user, item, reasons) == place - 1
+    assert rank_drop(toy.space, user, item, np.empty(0, dtype=np.int64)) == 0
+
+
+@laws
+@given(seed=seeds, wanted=st.integers(1, 5))
+def test_controls_are_different_candidates_and_never_what_they_control(seed: int, wanted: int) -> None:
+    rng = np.random.default_rng(seed)
+    cited = rng.choice(20, wanted, replace=False)
+    candidates = rng.choice(20, 9, replace=False)
+    drawn = matched_by_density(cited, candidates, rng.random(20).astype(np.float32), rng)
+    left = set(candidates.tolist()) - set(cited.tolist())
+    if len(left) < wanted:
+        assert drawn is None
+        return
+    assert drawn is not None
+    assert len(set(drawn.tolist())) == wanted
+    assert set(drawn.tolist()) <= left
+
+
+def test_controls_are_drawn_among_the_three_nearest_densities() -> None:
+    density = np.array([0.1, 0.11, 0.09, 0.12, 0.0001, 0.9], dtype=np.float32)
+    rng = np.random.default_rng(0)
+    drawn = {
+        int(found[0])
+        for _ in range(200)
+        if (found := matched_by_density(np.array([0]), np.arange(6), density, rng)) is not None
+    }
+    assert drawn == {1, 2, 3}
+
+
+def test_the_density_of_an_intent_is_the_share_of_items_that_carry_it() -> None:
+    toy = random_toy(9)
+    np.testing.assert_allclose(densities(toy.space), (toy.space.codes.toarray() > 0).mean(axis=0), rtol=1e-6)
+
+
+def test_where_two_intents_decide_everything_citing_them_wins_against_both_controls() -> None:
+    toy = planted_toy(1)
+    found = cited_against_random(toy.space, toy.table, toy.users, 40, seed=5)
+    for control in ("same_item", "same_user"):
+        pair = found["2"][control]
+        assert pair["win_rate"] > 0.95
+        assert pair["median_drop_cited"] > 10 * max(1.0, pair["median_drop_random"])
+    assert 0.75 < found["1"]["same_item"]["win_rate"] < 0.95, "one in three random ones is the other liked"
+    low, high = found["1"]["same_item"]["win_rate_interval"]
+    assert low <= found["1"]["same_item"]["win_rate"] <= high
+
+
+def test_citing_at_random_wins_as_often_as_it_loses(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(11)
+
+    def at_random(space, user, item, count, citable=None):  # type: ignore[no-untyped-def]
+        return rng.permutation(space.code(item)[0])[:count]
+
+    monkeypatch.setattr(ablation, "cited_intents", at_random)
+    toy = random_toy(12, items=300, users=60)
+    one = cited_against_random(toy.space, toy.table, toy.users, 60, seed=5)["1"]["same_item"]
+    decided = one["win_rate"] / (1 - one["ties"])
+    assert decided == pytest.approx(0.5, abs=0.08)
+
+
+def test_items_with_too_few_reasons_are_left_out_not_padded() -> None:
+    toy = planted_toy(2)
+    found = cited_against_random(toy.space, toy.table, toy.users, 40, seed=5)
+    assert found["5"] == {}, "items carry four intents"
+    assert "same_item" not in found["3"], "one other intent cannot stand against three"
+    assert found["1"]["same_item"]["cases"] == 40 * 10
+
+
+def test_the_same_seed_gives_the_same_figures_and_progress_reaches_its_end() -> None:
+    toy = random_toy(13)
+    steps: list[tuple[int, int]] = []
+    first = cited_against_random(
+        toy.space, toy.table, toy.users, 4, seed=1, on_progress=lambda *step: steps.append(step)
+    )
+    assert first == cited_against_random(toy.space, toy.table, toy.users, 4, seed=1)
+    assert steps == [(done, 4) for done in range(1, 5)]
+
+
+def test_a_sample_is_of_different_users_and_no_larger_than_there_are() -> None:
+    toy = random_toy(14)
+    assert sample_cases(toy.users, 100, 0).tolist() == list(range(6))
+    few = sample_cases(toy.users, 3, 0)
+    assert len(set(few.tolist())) == 3
+    part = subset(toy.users, few)
+    np.testing.assert_array_equal(part.states, toy.users.states[few])
+    assert [h.tolist() for h in part.cases.histories] == [toy.users.cases.histories[c].tolist() for c in few]

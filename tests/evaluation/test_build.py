@@ -1,0 +1,217 @@
+"""The evaluate stage on finished stages: what is in the report, and what a person gets to read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from saerec_ray.backbone.build import read_model
+from saerec_ray.backbone.validation import encode_users, held_out, model_ranks, ndcg
+from saerec_ray.cli import app
+from saerec_ray.config import EvaluateConfig, parse_config
+from saerec_ray.data.prepared import read_sequences
+from saerec_ray.errors import InputError
+from saerec_ray.evaluation.build import PAGE_FILE, REPORT_FILE, TABLE_FILE, Subject, build_report
+from saerec_ray.intents.stage import read_population
+from tests.evaluation.finished_stages import USERS, write_stages
+from tests.synthetic import synthetic_config
+
+FEW = {
+    "completeness_users": 5,
+    "faithfulness_users": 5,
+    "history_users": 5,
+    "steering_users": 4,
+    "steering_intents": 3,
+    "steering_strengths": [0.5, 1.0],
+    "simulated_users": 3,
+}
+PARTS = ("accuracy", "faithfulness", "steering", "representation")
+KEYS = {
+    "accuracy": {"accuracy", "accuracy_details"},
+    "faithfulness": {"explanations", "faithfulness"},
+    "steering": {"steering"},
+    "representation": {"representation"},
+}
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("stages")
+    write_stages(folder)
+    return folder
+
+
+def build(
+    workdir: Path, folder: Path, *parts: str, train: Any = None, on_progress: Any = None
+) -> dict[str, Any]:
+    folder.mkdir(parents=True, exist_ok=True)
+    return build_report(
+        EvaluateConfig(parts=list(parts), **FEW),
+        train or synthetic_config().train,
+        7,
+        workdir / "prepare",
+        workdir / "intents",
+        workdir / "train",
+        folder,
+        on_progress,
+    )
+
+
+@pytest.fixture(scope="module")
+def whole(workdir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    build(workdir, folder, *PARTS)
+    return folder
+
+
+def report(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / REPORT_FILE).read_text("utf-8"))
+    return found
+
+
+def test_accuracy_is_that_of_the_ranks_the_scoring_gives(workdir: Path, whole: Path) -> None:
+    space, encoder, frozen = read_model(workdir / "train", synthetic_config().train)
+    users = encode_users(encoder, held_out(read_sequences(workdir / "prepare"), "test"))
+    ranks = model_ranks(space, frozen.prior, users)
+    test = report(whole)["accuracy"]["test"]
+    assert set(test) == {"intents", "no intents", "popularity"}
+    assert test["intents"]["NDCG@10"] == pytest.approx(ndcg(ranks, 10))
+    assert test["intents"]["targets"] == USERS
+    assert test["no intents"] != test["intents"]
+
+
+def test_the_details_belong_to_the_same_models_and_users(whole: Path) -> None:
+    found = report(whole)
+    models = found["accuracy"]["test"]
+    assert set(found["accuracy_details"]["test"]) == set(models)
+    for name, details in found["accuracy_details"]["test"].items():
+        low, high = details["NDCG@10_interval"]
+        assert low <= models[name]["NDCG@10"] <= high
+        groups = details["by_history_length"].values()
+        assert sum(group["targets"] for group in groups) == USERS
+        assert 0 < details["lists"]["catalogue_coverage"] <= 1
+
+
+def test_every_part_is_in_the_whole_report(whole: Path) -> None:
+    found = report(whole)
+    assert set.union(*KEYS.values()) <= set(found)
+    assert found["explanations"]["completeness_error"] < 1e-5
+    assert found["steering"]["violations"] == 0
+    assert len(found["steering"]["intents"]) == 3
+    assert set(found["faithfulness"]) == {
+        "cited_against_random",
+        "named_against_random",
+        "deletion_insertion",
+        "history",
+        "stability",
+    }
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_that_was_not_asked_for_is_absent_and_the_others_are_as_before(
+    workdir: Path, whole: Path, tmp_path: Path, part: str
+) -> None:
+    build(workdir, tmp_path, part)
+    alone, everything = report(tmp_path), report(whole)
+    assert set(alone) & set.union(*KEYS.values()) == KEYS[part]
+    for key in KEYS[part]:
+        assert alone[key] == everything[key], "the seed decides, not what else is measured"
+
+
+def test_the_table_and_the_page_hold_the_figures_of_the_report(whole: Path) -> None:
+    found = report(whole)
+    table, page = ((whole / name).read_text("utf-8") for name in (TABLE_FILE, PAGE_FILE))
+    for metrics in found["accuracy"]["test"].values():
+        assert f"{metrics['NDCG@10']:.4f}" in table
+        assert f"{metrics['NDCG@10']:.4f}" in page
+    for text in ("Deletion and insertion", "Over- and under-representation", "median intent"):
+        assert (text in table) == (text != "median intent")
+    assert page.count("<figure>") >= 8
+
+
+def test_history_lengths_stand_in_the_order_of_length(whole: Path) -> None:
+    table = (whole / TABLE_FILE).read_text("utf-8")
+    assert "| model | 1-4 | 5-9 | 10+ |" in table
+
+
+def test_intents_without_a_published_name_are_not_cited_as_names(whole: Path) -> None:
+    found = report(whole)["faithfulness"]
+    assert found["named_against_random"]["1"]["same_item"]["cases"] > 0
+    assert found["named_against_random"] != found["cited_against_random"], "one in eight has no name"
+
+
+def test_metrics_of_the_manifest_are_plain_figures(workdir: Path, tmp_path: Path) -> None:
+    steps: list[tuple[float, float]] = []
+    metrics = build(workdir, tmp_path, *PARTS, on_progress=lambda *step: steps.append(step))
+    assert metrics["test_intents_NDCG@10"] == report(tmp_path)["accuracy"]["test"]["intents"]["NDCG@10"]
+    assert metrics["completeness_error"] < 1e-5
+    assert metrics["steering_violations"] == 0
+    assert 0 <= metrics["cited_win_rate"] <= 1
+    assert not any(isinstance(value, (list, dict)) for value in metrics.values())
+    done = [share / total for share, total in steps]
+    assert done == sorted(done), "progress never goes back"
+    assert done[-1] == pytest.approx(1)
+
+
+def test_without_a_baseline_the_others_are_still_measured(tmp_path: Path) -> None:
+    write_stages(tmp_path, baseline=False)
+    build(tmp_path, tmp_path / "evaluate", "accuracy")
+    assert set(report(tmp_path / "evaluate")["accuracy"]["test"]) == {"intents", "popularity"}
+
+
+@pytest.mark.parametrize("control", [False, True])
+def test_a_control_run_measures_the_population_of_its_own_codes(workdir: Path, control: bool) -> None:
+    train = synthetic_config().train.model_copy(update={"shuffle_codes": control})
+    folders = [workdir / name for name in ("prepare", "intents", "train")]
+    subject = Subject(EvaluateConfig(), train, 7, *folders)
+    served = read_population(workdir / "intents")
+    assert (subject.population.means.tolist() == served.means.tolist()) is not control
+    if control:
+        _, met = read_sequences(workdir / "prepare").train_interactions()
+        expected = subject.model[2].codes[met].toarray().mean(axis=0)
+        np.testing.assert_allclose(subject.population.means, expected, rtol=1e-4)
+
+
+def test_the_command_measures_one_part_and_prints_it(tmp_path: Path) -> None:
+    write_stages(tmp_path)
+    settings = [f"evaluate.{name}={value}" for name, value in FEW.items()]
+    arguments = ["evaluate", "-c", str(tmp_path / "config.yaml"), "-w", str(tmp_path)]
+    arguments += [part for setting in settings for part in ("--set", setting)]
+    result = CliRunner().invoke(app, [*arguments, "--part", "representation", "--json"])
+    assert result.exit_code == 0, result.output
+    printed = json.loads(result.stdout)
+    assert printed == report(tmp_path / "evaluate")
+    assert "representation" in printed
+    assert "accuracy" not in printed
+    result = CliRunner().invoke(app, [*arguments, "--part", "all"])
+    assert result.exit_code == 0, result.output
+    assert result.stdout.startswith("# Evaluation")
+    assert set.union(*KEYS.values()) <= set(report(tmp_path / "evaluate"))
+
+
+def test_an_unknown_part_is_refused_by_the_command_and_the_configuration() -> None:
+    result = CliRunner().invoke(app, ["evaluate", "-c", "demo", "--part", "beauty"])
+    assert result.exit_code == 2
+    assert "faithfulness" in result.output, "the message lists what there is"
+    values = synthetic_config().model_dump(mode="json")
+    for key, value in (("parts", ["beauty"]), ("parts", []), ("steering_users", 0)):
+        with pytest.raises(InputError, match=f"evaluate.{key}"):
+            parse_config({**values, "evaluate": {key: value}}, "test")
+
+
+@pytest.mark.parametrize("strengths", [[0.5, 0.2], [0.0, 1.0], [0.5, 1.5], [0.5, 0.5]])
+def test_strengths_must_rise_within_what_the_server_takes(strengths: list[float]) -> None:
+    values = synthetic_config().model_dump(mode="json")
+    with pytest.raises(InputError, match="must rise"):
+        parse_config({**values, "evaluate": {"steering_strengths": strengths}}, "test")
+
+
+def test_density_counts_every_intent(workdir: Path, whole: Path) -> None:
+    space, _, _ = read_model(workdir / "train", synthetic_config().train)
+    expected = (space.codes.toarray() > 0).mean(axis=0)
+    np.testing.assert_allclose(report(whole)["dictionary_density"], expected, rtol=1e-5)

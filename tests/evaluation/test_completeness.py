@@ -1,0 +1,95 @@
+"""Whether explanations add up, and whether the measurement would say so if they did not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saerec_ray.evaluation import completeness as module
+from saerec_ray.evaluation.completeness import completeness, intents_needed
+from saerec_ray.scoring import Floats, ItemSpace, Parts, decompose
+from tests.evaluation.toy_models import Toy, random_toy
+
+shares = st.floats(0.05, 1.0)
+
+
+def measured(toy: Toy, count: int = 50) -> dict[str, float]:
+    return completeness(toy.space, toy.table, toy.users, count, seed=3)
+
+
+def test_the_parts_of_a_real_score_add_up_for_every_listed_item() -> None:
+    result = measured(random_toy(2))
+    assert result["completeness_error"] < 1e-5
+    assert result["users"] == 6
+    assert result["items"] == 6 * 20
+
+
+def test_a_part_that_is_left_out_shows_as_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forgetful(space: ItemSpace, state: Floats, values: Floats, item: int) -> Parts:
+        return replace(decompose(space, state, values, item), bias=0.0)
+
+    monkeypatch.setattr(module, "decompose", forgetful)
+    assert measured(random_toy(2))["completeness_error"] > 0.1
+
+
+def test_without_residuals_intents_explain_everything() -> None:
+    toy = random_toy(4)
+    plain = Toy(replace(toy.space, residuals=np.zeros_like(toy.space.residuals)), toy.table, toy.users)
+    result = measured(plain)
+    assert result["explained_share_median"] == result["explained_share_p10"] == 1
+    assert result["explained_share_histogram"][-1] == result["items"]
+
+
+def test_the_explained_share_is_that_of_absolute_parts() -> None:
+    toy = random_toy(5)
+    expected = []
+    for user in toy.scored():
+        for item in user.top(20):
+            code = toy.space.codes[[int(item)]].toarray()[0]
+            intents = float(np.abs(code * user.values).sum())
+            residual = abs(float(user.state @ toy.space.residuals[item]))
+            expected.append(intents / (intents + residual))
+    result = measured(toy)
+    assert result["explained_share_median"] == pytest.approx(np.median(expected), rel=1e-5)
+    assert result["explained_share_p10"] == pytest.approx(np.percentile(expected, 10), rel=1e-5)
+
+
+def test_cold_items_are_reported_apart() -> None:
+    toy = random_toy(6)
+    warm = Toy(replace(toy.space, popularity=np.ones(60, dtype=np.float32)), toy.table, toy.users)
+    assert measured(warm)["cold_items"] == 0
+    assert measured(warm)["cold_explained_share_median"] is None
+    cold = Toy(replace(toy.space, popularity=np.zeros(60, dtype=np.float32)), toy.table, toy.users)
+    result = measured(cold)
+    assert result["cold_items"] == result["items"]
+    assert result["cold_explained_share_median"] == result["explained_share_median"]
+
+
+def test_only_so_many_users_are_measured_and_the_seed_decides_which() -> None:
+    toy = random_toy(7)
+    assert measured(toy, count=2) == measured(toy, count=2)
+    assert measured(toy, count=2)["users"] == 2
+
+
+def test_intents_needed_by_hand() -> None:
+    assert intents_needed(np.array([5.0, -3.0, 1.0, 1.0], dtype=np.float32), 0.8) == 2
+    assert intents_needed(np.array([5.0, -3.0, 1.0, 1.0], dtype=np.float32), 0.81) == 3
+    assert intents_needed(np.array([0.0, 0.0], dtype=np.float32), 0.8) == 0
+    assert intents_needed(np.array([2.0], dtype=np.float32), 0.8) == 1
+
+
+@given(st.lists(st.floats(-9, 9, width=32), min_size=1, max_size=20), shares)
+def test_intents_needed_is_the_smallest_set_that_reaches_the_share(values: list[float], share: float) -> None:
+    array = np.array(values, dtype=np.float32)
+    needed = intents_needed(array, share)
+    ordered = np.sort(np.abs(array.astype(np.float64)))[::-1]
+    total = ordered.sum()
+    if total == 0:
+        assert needed == 0
+        return
+    assert ordered[:needed].sum() >= share * total * (1 - 1e-6)
+    assert ordered[: needed - 1].sum() < share * total

@@ -1,0 +1,200 @@
+"""The page: well formed, self-contained, and every figure with a sentence."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saerec_ray.config import EvaluateConfig
+from saerec_ray.evaluation.build import build_report
+from saerec_ray.evaluation.html_report import html_report
+from saerec_ray.evaluation.markdown_report import markdown_report
+from saerec_ray.evaluation.svg_plots import Series, bar_chart, line_chart, nice_ticks
+from tests.evaluation.finished_stages import write_stages
+from tests.synthetic import synthetic_config
+
+VOID = {"meta", "br", "hr", "img", "link"}
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("page")
+    write_stages(folder)
+    config = EvaluateConfig(
+        completeness_users=4,
+        faithfulness_users=4,
+        history_users=8,
+        steering_users=4,
+        steering_intents=3,
+        steering_strengths=[0.5, 1.0],
+        simulated_users=3,
+    )
+    stages = [folder / name for name in ("prepare", "intents", "train")]
+    build_report(config, synthetic_config().train, 7, *stages, folder)
+    found: dict[str, Any] = json.loads((folder / "report.json").read_text("utf-8"))
+    found["steering"]["intents"][0]["label"] = "<script>alert(1)</script> | x"
+    found["written"] = (folder / "report.html").read_text("utf-8")
+    return found
+
+
+class Reader(HTMLParser):
+    """Checks that tags close in order, and keeps every tag with its attributes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def read(page: str) -> Reader:
+    reader = Reader()
+    reader.feed(page)
+    reader.close()
+    assert reader.open == []
+    return reader
+
+
+def test_every_tag_of_the_page_closes_and_every_plot_is_xml(report: dict[str, Any]) -> None:
+    page = html_report(report)
+    read(page)
+    drawings = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    assert len(drawings) == page.count("<figure>") >= 9
+    for drawing in drawings:
+        ElementTree.fromstring(drawing)
+
+
+def test_the_page_loads_nothing_and_runs_nothing(report: dict[str, Any]) -> None:
+    page = html_report(report)
+    tags = read(page).tags
+    assert not {tag for tag, _ in tags} & {"script", "link", "img", "iframe", "object", "image", "use"}
+    assert not [attrs for _, attrs in tags if {"src", "href", "onload", "onclick"} & set(attrs)]
+    assert "url(" not in page
+    assert "default-src 'none'" in page
+    assert set(re.findall(r"https?://[^\"' ]+", page)) == {"http://www.w3.org/2000/svg"}
+
+
+def test_every_figure_says_in_a_sentence_what_it_shows(report: dict[str, Any]) -> None:
+    figures = re.findall(r"<figure>.*?</figure>", html_report(report), re.DOTALL)
+    captions = [re.search(r"<figcaption>(.+?)</figcaption>", figure) for figure in figures]
+    sentences = [caption.group(1) for caption in captions if caption]
+    assert len(sentences) == len(set(sentences)) == len(figures)
+    assert all(sentence.endswith(".") and len(sentence) > 40 for sentence in sentences)
+    for figure, sentence in zip(figures, sentences, strict=True):
+        assert f'aria-label="{sentence}"' in figure, "those who cannot see it hear the same"
+
+
+def test_the_page_is_the_same_from_memory_and_from_the_written_report(report: dict[str, Any]) -> None:
+    page = html_report(report)
+    assert page == report["written"], "JSON sorts its keys; rows and lines must not follow"
+
+
+@pytest.mark.parametrize(
+    ("keys", "gone"),
+    [
+        (("accuracy", "accuracy_details"), "Accuracy"),
+        (("explanations",), "Explanations"),
+        (("faithfulness",), "Faithfulness"),
+        (("steering",), "Steering"),
+        (("representation",), "Over- and under-representation"),
+        (("dictionary_density",), "Dictionary"),
+    ],
+)
+def test_what_was_not_measured_is_not_mentioned(
+    report: dict[str, Any], keys: tuple[str, ...], gone: str
+) -> None:
+    assert f"<h1>{gone}</h1>" in html_report(report)
+    rest = {name: value for name, value in report.items() if name not in keys}
+    assert f"<h1>{gone}</h1>" not in html_report(rest)
+    assert f"\n# {gone}\n" not in markdown_report(rest)
+    read(html_report(rest))
+
+
+def test_text_from_the_data_is_text_on_the_page() -> None:
+    odd = "<b>&\"|'</b>"
+    names = {"HR@5": 0.5, "NDCG@5": 0.5, "MRR@5": 0.5}
+    page = html_report({"protocol": odd, "cutoffs": [5], "accuracy": {"test": {"intents": names}}})
+    read(page)
+    assert "<b>" not in page
+    assert "&lt;b&gt;&amp;" in page
+
+
+def test_tables_keep_their_columns_whatever_cells_hold() -> None:
+    from saerec_ray.evaluation.markdown_report import table
+
+    lines = table(["a", "b"], [["x|y", "two\nlines"]])
+    assert lines == ["| a | b |", "|---|---|", "| x\\|y | two lines |", ""]
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
+def test_ticks_are_few_and_span_what_is_shown(low: float, width: float) -> None:
+    high = low + width
+    ticks = nice_ticks(low, high)
+    slack = 1e-6 * max(width, abs(low), abs(high))
+    assert ticks[0] <= low + slack
+    assert ticks[-1] >= high - slack
+    assert 2 <= len(ticks) <= 10
+
+
+def test_ticks_are_steps_of_one_two_or_five() -> None:
+    assert nice_ticks(0, 1) == [0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    assert nice_ticks(0, 7) == list(range(8))
+    assert nice_ticks(3, 3)[0] <= 3
+
+
+def test_a_line_goes_through_its_points_in_order_and_upwards_means_more() -> None:
+    drawing = line_chart([Series("one", [0, 1, 2], [0, 1, 3])], "x", "y", "said")
+    line = ElementTree.fromstring(drawing).find(f"{SVG}polyline")
+    assert line is not None
+    points = [tuple(map(float, point.split(","))) for point in line.attrib["points"].split()]
+    assert len(points) == 3
+    assert points[0][0] < points[1][0] < points[2][0]
+    assert points[0][1] > points[1][1] > points[2][1], "y grows downwards in SVG"
+    first, second = points[0][1] - points[1][1], points[1][1] - points[2][1]
+    assert second == pytest.approx(2 * first, abs=0.2)
+
+
+def test_a_value_that_is_not_finite_is_left_out_and_nothing_at_all_is_said() -> None:
+    drawing = line_chart([Series("one", [0, 1, 2], [0, math.nan, 3])], "x", "y", "said")
+    ElementTree.fromstring(drawing)
+    assert "nan" not in drawing
+    assert "nothing to show" in line_chart([], "x", "y", "said")
+    assert "nothing to show" in bar_chart([0, 1], [0], "x", "y", "said")
+
+
+def test_bars_are_as_high_as_their_counts_and_stand_on_the_axis() -> None:
+    drawing = bar_chart([0.0, 0.5, 1.0], [2, 4], "x", "y", "said")
+    bars = ElementTree.fromstring(drawing).findall(f"{SVG}rect")
+    heights = [float(bar.attrib["height"]) for bar in bars]
+    assert heights[1] == pytest.approx(2 * heights[0], abs=0.2)
+    feet = [float(bar.attrib["y"]) + float(bar.attrib["height"]) for bar in bars]
+    assert feet[0] == pytest.approx(feet[1], abs=0.2)
+    with pytest.raises(ValueError, match="3 edges"):
+        bar_chart([0, 1], [2, 4], "x", "y", "said")
+
+
+def test_series_differ_in_colour_and_in_dashes(tmp_path: Path) -> None:
+    lines = [Series(str(place), [0, 1], [place, place]) for place in range(4)]
+    found = ElementTree.fromstring(line_chart(lines, "x", "y", "said")).findall(f"{SVG}polyline")
+    assert len({line.attrib["stroke"] for line in found}) == 4
+    assert len({line.attrib["stroke-dasharray"] for line in found}) == 4

