@@ -119,7 +119,7 @@ class DictionaryConfig(Section):
     recentre: bool = Field(
         True, description="With source: centre on the mean of these items; false keeps the source's mean"
     )
-    kind: Literal["topk", "batchtopk", "matryoshka"] = Field(
+    kind: Literal["topk", "batchtopk", "matryoshka", "jumprelu", "paper"] = Field(
         "matryoshka", description="How training chooses the active latents"
     )
     width: int = Field(512, ge=8, description="Number of latents, M")
@@ -135,6 +135,8 @@ class DictionaryConfig(Section):
     anneal_share: float = Field(0.25, ge=0, lt=1, description="Share of steps over which 4k falls to k")
     auxiliary_weight: float = Field(1 / 32, ge=0, description="Weight of the dead-latent loss")
     multi_k_weight: float = Field(1 / 8, ge=0, description="Weight of the cosine loss at 4k")
+    sparsity_weight: float = Field(1.0, gt=0, description="jumprelu: weight of (L0 / k - 1) squared")
+    bandwidth: float = Field(0.2, gt=0, description="jumprelu: width over which a threshold feels inputs")
     average_decay: float = Field(0.999, ge=0, lt=1, description="Exponential moving average of the weights")
     held_out_share: float = Field(0.1, gt=0, lt=0.5, description="Items kept out of training for the metrics")
     patience: int = Field(5, ge=1, description="Evaluations without better held-out FVU before stopping")

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
-import torch
 from torch import Tensor
 
 from saerec_ray.config import DictionaryConfig
+from saerec_ray.dictionary.sparse_batch import largest_of_batch, largest_of_rows
+
+Limits = Callable[[Tensor, list[int]], list[Tensor]]
 
 
 @dataclass(frozen=True)
 class Kind:
     """One kind of dictionary, as the trainer sees it."""
 
-    select: Callable[[Tensor, int], Tensor]
-    """Keeps the active entries of non-negative activations (batch, latents), zeroes the others."""
+    limits: Limits | None
+    """The least value an active entry of non-negative activations (batch, latents) has, for each of several
+    ascending sparsities: one number a row, (batch, 1), or one for all, (1, 1). None: thresholds are learnt."""
     nested: bool
     """Whether prefixes of the latents must reconstruct by themselves (Matryoshka, arXiv 2503.17547)."""
-    threshold_at_inference: bool
-    """Whether inference uses a fixed threshold; otherwise the k largest of each item."""
+    inference: Literal["largest", "calibrated", "learnt"]
+    """What makes a latent active at inference: being among the k largest of its item, exceeding one threshold
+    set after training, or exceeding its own learnt one."""
+    tied: bool = False
+    """Whether the decoder is also the encoder."""
 
     def prefixes(self, config: DictionaryConfig) -> list[int]:
         """How many latents each trained prefix has, ascending; the last is the whole width."""
@@ -30,24 +37,29 @@ class Kind:
 
     def most_active(self, config: DictionaryConfig) -> int:
         """The most latents an item may have at inference."""
-        return 2 * config.active if self.threshold_at_inference else config.active
+        return config.active if self.inference == "largest" else 2 * config.active
+
+
+def keep_active(activations: Tensor, limit: Tensor) -> Tensor:
+    """Activations that are positive and reach their limit; zero elsewhere."""
+    return activations * ((activations >= limit) & (activations > 0))
 
 
 def keep_top_of_rows(activations: Tensor, active: int) -> Tensor:
     """The `active` largest of each row (TopK, arXiv 2406.04093)."""
-    values, places = activations.topk(active, dim=1)
-    return torch.zeros_like(activations).scatter(1, places, values)
+    return keep_active(activations, largest_of_rows(activations.detach(), [active])[0])
 
 
 def keep_top_of_batch(activations: Tensor, active: int) -> Tensor:
     """The rows x `active` largest of the whole batch (BatchTopK, arXiv 2412.06410)."""
-    count = active * len(activations)
-    threshold = activations.detach().flatten().topk(count, sorted=False).values.min()
-    return activations * ((activations >= threshold) & (activations > 0))
+    return keep_active(activations, largest_of_batch(activations.detach(), [active])[0])
 
 
 KINDS: dict[str, Kind] = {
-    "topk": Kind(keep_top_of_rows, nested=False, threshold_at_inference=False),
-    "batchtopk": Kind(keep_top_of_batch, nested=False, threshold_at_inference=True),
-    "matryoshka": Kind(keep_top_of_batch, nested=True, threshold_at_inference=True),
+    "topk": Kind(largest_of_rows, nested=False, inference="largest"),
+    "batchtopk": Kind(largest_of_batch, nested=False, inference="calibrated"),
+    "matryoshka": Kind(largest_of_batch, nested=True, inference="calibrated"),
+    "jumprelu": Kind(None, nested=False, inference="learnt"),
+    "paper": Kind(largest_of_rows, nested=False, inference="largest", tied=True),
 }
+"""`jumprelu` is arXiv 2407.14435; `paper` is the tied TopK dictionary of SAERec (arXiv 2606.18897)."""

@@ -90,5 +90,5 @@ def measure_dictionary(
         "dense_share": float((densities > dense_limit).mean()),
         "dense_limit": dense_limit,
         "redundant_share": float((overlap.max(axis=1) > 0.9).mean()),
-        "threshold": dictionary.threshold,
+        "threshold": float(np.mean(dictionary.threshold)),
     }

@@ -58,8 +58,8 @@ def unit_rows(vectors: Floats) -> Floats:
 class Dictionary:
     """A sparse autoencoder with a fixed inference rule, so that a code never depends on its batch.
 
-    p = ReLU(W x + b); a latent is active when p exceeds the threshold and is among the `most_active`
-    largest of the item; the strongest latent always stays, so that no item is without intents.
+    p = ReLU(W x + b); a latent is active when p exceeds its threshold and is among the `most_active`
+    largest of the item that do; the strongest latent always stays, so that no item is without intents.
     """
 
     encoder: Floats  # W: (latents, d)
@@ -67,7 +67,8 @@ class Dictionary:
     decoder: Floats  # unit rows: (latents, d)
     decoder_bias: Floats  # (d,)
     scaling: Scaling
-    threshold: float
+    threshold: float | Floats
+    """One for all latents, or one for each, (latents,)."""
     most_active: int
     code_scale: float = 1.0
     """One factor for all codes, so that their mean squared length over the training items is 1."""
@@ -106,11 +107,16 @@ class Dictionary:
     def _encode_scaled(self, scaled: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], Floats]:
         """Active counts a row, then latents and values of all rows in order."""
         activations = np.maximum(scaled @ self.encoder.T + self.encoder_bias, 0)  # (items, latents)
+        if isinstance(self.threshold, np.ndarray):
+            rows, strongest = np.arange(len(activations)), activations.argmax(axis=1)
+            above = activations > self.threshold
+            above[rows, strongest] = True
+            activations *= above
         width = min(self.most_active, self.width)
         largest = np.argpartition(-activations, width - 1, axis=1)[:, :width]
         largest.sort(axis=1)
         values = np.take_along_axis(activations, largest, axis=1)
-        kept = values > self.threshold
+        kept = values > (0 if isinstance(self.threshold, np.ndarray) else self.threshold)
         strongest = values.argmax(axis=1)
         rows = np.arange(len(values))
         kept[rows, strongest] |= values[rows, strongest] > 0
@@ -125,21 +131,22 @@ class Dictionary:
             "decoder_bias": self.decoder_bias,
             "mean": self.scaling.mean,
             "factor": np.array([self.scaling.factor], dtype=np.float64),
-            "threshold": np.array([self.threshold], dtype=np.float64),
+            "threshold": np.atleast_1d(np.asarray(self.threshold, dtype=np.float64)),
             "most_active": np.array([self.most_active], dtype=np.int64),
             "code_scale": np.array([self.code_scale], dtype=np.float64),
         }
 
     @staticmethod
     def from_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> Dictionary:
-        """The inverse of `arrays`."""
+        """The inverse of `arrays`; `threshold` holds one number or one a latent."""
+        threshold = arrays["threshold"]
         return Dictionary(
             encoder=arrays["encoder"],
             encoder_bias=arrays["encoder_bias"],
             decoder=arrays["decoder"],
             decoder_bias=arrays["decoder_bias"],
             scaling=Scaling(arrays["mean"], float(arrays["factor"][0])),
-            threshold=float(arrays["threshold"][0]),
+            threshold=float(threshold[0]) if len(threshold) == 1 else threshold.astype(np.float32),
             most_active=int(arrays["most_active"][0]),
             code_scale=float(arrays["code_scale"][0]),
         )

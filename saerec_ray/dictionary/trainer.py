@@ -75,7 +75,9 @@ class DictionaryTraining:
         generator = torch.Generator().manual_seed(seed)
         self.model = TrainingDictionary(train.shape[1], config, generator).to(worker.device)
         self.parallel = distributed.wrap(self.model, worker)
-        self.optimiser = torch.optim.Adam(self.model.parameters(), lr=config.learning_rate, eps=1e-8)
+        self.optimiser = torch.optim.Adam(
+            self.model.parameters(), lr=config.learning_rate, eps=1e-8, fused=True
+        )
         self.average = copy.deepcopy(self.model).requires_grad_(False)
         self.silent_samples = torch.zeros(config.width, dtype=torch.int64, device=worker.device)
         self.batch_size = min(config.batch_size, len(train))

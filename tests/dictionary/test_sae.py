@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saerec_ray.config import DictionaryConfig
-from saerec_ray.dictionary.kinds import KINDS
+from saerec_ray.dictionary.kinds import KINDS, keep_top_of_batch, keep_top_of_rows
 from saerec_ray.dictionary.sae import (
     Dictionary,
     Floats,
@@ -122,7 +122,7 @@ def test_strong_company_does_not_silence_an_item_as_it_would_in_training() -> No
     activations = torch.from_numpy(np.maximum(x @ dictionary.encoder.T + dictionary.encoder_bias, 0))
     strong = activations.clone()
     strong[1:] *= 100
-    assert (KINDS["batchtopk"].select(strong, 4)[0] > 0).sum() == 0
+    assert (keep_top_of_batch(strong, 4)[0] > 0).sum() == 0
     code = np.asarray(dictionary.encode(vectors(20, seed=3)).todense())[0]
     assert (code > 0).any()
 
@@ -148,7 +148,7 @@ def test_inference_of_topk_equals_its_training_forward() -> None:
     batch = vectors(60, seed=5)
     with torch.no_grad():
         scaled = torch.from_numpy(dictionary.scaling.apply(batch))
-        codes = model.kind.select(model.activations(scaled), 4)
+        codes = keep_top_of_rows(model.activations(scaled), 4)
         unit_decoder = model.decoder / model.decoder.norm(dim=1, keepdim=True)
         reconstruction = codes @ unit_decoder + model.decoder_bias
     np.testing.assert_allclose(np.asarray(dictionary.encode(batch).todense()), codes.numpy(), atol=1e-5)

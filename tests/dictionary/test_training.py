@@ -16,7 +16,7 @@ from saerec_ray.dictionary.training import TrainingDictionary, active_at
 
 Doubles = npt.NDArray[np.float64]
 D, WIDTH, ACTIVE, BATCH = 12, 32, 3, 20
-KINDS = ("topk", "batchtopk", "matryoshka")
+KINDS = ("topk", "batchtopk", "matryoshka", "paper")
 kinds = pytest.mark.parametrize("kind", KINDS)
 
 
@@ -57,7 +57,7 @@ def written_activations(model: TrainingDictionary, x: Tensor) -> Doubles:
 def written_codes(model: TrainingDictionary, x: Tensor, active: int) -> Doubles:
     """The active latents of a training batch, chosen by plain sorting."""
     activations = written_activations(model, x)
-    if model.config.kind == "topk":
+    if model.config.kind in ("topk", "paper"):
         limits = -np.sort(-activations, axis=1)[:, active - 1 : active]
     else:
         limits = -np.sort(-activations.ravel())[active * len(x) - 1]

@@ -1,0 +1,174 @@
+"""How fast dictionaries train and how much they leave unexplained, beside a plain dense TopK autoencoder.
+
+    python tests/bench/bench_dictionary.py --embeddings FOLDER [--peer PYTHON]
+
+FOLDER is a finished embed stage. Everything runs one after the other in one thread on the same vectors, with
+the same width, k, batch size and epochs. Seconds are CPU seconds of the training steps alone; a model is
+measured on the same held-out items after its last step. `--peer` names a Python with `eai-sparsify` installed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from safetensors.numpy import load_file, save_file
+
+RESULT = "{name}: {items:.0f} items/s, {seconds:.1f} CPU seconds, held-out FVU {fvu:.4f}"
+
+
+def train_plain(x: torch.Tensor, width: int, active: int, batch: int, epochs: int, rate: float) -> object:
+    """The usual untied TopK autoencoder: dense products, unit decoder rows, Adam."""
+    torch.manual_seed(0)
+    directions = F.normalize(torch.randn(width, x.shape[1]), dim=1)
+    encoder, decoder = (directions.clone().requires_grad_() for _ in range(2))
+    bias, offset = torch.zeros(width, requires_grad=True), torch.zeros(x.shape[1], requires_grad=True)
+    optimiser = torch.optim.Adam([encoder, decoder, bias, offset], lr=rate)
+
+    def reconstruct(part: torch.Tensor) -> torch.Tensor:
+        values, places = F.relu(F.linear(part, encoder, bias)).topk(active, dim=1)
+        codes = torch.zeros(len(part), width).scatter(1, places, values)
+        return codes @ decoder + offset
+
+    for order in orders(len(x), batch, epochs):
+        part = x[order]
+        loss = (part - reconstruct(part)).square().sum() / part.square().sum()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        with torch.no_grad():
+            decoder.copy_(F.normalize(decoder, dim=1))
+    return reconstruct
+
+
+def train_sparsify(x: torch.Tensor, width: int, active: int, batch: int, epochs: int, rate: float) -> object:
+    """The SparseCoder of eai-sparsify, stepped as its trainer does, with Adam."""
+    from sparsify import SparseCoder, SparseCoderConfig
+
+    torch.manual_seed(0)
+    coder = SparseCoder(x.shape[1], SparseCoderConfig(num_latents=width, k=active))
+    optimiser = torch.optim.Adam(coder.parameters(), lr=rate)
+    for order in orders(len(x), batch, epochs):
+        coder.set_decoder_norm_to_unit_norm()
+        coder(x[order]).fvu.backward()
+        coder.remove_gradient_parallel_to_decoder_directions()
+        optimiser.step()
+        optimiser.zero_grad()
+    return lambda part: coder(part).sae_out
+
+
+def orders(items: int, batch: int, epochs: int) -> list[torch.Tensor]:
+    """Batches of item indices, whole ones only."""
+    found = []
+    for epoch in range(epochs):
+        order = torch.from_numpy(np.random.default_rng([0, epoch]).permutation(items))
+        found += [order[start : start + batch] for start in range(0, items - batch + 1, batch)]
+    return found
+
+
+def measure_peer(name: str, x: torch.Tensor, held_out: torch.Tensor, arguments: argparse.Namespace) -> str:
+    """Trains one of the peers and describes it."""
+    train = {"plain dense TopK": train_plain, "eai-sparsify": train_sparsify}[name]
+    started = time.process_time()
+    settings = (arguments.width, arguments.active, arguments.batch, arguments.epochs, arguments.rate)
+    reconstruct = train(x, *settings)
+    seconds = time.process_time() - started
+    with torch.no_grad():
+        error = (held_out - reconstruct(held_out)).square().sum()  # type: ignore[operator]
+    steps = len(x) // arguments.batch * arguments.epochs
+    return RESULT.format(
+        name=name,
+        items=steps * arguments.batch / seconds,
+        seconds=seconds,
+        fvu=float(error / held_out.square().sum()),
+    )
+
+
+def measure_ours(
+    kind: str, multi_k: float, train: np.ndarray, held_out: np.ndarray, arguments: argparse.Namespace
+) -> str:
+    """Trains one of our kinds to the end and describes it; early stopping and evaluations are left out."""
+    from saerec_ray.attempts import begin_attempt
+    from saerec_ray.config import DictionaryConfig
+    from saerec_ray.dictionary.metrics import fraction_of_variance_unexplained
+    from saerec_ray.dictionary.trainer import DictionaryTraining
+    from saerec_ray.local_workers import LocalWorker, latest_checkpoint
+
+    config = DictionaryConfig(
+        kind=kind,  # type: ignore[arg-type]
+        width=arguments.width,
+        active=arguments.active,
+        batch_size=arguments.batch,
+        epochs=arguments.epochs,
+        learning_rate=arguments.rate,
+        multi_k_weight=multi_k,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        attempt = begin_attempt(Path(folder), "bench", {}, latest_checkpoint)
+        worker = LocalWorker(0, 1, torch.device("cpu"), attempt)
+        run = DictionaryTraining(worker, config, train, held_out, seed=0)
+        started = time.process_time()
+        for _ in range(config.epochs):
+            run.train_epoch()
+        seconds = time.process_time() - started
+        made = run.average.export(run.scaling, run.x)
+    return (
+        RESULT.format(
+            name=f"saerec {kind}" + (f" with the loss at 4k, {multi_k}" if multi_k else ""),
+            items=run.steps * run.batch_size / seconds,
+            seconds=seconds,
+            fvu=fraction_of_variance_unexplained(made, held_out),
+        )
+        + f", L0 {made.encode(held_out).nnz / len(held_out):.2f}"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--embeddings", type=Path, required=True)
+    parser.add_argument("--peer", help="a Python with eai-sparsify")
+    parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--active", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=512)
+    parser.add_argument("--epochs", type=int, default=100)
+    parser.add_argument("--rate", type=float, default=5e-4)
+    parser.add_argument("--only", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    if arguments.only:
+        arrays = load_file(arguments.embeddings / "scaled.safetensors")
+        x, held = (torch.from_numpy(arrays[name]) for name in ("train", "held_out"))
+        print(measure_peer(arguments.only, x, held, arguments), flush=True)
+        return
+
+    from saerec_ray.dictionary.sae import Scaling
+    from saerec_ray.dictionary.trainer import split_items
+    from saerec_ray.text.embed import load_embeddings
+
+    vectors = load_embeddings(arguments.embeddings)
+    train, held_out = (vectors[part] for part in split_items(vectors, 0.1, seed=0))
+    scaling = Scaling.fit(train)
+    print(f"{len(train)} training items, {len(held_out)} held out, d = {vectors.shape[1]}", flush=True)
+    for kind, multi_k in (("topk", 0.0), ("batchtopk", 0.0), ("matryoshka", 0.125)):
+        print(measure_ours(kind, multi_k, train, held_out, arguments), flush=True)
+    scaled = {"train": scaling.apply(train), "held_out": scaling.apply(held_out)}
+    with tempfile.TemporaryDirectory() as folder:
+        save_file(scaled, Path(folder) / "scaled.safetensors")
+        numbers = [
+            f"--{name}={getattr(arguments, name)}" for name in ("width", "active", "batch", "epochs", "rate")
+        ]
+        for name, python in (("plain dense TopK", sys.executable), ("eai-sparsify", arguments.peer)):
+            if python:
+                command = [python, __file__, "--embeddings", folder, "--only", name, *numbers]
+                subprocess.run(command, check=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""What sets the kinds of dictionary apart: how entries are chosen, learnt thresholds, a tied decoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from saerec_ray.config import DictionaryConfig
+from saerec_ray.dictionary.jumprelu import Jump, starting_threshold
+from saerec_ray.dictionary.sae import Dictionary, read_dictionary, write_dictionary
+from saerec_ray.dictionary.sparse_batch import largest_of_batch, largest_of_rows
+from tests.dictionary.planted import planted_directions, planted_vectors
+from tests.dictionary.test_trainer import best_of, finish, training
+
+ITEMS = planted_vectors(900, planted_directions(24, 16), 3)[0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**31), active=st.integers(1, 6), silent=st.floats(-1.5, 2.5))
+def test_the_limits_of_a_batch_are_those_of_sorting_it_whole(seed: int, active: int, silent: float) -> None:
+    drawn = torch.empty(30, 40).normal_(generator=torch.Generator().manual_seed(seed))
+    activations = (drawn - silent).relu()
+    ordered = activations.flatten().sort(descending=True).values
+    tight, loose = largest_of_batch(activations, [active, 4 * active])
+    assert float(tight) == float(ordered[30 * active - 1])
+    assert float(loose) == float(ordered[30 * 4 * active - 1])
+
+
+def test_a_sample_that_misleads_does_not_change_the_limits_of_a_batch() -> None:
+    """All large values lie between the sampled places, or all at them."""
+    for places in (slice(1, None, 17), slice(0, None, 17)):
+        activations = torch.rand(40 * 51, generator=torch.Generator().manual_seed(0))
+        activations[places] += 10
+        ordered = activations.sort(descending=True).values
+        (limit,) = largest_of_batch(activations.view(40, 51), [3])
+        assert float(limit) == float(ordered[3 * 40 - 1])
+
+
+def test_the_limits_of_rows_are_their_own() -> None:
+    tight, loose = largest_of_rows(torch.tensor([[3.0, 1.0, 2.0], [0.1, 0.3, 0.2]]), [1, 2])
+    torch.testing.assert_close(tight, torch.tensor([[3.0], [0.3]]))
+    torch.testing.assert_close(loose, torch.tensor([[2.0], [0.2]]))
+
+
+def test_a_threshold_is_moved_by_the_inputs_near_it_as_the_paper_says() -> None:
+    p = torch.tensor([[1.04, 3.0], [0.97, 1.99], [0.5, 2.02]], requires_grad=True)
+    threshold = torch.tensor([1.0, 2.0], requires_grad=True)
+    codes, steps = Jump.apply(p, threshold, 0.1)
+    torch.testing.assert_close(codes, torch.tensor([[1.04, 3.0], [0.0, 0.0], [0.0, 2.02]]))
+    torch.testing.assert_close(steps, torch.tensor([[1.0, 1.0], [0.0, 0.0], [0.0, 1.0]]))
+    weights = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+    ((codes * weights).sum() + 7 * steps.sum()).backward()
+    # -(threshold * gradient of z + gradient of the step) / bandwidth, summed over inputs within half of it.
+    torch.testing.assert_close(
+        threshold.grad, torch.tensor([-(1.0 * (1 + 3) + 2 * 7) / 0.1, -(2.0 * (4 + 6) + 2 * 7) / 0.1])
+    )
+    torch.testing.assert_close(p.grad, weights * (codes > 0))
+
+
+def test_the_first_thresholds_let_about_as_many_latents_through_as_wanted() -> None:
+    drawn = torch.empty(20_000, 64).normal_(generator=torch.Generator().manual_seed(0))
+    assert float((drawn > starting_threshold(64, 4)).sum(dim=1).float().mean()) == pytest.approx(4, rel=0.05)
+
+
+@pytest.fixture(scope="module")
+def learnt(tmp_path_factory: pytest.TempPathFactory) -> tuple[torch.nn.Module, Dictionary]:
+    settings = DictionaryConfig(
+        kind="jumprelu", width=32, active=3, batch_size=128, epochs=60, learning_rate=5e-3, patience=100
+    )
+    run = finish(training(tmp_path_factory.mktemp("jumprelu"), settings, ITEMS))
+    return run.average, best_of(run)
+
+
+def test_learnt_thresholds_differ_and_reach_the_sparsity_asked_for(
+    learnt: tuple[torch.nn.Module, Dictionary],
+) -> None:
+    _, dictionary = learnt
+    assert isinstance(dictionary.threshold, np.ndarray)
+    assert dictionary.threshold.shape == (32,)
+    assert np.ptp(dictionary.threshold) > 0.01
+    assert dictionary.encode(ITEMS[:-100]).nnz / (len(ITEMS) - 100) == pytest.approx(3, rel=0.15)
+
+
+def test_inference_uses_the_thresholds_and_not_their_logarithms(
+    learnt: tuple[torch.nn.Module, Dictionary],
+) -> None:
+    model, last = learnt[0], learnt[0].export(learnt[1].scaling, torch.empty(0, 16))  # type: ignore[operator]
+    scaled = torch.from_numpy(last.scaling.apply(ITEMS))
+    with torch.no_grad():
+        p = model.activations(scaled)  # type: ignore[operator]
+        expected = Jump.apply(p, model.log_threshold.exp(), 0.2)[0].numpy()  # type: ignore[operator]
+    counts = (expected > 0).sum(axis=1)
+    plain = (counts > 0) & (counts <= last.most_active)  # neither cut short nor given a latent
+    assert plain.mean() > 0.9
+    np.testing.assert_allclose(np.asarray(last.encode(ITEMS).todense())[plain], expected[plain], atol=1e-5)
+
+
+def test_no_item_is_empty_and_none_has_too_many_latents_under_learnt_thresholds(
+    learnt: tuple[torch.nn.Module, Dictionary],
+) -> None:
+    _, dictionary = learnt
+    random = np.random.default_rng(0).normal(size=(400, 16)).astype(np.float32)
+    counts = np.diff(dictionary.encode(random).indptr)
+    assert counts.min() >= 1
+    assert counts.max() <= dictionary.most_active
+
+
+def test_a_strong_latent_below_its_threshold_takes_no_place_from_a_weaker_one_above_its_own(
+    learnt: tuple[torch.nn.Module, Dictionary],
+) -> None:
+    threshold = np.array([5, 0.1, 0.1, 9], dtype=np.float32)
+    made = Dictionary(
+        encoder=np.eye(4, dtype=np.float32),
+        encoder_bias=np.array([4, 3, 2, 8], dtype=np.float32),
+        decoder=np.eye(4, dtype=np.float32),
+        decoder_bias=np.zeros(4, dtype=np.float32),
+        scaling=type(learnt[1].scaling)(np.zeros(4, dtype=np.float32), 1.0),
+        threshold=threshold,
+        most_active=3,
+    )
+    codes = np.asarray(made.encode(np.zeros((1, 4), dtype=np.float32)).todense())
+    np.testing.assert_allclose(codes, [[0, 3, 2, 8]])  # the strongest of all stays, below its threshold too
+
+
+def test_thresholds_come_back_from_their_file_and_files_with_one_threshold_can_still_be_read(
+    learnt: tuple[torch.nn.Module, Dictionary], tmp_path: Path
+) -> None:
+    _, dictionary = learnt
+    write_dictionary(dictionary, tmp_path)
+    read = read_dictionary(tmp_path)
+    np.testing.assert_array_equal(read.threshold, dictionary.threshold)
+    single = {**dictionary.arrays(), "threshold": np.array([0.7])}
+    assert Dictionary.from_arrays(single).threshold == 0.7
+
+
+def test_the_dictionary_of_the_paper_has_one_matrix_for_both_directions(tmp_path: Path) -> None:
+    settings = DictionaryConfig(
+        kind="paper", width=32, active=3, batch_size=128, epochs=40, learning_rate=5e-3, patience=100
+    )
+    run = training(tmp_path, settings, ITEMS)
+    names = [name for name, _ in run.model.named_parameters()]
+    assert sorted(names) == ["decoder", "decoder_bias", "encoder_bias"]
+    found = best_of(finish(run))
+    np.testing.assert_array_equal(found.encoder, found.decoder)
+    assert np.diff(found.encode(ITEMS).indptr).max() == 3
+    assert run.best_error < 0.3
