@@ -49,25 +49,26 @@ def saerec(command: str, workdir: Path, *settings: str) -> None:
     )
 
 
-def run_seed(data: Path, workdir: Path, seed: int) -> dict[str, Any]:
-    """Trains and measures one seed, unless its file is there; returns its report with the control beside it."""
+def run_seed(data: Path, workdir: Path, seed: int, with_control: bool) -> dict[str, Any]:
+    """Trains and measures one seed, unless its file is there; returns its report, with the control if wanted."""
     finished = workdir.with_name(f"{workdir.name}-seed-{seed}.json")
     if finished.exists():
         return dict(read(finished))
     settings = (f"prepare.source.path={data}", f"seed={seed}", *ONE_WORKER)
     saerec("run", workdir, *settings)
-    control = workdir.with_name(f"{workdir.name}-control")
-    for stage in BEFORE_TRAIN:
-        shutil.rmtree(control / stage, ignore_errors=True)
-        shutil.copytree(workdir / stage, control / stage)
-    for stage in ("train", "evaluate"):
-        saerec(stage, control, *settings, "train.shuffle_codes=true", "train.baseline=false")
+    control = workdir.with_name(f"{workdir.name}-control") if with_control else None
+    if control is not None:
+        for stage in BEFORE_TRAIN:
+            shutil.rmtree(control / stage, ignore_errors=True)
+            shutil.copytree(workdir / stage, control / stage)
+        for stage in ("train", "evaluate"):
+            saerec(stage, control, *settings, "train.shuffle_codes=true", "train.baseline=false")
     report = seed_report(workdir, control)
     write_json(finished, report)
     return report
 
 
-def seed_report(workdir: Path, control: Path) -> dict[str, Any]:
+def seed_report(workdir: Path, control: Path | None) -> dict[str, Any]:
     """What the finished stages of one seed and of its control found."""
     report: dict[str, Any] = read(workdir / "evaluate" / "report.json")
     report["seconds"] = {
@@ -77,9 +78,10 @@ def seed_report(workdir: Path, control: Path) -> dict[str, Any]:
     report["prior_weight"] = read(workdir / "train" / "stage.json")["metrics"]["prior_weight"]
     report["dictionary"] = read(workdir / "dictionary" / "stage.json")["metrics"]
     report["catalogue"] = read(workdir / "intents" / "stage.json")["metrics"]
-    shuffled = read(control / "evaluate" / "report.json")
-    for part, models in shuffled["accuracy"].items():
-        report["accuracy"][part]["shuffled"] = models["intents"]
+    if control is not None:
+        shuffled = read(control / "evaluate" / "report.json")
+        for part, models in shuffled["accuracy"].items():
+            report["accuracy"][part]["shuffled"] = models["intents"]
     return report
 
 
@@ -105,7 +107,9 @@ def document(data: str, seeds: list[int], reports: list[dict[str, Any]], version
         + ".",
         "",
         "```",
-        "make results    # all of this page; one seed alone:",
+        f"python tests/bench/accuracy.py --data FOLDER/{data} --seeds {' '.join(map(str, seeds))} "
+        f"--controls {sum('shuffled' in report['accuracy']['test'] for report in reports)}    # all of this page",
+        "# one seed alone:",
         f"saerec run --config amazon --set prepare.source.path=FOLDER/{data} --set seed={seeds[0]} "
         + " ".join(f"--set {setting}" for setting in ONE_WORKER),
         "```",
@@ -126,17 +130,18 @@ def accuracy_table(part: str, seeds: list[int], reports: list[dict[str, Any]]) -
         "|---" * (len(heads) + 1) + "|",
     ]
     for model, name in NAMES.items():
-        rows = [report["accuracy"][part][model] for report in reports]
-        cells = [spread([row[metric] for row in rows]) for metric in METRICS]
-        cells += [f"{row['NDCG@10']:.4f}" for row in rows]
+        rows = [report["accuracy"][part].get(model) for report in reports]
+        cells = [spread([row[metric] for row in rows if row]) for metric in METRICS]
+        cells += [f"{row['NDCG@10']:.4f}" if row else "not run" for row in rows]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return [*lines, ""]
 
 
 def spread(values: list[float]) -> str:
-    """Mean and sample deviation."""
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.mean(values):.4f} ± {deviation:.4f}"
+    """Mean and sample deviation; of a single value the value alone."""
+    if len(values) == 1:
+        return f"{values[0]:.4f}"
+    return f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}"
 
 
 def dictionary_table(seeds: list[int], reports: list[dict[str, Any]]) -> list[str]:
@@ -171,13 +176,21 @@ def time_table(seeds: list[int], reports: list[dict[str, Any]]) -> list[str]:
         seconds = report["seconds"]
         cells = [f"{seconds[stage]:.0f}" for stage in stages]
         lines.append(f"| seed {seed} | {' | '.join(cells)} | {sum(seconds.values()):.0f} |")
-    return [*lines, "", "`train` holds both trainings, with and without intents.", ""]
+    return [
+        *lines,
+        "",
+        "`train` holds both trainings, with and without intents; `embed` is short where the texts were encoded before.",
+        "",
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--data", type=Path, required=True, help="folder with sequences.txt and items.jsonl")
     parser.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44])
+    parser.add_argument(
+        "--controls", type=int, help="train the control for so many seeds only; all by default"
+    )
     parser.add_argument("--workdir", type=Path, default=Path("out"))
     parser.add_argument("--page", type=Path, default=REPOSITORY / "docs" / "results.md")
     arguments = parser.parse_args()
@@ -185,7 +198,11 @@ def main() -> None:
         parser.error(f"{arguments.data} has no sequences.txt")
     name = arguments.data.name
     workdir = arguments.workdir.absolute() / name
-    reports = [run_seed(arguments.data.absolute(), workdir, seed) for seed in arguments.seeds]
+    controls = len(arguments.seeds) if arguments.controls is None else max(1, arguments.controls)
+    reports = [
+        run_seed(arguments.data.absolute(), workdir, seed, place < controls)
+        for place, seed in enumerate(arguments.seeds)
+    ]
     versions = read(workdir / "train" / "stage.json")["versions"]
     arguments.page.write_text(document(name, arguments.seeds, reports, versions), "utf-8")
     print(f"Wrote {arguments.page}")
