@@ -44,7 +44,7 @@ Run = Callable[..., Outcome]
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     """Runs the command in this process, with the handlers of signals put back afterwards."""
     monkeypatch.setenv("COLUMNS", "180")
-    on_terminate = signal.getsignal(signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def command(*arguments: str) -> Outcome:
         monkeypatch.setattr(sys, "argv", ["saerec", *arguments])
@@ -56,7 +56,8 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
         return Outcome(code if isinstance(code, int) else 0, output.out, output.err)
 
     yield command
-    signal.signal(signal.SIGTERM, on_terminate)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
@@ -215,6 +216,9 @@ def test_a_damaged_stage_ends_with_1_and_says_what_to_do(run: Run, shop: Path, t
 def test_a_stopped_run_says_how_to_go_on_and_ends_with_the_code_of_the_signal(
     run: Run, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
 ) -> None:
+    if number == signal.SIGINT:  # processes in the background of a shell are started with Ctrl-C ignored
+        signal.signal(number, signal.default_int_handler)
+
     def stopped(job: Job) -> dict[str, Any]:
         os.kill(os.getpid(), number)
         raise AssertionError("the signal did not arrive")
