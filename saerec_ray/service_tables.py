@@ -63,10 +63,10 @@ def recommendations(
     explained = any(item.HasField("explanation") for item in response.items)
     table = Table(title=title, title_justify="left", show_lines=explained)
     table.add_column("#", justify="right")
-    table.add_column("Item", ratio=2, min_width=20)
+    table.add_column("Item", ratio=2, min_width=12)
     table.add_column("Score", justify="right")
     if explained:
-        table.add_column("Why: the parts add up to the score", ratio=4, min_width=36)
+        table.add_column("Why: the parts add up to the score", ratio=4, min_width=24)
     for rank, item in enumerate(response.items, start=1):
         row: list[RenderableType] = [str(rank), item_name(item.item_id, item.title), f"{item.score:.3f}"]
         if explained:
@@ -164,21 +164,19 @@ def _move(
 def user_profile(response: recommender.ExplainUserResponse, *, title: str = "Intents") -> RenderableType:
     """What drives a user's ranking: over- and under-represented intents, and the history behind each."""
     table = Table(title=title, title_justify="left", show_lines=True)
-    table.add_column("Intent", ratio=3, min_width=18)
+    table.add_column("Intent, and\nwhere from", ratio=3, min_width=13)
     table.add_column("Against\npopulation")
-    table.add_column("Log lift", justify="right")
+    table.add_column("Log\nlift", justify="right")
     table.add_column("z", justify="right")
     table.add_column("Weight", justify="right")
-    table.add_column("From")
-    table.add_column("Evidence", ratio=3, min_width=18)
+    table.add_column("Evidence", ratio=3, min_width=13)
     for intent in response.intents:
         table.add_row(
-            intent_name(intent.intent_id, intent.label),
+            Group(intent_name(intent.intent_id, intent.label), _ORIGINS.get(intent.origin, "")),
             _REPRESENTATIONS.get(intent.representation, Text("")),
             f"{intent.log_lift:+.2f}",
             f"{intent.z_score:+.1f}",
             _weight(intent),
-            _ORIGINS.get(intent.origin, ""),
             Text(evidence_list(intent.evidence)),
         )
     share = Text(
@@ -205,7 +203,7 @@ def steering_profile(profile: recommender.SteeringProfile, labels: Labels) -> Re
     if not profile.adjustments:
         return Text(f"No steering is stored (revision {profile.revision}, etag {profile.etag or 'none'}).")
     table = Table(title="Stored steering", title_justify="left")
-    table.add_column("Intent", min_width=18)
+    table.add_column("Intent", min_width=12)
     table.add_column("Mode")
     table.add_column("Strength", justify="right")
     table.add_column("Until")
@@ -227,7 +225,7 @@ def steering_profile(profile: recommender.SteeringProfile, labels: Labels) -> Re
 def steering_effect(effect: recommender.SteeringEffect, labels: Labels) -> RenderableType:
     """What a write does to the first page."""
     table = Table(title="Effect on the first page", title_justify="left")
-    table.add_column("Intent", min_width=18)
+    table.add_column("Intent", min_width=12)
     table.add_column("Mean loading before", justify="right")
     table.add_column("after", justify="right")
     table.add_column("Change", justify="right")
@@ -255,12 +253,12 @@ def steering_write(response: recommender.SteerIntentsResponse, labels: Labels) -
 def intent_list(listed: Sequence[intents_api.Intent], total: int) -> RenderableType:
     """Intents in one table."""
     table = Table(title="Intents", title_justify="left")
-    table.add_column("Intent", ratio=3, min_width=18)
+    table.add_column("Intent", ratio=3, min_width=12)
     table.add_column("Label\nAUC", justify="right")
     table.add_column("Users", justify="right")
     table.add_column("State")
     table.add_column("Steerable")
-    table.add_column("Strongest items", ratio=4, min_width=18)
+    table.add_column("Strongest items", ratio=4, min_width=12)
     for intent in listed:
         table.add_row(
             intent_name(intent.intent_id, intent.label),
@@ -277,8 +275,8 @@ def intent_matches(matches: Iterable[intents_api.IntentMatch]) -> RenderableType
     """The result of a search, best first."""
     table = Table(title="Matches", title_justify="left")
     table.add_column("Score", justify="right")
-    table.add_column("Intent", ratio=3, min_width=18)
-    table.add_column("Strongest items", ratio=4, min_width=18)
+    table.add_column("Intent", ratio=3, min_width=12)
+    table.add_column("Strongest items", ratio=4, min_width=12)
     for match in matches:
         table.add_row(
             f"{match.score:.2f}",

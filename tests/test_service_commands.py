@@ -230,7 +230,11 @@ def test_explain_shows_what_is_over_and_under_represented(server: ScriptedServer
         ),
     )
     done = run("explain", "--user", "u1", "--count", "2", "--evidence", "1")
-    assert re.search(r"shampoo over \+1\.50 \+6\.0 0\.50 → 0\.75 own history Oat Wash \(60%\)", done.flat)
+    assert re.search(r"shampoo over \+1\.50 \+6\.0 0\.50 → 0\.75 Oat Wash \(60%\)", done.flat)
+    assert re.search(rf"{SHAMPOO} own history", done.flat), "the whole id, to be copied"
+    rows = [line for line in done.out.splitlines() if line.startswith("│")]
+    assert rows
+    assert all(line.endswith("│") for line in rows), "a table fits into the width of the terminal"
     assert re.search(r"razors & blades under -0\.50 -2\.0 0\.50 own history", done.flat)
     assert "62%" in done.flat
     (sent,) = server.requests["ExplainUser"]
