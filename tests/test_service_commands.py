@@ -235,7 +235,7 @@ def test_explain_shows_what_is_over_and_under_represented(server: ScriptedServer
     rows = [line for line in done.out.splitlines() if line.startswith("│")]
     assert rows
     assert all(line.endswith("│") for line in rows), "a table fits into the width of the terminal"
-    assert re.search(r"razors & blades under -0\.50 -2\.0 0\.50 own history", done.flat)
+    assert re.search(r"razors & blades under -0\.50 -2\.0 0\.50", done.flat)
     assert "62%" in done.flat
     (sent,) = server.requests["ExplainUser"]
     assert (sent.max_intents, sent.max_evidence) == (2, 1)
