@@ -19,6 +19,11 @@ SECONDS_TO_WAIT = 600
 _WORKER_NAMES = ("RayTrainWorker", "multiprocessing.spawn")
 
 
+def _hear_ctrl_c() -> None:
+    """Processes in the background of a shell are started with Ctrl-C ignored, and their children too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class StageProcess:
     """`saerec STAGE` at work in a directory."""
 
@@ -32,6 +37,7 @@ class StageProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            preexec_fn=_hear_ctrl_c,
             env={
                 **os.environ,
                 "PYTHONPATH": os.pathsep.join(sys.path),
