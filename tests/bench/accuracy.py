@@ -96,7 +96,7 @@ def document(data: str, seeds: list[int], reports: list[dict[str, Any]], version
     lines = [
         "# Results",
         "",
-        "Written by `make results`. Do not edit by hand.",
+        "Written by `tests/bench/accuracy.py`. Do not edit by hand.",
         "",
         f"## Accuracy: {data}",
         "",
