@@ -242,6 +242,13 @@ class TrainConfig(Section):
         lt=1,
         description="Share of items that training never meets, as if new: measures cold items, and lowers accuracy",
     )
+    members: int = Field(
+        1,
+        ge=1,
+        le=16,
+        description="Models trained apart from their own seeds; their mean score is served as one model, "
+        "with members x d_model numbers a vector",
+    )
     baseline: bool = Field(True, description="Also train the same backbone without intents, for comparison")
     workers: int = Field(2, ge=1, description="Training processes, each on a CPU or GPU of its own")
     seed: int | None = Field(None, description="null takes the run's seed")

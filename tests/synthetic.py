@@ -138,7 +138,7 @@ def write_synthetic_bundle(
         population=population,
         value_quantiles=np.percentile(values, np.linspace(0, 100, 101), axis=0).astype(np.float32),
         label_vectors=(decoder / np.linalg.norm(decoder, axis=1, keepdims=True)).astype(np.float32),
-        backbone={name: tensor.numpy() for name, tensor in encoder.state_dict().items()},
+        backbone={f"0.{name}": tensor.numpy() for name, tensor in encoder.state_dict().items()},
         dictionary=_dictionary(decoder).arrays(),
         evaluation={},
     )

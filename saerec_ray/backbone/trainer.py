@@ -152,7 +152,8 @@ class _Run:
 
     def _validation_ndcg(self) -> float | None:
         state = {name: value.detach().cpu() for name, value in self.model.state_dict().items()}
-        space, encoder = trained_parts(state, self.config, self.frozen)
+        alone = self.config.model_copy(update={"members": 1})
+        space, encoder = trained_parts(together([state]), alone, self.frozen)
         ranks = np.empty(0, dtype=np.int64)
         if len(self.cases):
             ranks = model_ranks(space, self.frozen.prior, encode_users(encoder, self.cases))
@@ -202,16 +203,30 @@ class _Run:
         training_state.load_random_state(folder, self.worker.rank)
 
 
+def together(members: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The states of several Backbones as one: item vectors side by side, mean biases, encoders by number."""
+    columns = ("items.residuals", "items.intent_vectors")
+    joined = {
+        name: torch.cat([state[name] for state in members], dim=1) for name in columns if name in members[0]
+    }
+    joined["items.biases"] = torch.stack([state["items.biases"] for state in members]).mean(dim=0)
+    for member, state in enumerate(members):
+        for name, value in training_state.with_prefix(state, "encoder.").items():
+            joined[f"encoder.{member}.{name}"] = value
+    return joined
+
+
 def trained_parts(
     state: dict[str, Tensor], config: TrainConfig, frozen: Frozen, prior_weight: float = 0.0
 ) -> tuple[ItemSpace, UserEncoder]:
-    """The scoring space and the user encoder of a Backbone's state."""
+    """The scoring space and the user encoder of a state made by `together`."""
     arrays = {name: value.numpy() for name, value in state.items()}
-    no_intents = np.zeros((frozen.codes.shape[1], config.d_model), dtype=np.float32)
+    residuals = arrays["items.residuals"]
+    no_intents = np.zeros((frozen.codes.shape[1], residuals.shape[1]), dtype=np.float32)
     space = ItemSpace(
         codes=frozen.codes,
         intent_vectors=arrays.get("items.intent_vectors", no_intents),
-        residuals=arrays["items.residuals"],
+        residuals=residuals,
         biases=arrays["items.biases"],
         popularity=frozen.popularity,
         prior_weight=prior_weight,

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from saerec_ray import distributed, training_state
 from saerec_ray.backbone.frozen import write_frozen
-from saerec_ray.backbone.trainer import BEST_FILE, VALIDATION_CUTOFF, train_backbone, trained_parts
+from saerec_ray.backbone.trainer import BEST_FILE, VALIDATION_CUTOFF, together, train_backbone, trained_parts
 from saerec_ray.backbone.validation import encode_users, held_out, model_ranks, ndcg
 from saerec_ray.data.prepared import PreparedSequences
 from saerec_ray.errors import StageError
@@ -81,7 +81,7 @@ def numbers(checkpoint: Path) -> dict[str, Any]:
 
 
 def validation_ndcg(weights: dict[str, Tensor], sequences: PreparedSequences = SEQUENCES) -> float:
-    space, encoder = trained_parts(weights, small_settings(), FROZEN)
+    space, encoder = trained_parts(together([weights]), small_settings(), FROZEN)
     users = encode_users(encoder, held_out(sequences, "validation"))
     return ndcg(model_ranks(space, FROZEN.prior, users), VALIDATION_CUTOFF)
 

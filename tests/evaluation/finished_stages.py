@@ -94,7 +94,7 @@ def _train(bundle: Bundle, folder: Path) -> None:
     torch.manual_seed(3)
     plain = SequenceEncoder(bundle.config.train, intents=False).state_dict()
     save_file(
-        {**items, **{f"encoder.{name}": value.numpy() for name, value in plain.items()}},
+        {**items, **{f"encoder.0.{name}": value.numpy() for name, value in plain.items()}},
         folder / BASELINE_FILE,
     )
     save_file(

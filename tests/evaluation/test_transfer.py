@@ -149,7 +149,7 @@ def trained(codes: csr_array, seed: int, prior_weight: float = 0.3) -> TrainedMo
         ),
         prior=PriorTable(np.ones(LATENTS, np.float32), np.zeros(LATENTS, np.float32), 0.0),
         settings=SETTINGS,
-        encoder={name: value.numpy() for name, value in encoder.state_dict().items()},
+        encoder={f"0.{name}": value.numpy() for name, value in encoder.state_dict().items()},
     )
 
 
