@@ -219,6 +219,11 @@ class TrainConfig(Section):
     )
     weight_decay: float = Field(0.0, ge=0, description="Of Adam")
     batch_size: int = Field(256, ge=2, description="Prefixes a step, over all workers")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="Of the product with the whole catalogue. "
+        "auto: bfloat16 on GPUs and on CPUs with bf16 instructions",
+    )
     learning_rate: float = Field(2e-3, gt=0, description="Of Adam, at its highest")
     warm_up_share: float = Field(0.05, ge=0, lt=1, description="Share of steps over which the rate rises")
     decay_share: float = Field(1.0, ge=0, le=1, description="Share of steps over which the rate falls to 0")

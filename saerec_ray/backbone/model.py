@@ -11,12 +11,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from saerec_ray.config import TrainConfig
+from saerec_ray.precision import chosen_precision
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,9 @@ class IntentContext:
     flat_intents: Tensor  # (codes,) int64: the same without unused places, item after item
     flat_values: Tensor  # (codes,) float32
     flat_offsets: Tensor  # (items,) int64: where each item begins
+    carriers: Tensor  # (codes,) int64: the items that carry an intent, intent after intent
+    carrier_values: Tensor  # (codes,) float32: how strongly
+    carrier_offsets: Tensor  # (intents,) int64: where each intent begins
     inverse_document_frequency: Tensor  # (intents,)
     public: Tensor  # (public intents,) int64, frequent and widespread
     intent_count: int
@@ -40,6 +45,9 @@ class IntentContext:
             self.flat_intents.to(device),
             self.flat_values.to(device),
             self.flat_offsets.to(device),
+            self.carriers.to(device),
+            self.carrier_values.to(device),
+            self.carrier_offsets.to(device),
             self.inverse_document_frequency.to(device),
             self.public.to(device),
             self.intent_count,
@@ -74,13 +82,28 @@ class ItemVectors(nn.Module):
 
 def intent_part(context: IntentContext, intent_vectors: Tensor) -> Tensor:
     """D z_i for every item: (items, d_model)."""
-    return F.embedding_bag(
-        context.flat_intents,
-        intent_vectors,
-        context.flat_offsets,
-        per_sample_weights=context.flat_values,
-        mode="sum",
-    )
+    vectors: Tensor = _IntentPart.apply(intent_vectors, context)  # type: ignore[no-untyped-call]
+    return vectors
+
+
+class _IntentPart(torch.autograd.Function):
+    """A sparse product and its transpose; the gradient of embedding_bag itself is ten times slower."""
+
+    @staticmethod
+    def forward(ctx: Any, intent_vectors: Tensor, context: IntentContext) -> Tensor:
+        ctx.context = context
+        return _weighted_sums(context.flat_intents, intent_vectors, context.flat_offsets, context.flat_values)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        context: IntentContext = ctx.context
+        return _weighted_sums(
+            context.carriers, gradient.contiguous(), context.carrier_offsets, context.carrier_values
+        ), None
+
+
+def _weighted_sums(rows: Tensor, vectors: Tensor, offsets: Tensor, values: Tensor) -> Tensor:
+    return F.embedding_bag(rows, vectors, offsets, per_sample_weights=values, mode="sum")
 
 
 class SequenceEncoder(nn.Module):
@@ -92,7 +115,7 @@ class SequenceEncoder(nn.Module):
         d_model = settings.d_model
         self.positions = nn.Parameter(torch.empty(settings.max_length, d_model).normal_(std=0.02))
         self.norm = nn.LayerNorm(d_model)
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
         self.blocks = nn.ModuleList(
             Block(d_model, settings.heads, settings.dropout) for _ in range(settings.layers)
         )
@@ -129,7 +152,7 @@ class SequenceEncoder(nn.Module):
         mask = self._mask(present)
         for block in self.blocks[:-1]:
             x = block(x, x, mask)
-        last = None if mask is None else mask[..., -1:, :]
+        last = mask[..., -1:, :]
         state = self.blocks[-1](x[:, -1:], x, last)[:, 0]  # only the last place is read: (batch, d_model)
         if intent_vectors is None or (self.personal is None and self.public is None):
             return state, state.new_ones(len(state), 1)
@@ -169,31 +192,48 @@ class SequenceEncoder(nn.Module):
         return logits.masked_fill(~present, -math.inf).softmax(dim=1)
 
 
+class Dropout(nn.Module):
+    """Dropout with a mask from uniform numbers: torch's own draws are four times slower on CPUs."""
+
+    def __init__(self, rate: float) -> None:
+        """`rate`: share of the numbers set to zero, in [0, 1)."""
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """In training, x of any shape with that share at zero and the rest scaled up; else x itself."""
+        if not self.training or self.rate == 0:
+            return x
+        return x * (torch.rand_like(x) >= self.rate) / (1 - self.rate)
+
+
 class Block(nn.Module):
     """One transformer block, normalised after each residual connection."""
 
     def __init__(self, d_model: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads = heads
-        self.dropout_rate = dropout
         self.query = nn.Linear(d_model, d_model)
         self.key_value = nn.Linear(d_model, 2 * d_model)
         self.output = nn.Linear(d_model, d_model)
         self.attention_norm = nn.LayerNorm(d_model)
         self.feed_forward = nn.Sequential(
-            nn.Linear(d_model, 4 * d_model), nn.GELU(), nn.Linear(4 * d_model, d_model), nn.Dropout(dropout)
+            nn.Linear(d_model, 4 * d_model), nn.GELU(), nn.Linear(4 * d_model, d_model), Dropout(dropout)
         )
         self.feed_forward_norm = nn.LayerNorm(d_model)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, memory: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
         """`x`: (batch, queries, d_model) attends to `memory`: (batch, length, d_model)."""
         queries = self._split(self.query(x))
         keys, values = (self._split(part) for part in self.key_value(memory).chunk(2, dim=-1))
-        attended = F.scaled_dot_product_attention(
-            queries, keys, values, attn_mask=mask, dropout_p=self.dropout_rate if self.training else 0.0
-        )  # (batch, heads, queries, d_head)
-        attended = attended.transpose(1, 2).flatten(2)
+        if self.training and self.dropout.rate > 0:  # there is no fused kernel with dropout on CPUs
+            logits = queries @ keys.transpose(2, 3) / math.sqrt(queries.shape[3])
+            weights = self.dropout(logits.masked_fill(~mask, -math.inf).softmax(dim=3))
+            attended = weights @ values
+        else:
+            attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+        attended = attended.transpose(1, 2).flatten(2)  # from (batch, heads, queries, d_head)
         x = self.attention_norm(x + self.dropout(self.output(attended)))
         normed: Tensor = self.feed_forward_norm(x + self.feed_forward(x))
         return normed
@@ -234,6 +274,7 @@ class Backbone(nn.Module):
         super().__init__()
         self.items = ItemVectors(items, settings, decoder)
         self.encoder = SequenceEncoder(settings, intents=decoder is not None)
+        self.precision = settings.precision
 
     def forward(self, items: Tensor, present: Tensor, targets: Tensor, context: IntentContext) -> Tensor:
         """Mean cross-entropy of the next item over the whole catalogue.
@@ -244,8 +285,10 @@ class Backbone(nn.Module):
         weights = self.encoder.history_weights(present)
         profiles = user_profiles(items, weights, context)
         states, _ = self.encoder(vectors[items], present, profiles, self.items.intent_vectors, context)
-        logits = F.linear(states, vectors, self.items.biases)  # (batch, items)
-        return F.cross_entropy(logits, targets)
+        dtype = getattr(torch, chosen_precision(self.precision, vectors.device.type))
+        with torch.autocast(vectors.device.type, dtype=dtype, enabled=dtype is torch.bfloat16):
+            logits = F.linear(states, vectors, self.items.biases)  # (batch, items): most of all the work
+        return F.cross_entropy(logits.float(), targets)
 
 
 def user_profiles(items: Tensor, history_weights: Tensor, context: IntentContext) -> Tensor:

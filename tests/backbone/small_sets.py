@@ -106,6 +106,7 @@ def small_settings(**changes: Any) -> TrainConfig:
         "residual_dropout": 0.0,
         "max_length": 8,
         "batch_size": 32,
+        "precision": "float32",
         "epochs": 3,
         "patience": 3,
         "personal_intents": 5,
