@@ -219,6 +219,10 @@ class TrainConfig(Section):
     )
     weight_decay: float = Field(0.0, ge=0, description="Of Adam")
     batch_size: int = Field(256, ge=2, description="Prefixes a step, over all workers")
+    full_softmax_items: int = Field(
+        100_000, ge=1, description="Larger catalogues are trained with a sample of the items, not with all"
+    )
+    negatives: int = Field(4096, ge=1, description="Items in that sample, drawn anew for each batch")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
         description="Of the product with the whole catalogue. "

@@ -29,6 +29,7 @@ from saerec_ray.backbone.trainer import (
 from saerec_ray.backbone.validation import (
     EncodedUsers,
     HeldOut,
+    affordable,
     encode_users,
     held_out,
     model_ranks,
@@ -154,7 +155,7 @@ def _calibrate(config: TrainConfig, seed: int, sequences: PreparedSequences, fol
     frozen = read_frozen(folder, intents=True)
     space, encoder = trained_parts(state, config, frozen)
     weight, tried = 0.0, dict[str, float]()
-    if len(cases := held_out(sequences, "validation")):
+    if len(cases := affordable(held_out(sequences, "validation"), space.item_count, seed)):
         weight, tried = choose_prior_weight(config, space, frozen, encode_users(encoder, cases))
     space = replace(space, prior_weight=weight)
     values = population_values(encoder, space, frozen, sequences, seed)

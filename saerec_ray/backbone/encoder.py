@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.sparse import csc_array, csr_array
+from scipy.sparse import csr_array
 
+from saerec_ray.backbone.code_product import CodeProduct
 from saerec_ray.backbone.model import IntentContext, SequenceEncoder, user_profiles
 from saerec_ray.config import TrainConfig
 from saerec_ray.scoring import ItemSpace, PriorTable
@@ -49,16 +50,10 @@ def public_intents(public: Floats, count: int) -> npt.NDArray[np.int64]:
 def intent_context(codes: csr_array, prior: PriorTable, settings: TrainConfig) -> IntentContext:
     """The frozen side of the encoder as tensors."""
     intents, values = pad_codes(codes)
-    columns = csc_array(codes)
     return IntentContext(
         code_intents=torch.from_numpy(intents),
         code_values=torch.from_numpy(values),
-        flat_intents=torch.from_numpy(codes.indices.astype(np.int64)),
-        flat_values=torch.from_numpy(codes.data.astype(np.float32)),
-        flat_offsets=torch.from_numpy(codes.indptr[:-1].astype(np.int64)),
-        carriers=torch.from_numpy(columns.indices.astype(np.int64)),
-        carrier_values=torch.from_numpy(columns.data.astype(np.float32)),
-        carrier_offsets=torch.from_numpy(columns.indptr[:-1].astype(np.int64)),
+        product=CodeProduct.of(codes),
         inverse_document_frequency=torch.from_numpy(prior.inverse_document_frequency),
         public=torch.from_numpy(public_intents(prior.public, settings.public_intents)),
         intent_count=int(codes.shape[1]),

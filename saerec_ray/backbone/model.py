@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from saerec_ray.backbone.code_product import CodeProduct
+from saerec_ray.backbone.sampled_softmax import Negatives, sampled_cross_entropy
 from saerec_ray.config import TrainConfig
 from saerec_ray.precision import chosen_precision
 
@@ -27,12 +28,7 @@ class IntentContext:
 
     code_intents: Tensor  # (items, most codes of an item) int64; unused places point at 0 with value 0
     code_values: Tensor  # (items, most codes of an item) float32
-    flat_intents: Tensor  # (codes,) int64: the same without unused places, item after item
-    flat_values: Tensor  # (codes,) float32
-    flat_offsets: Tensor  # (items,) int64: where each item begins
-    carriers: Tensor  # (codes,) int64: the items that carry an intent, intent after intent
-    carrier_values: Tensor  # (codes,) float32: how strongly
-    carrier_offsets: Tensor  # (intents,) int64: where each intent begins
+    product: CodeProduct  # the same without unused places
     inverse_document_frequency: Tensor  # (intents,)
     public: Tensor  # (public intents,) int64, frequent and widespread
     intent_count: int
@@ -42,12 +38,7 @@ class IntentContext:
         return IntentContext(
             self.code_intents.to(device),
             self.code_values.to(device),
-            self.flat_intents.to(device),
-            self.flat_values.to(device),
-            self.flat_offsets.to(device),
-            self.carriers.to(device),
-            self.carrier_values.to(device),
-            self.carrier_offsets.to(device),
+            self.product.to(device),
             self.inverse_document_frequency.to(device),
             self.public.to(device),
             self.intent_count,
@@ -71,39 +62,25 @@ class ItemVectors(nn.Module):
 
     def forward(self, context: IntentContext) -> Tensor:
         """All item vectors, (items, d_model); in training whole residuals are dropped at random."""
-        residuals: Tensor = self.residuals
-        if self.training and self.residual_dropout > 0:
-            kept = torch.rand(len(residuals), 1, device=residuals.device) >= self.residual_dropout
-            residuals = residuals * kept
+        residuals = self._dropped(self.residuals)
         if self.intent_vectors is None:
             return residuals
-        return residuals + intent_part(context, self.intent_vectors)
+        return residuals + context.product.with_vectors(self.intent_vectors)
 
+    def some(self, context: IntentContext, rows: Tensor) -> Tensor:
+        """The vectors of some items, (rows, d_model), with a sparse gradient for their residuals."""
+        residuals = self._dropped(F.embedding(rows, self.residuals, sparse=True))
+        if self.intent_vectors is None:
+            return residuals
+        product = CodeProduct.of_padded(
+            context.code_intents[rows], context.code_values[rows], context.intent_count
+        )
+        return residuals + product.with_vectors(self.intent_vectors)
 
-def intent_part(context: IntentContext, intent_vectors: Tensor) -> Tensor:
-    """D z_i for every item: (items, d_model)."""
-    vectors: Tensor = _IntentPart.apply(intent_vectors, context)  # type: ignore[no-untyped-call]
-    return vectors
-
-
-class _IntentPart(torch.autograd.Function):
-    """A sparse product and its transpose; the gradient of embedding_bag itself is ten times slower."""
-
-    @staticmethod
-    def forward(ctx: Any, intent_vectors: Tensor, context: IntentContext) -> Tensor:
-        ctx.context = context
-        return _weighted_sums(context.flat_intents, intent_vectors, context.flat_offsets, context.flat_values)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        context: IntentContext = ctx.context
-        return _weighted_sums(
-            context.carriers, gradient.contiguous(), context.carrier_offsets, context.carrier_values
-        ), None
-
-
-def _weighted_sums(rows: Tensor, vectors: Tensor, offsets: Tensor, values: Tensor) -> Tensor:
-    return F.embedding_bag(rows, vectors, offsets, per_sample_weights=values, mode="sum")
+    def _dropped(self, residuals: Tensor) -> Tensor:
+        if not self.training or self.residual_dropout == 0:
+            return residuals
+        return residuals * (torch.rand(len(residuals), 1, device=residuals.device) >= self.residual_dropout)
 
 
 class SequenceEncoder(nn.Module):
@@ -276,19 +253,44 @@ class Backbone(nn.Module):
         self.encoder = SequenceEncoder(settings, intents=decoder is not None)
         self.precision = settings.precision
 
-    def forward(self, items: Tensor, present: Tensor, targets: Tensor, context: IntentContext) -> Tensor:
-        """Mean cross-entropy of the next item over the whole catalogue.
+    def forward(
+        self,
+        items: Tensor,
+        present: Tensor,
+        targets: Tensor,
+        context: IntentContext,
+        negatives: Negatives | None = None,
+    ) -> Tensor:
+        """Mean cross-entropy of the next item over the whole catalogue, or estimated with the negatives given.
 
         `items` and `present`: (batch, length); `targets`: (batch,).
         """
-        vectors = self.items(context)  # (items, d_model)
+        if negatives is None:
+            vectors = self.items(context)  # (items, d_model)
+            states = self._states(vectors[items], items, present, context)
+            logits = self._product(states, vectors) + self.items.biases  # (batch, items)
+            return F.cross_entropy(logits, targets)
+        needed = torch.cat([items.flatten(), targets, negatives.items])
+        rows, places = needed.unique(return_inverse=True)
+        history, target, negative = places.split([items.numel(), len(targets), len(negatives.items)])
+        vectors = self.items.some(context, rows)  # (rows, d_model)
+        states = self._states(vectors[history.view_as(items)], items, present, context)
+        biases = self.items.biases[rows]
+        target_logits = (states * vectors[target]).sum(dim=1) + biases[target]  # (batch,)
+        negative_logits = self._product(states, vectors[negative]) + biases[negative]  # (batch, negatives)
+        return sampled_cross_entropy(target_logits, negative_logits, targets, negatives)
+
+    def _states(self, vectors: Tensor, items: Tensor, present: Tensor, context: IntentContext) -> Tensor:
         weights = self.encoder.history_weights(present)
         profiles = user_profiles(items, weights, context)
-        states, _ = self.encoder(vectors[items], present, profiles, self.items.intent_vectors, context)
+        states: Tensor = self.encoder(vectors, present, profiles, self.items.intent_vectors, context)[0]
+        return states
+
+    def _product(self, states: Tensor, vectors: Tensor) -> Tensor:
+        """Inner products (batch, rows), most of all the work, in the chosen precision; float32 comes out."""
         dtype = getattr(torch, chosen_precision(self.precision, vectors.device.type))
         with torch.autocast(vectors.device.type, dtype=dtype, enabled=dtype is torch.bfloat16):
-            logits = F.linear(states, vectors, self.items.biases)  # (batch, items): most of all the work
-        return F.cross_entropy(logits.float(), targets)
+            return F.linear(states, vectors).float()
 
 
 def user_profiles(items: Tensor, history_weights: Tensor, context: IntentContext) -> Tensor:

@@ -20,7 +20,6 @@ from saerec_ray.backbone.model import (
     IntentContext,
     ItemVectors,
     SequenceEncoder,
-    intent_part,
     user_profiles,
 )
 from tests.backbone.small_sets import INTENTS, ITEMS, frozen_of, grouped_users, sequences_of, small_settings
@@ -295,15 +294,6 @@ def test_bfloat16_rounds_the_loss_and_nothing_that_is_kept() -> None:
     assert {weights.grad.dtype for weights in rounded.parameters() if weights.grad is not None} == {
         torch.float32
     }
-
-
-def test_the_gradient_of_the_intent_part_is_that_of_the_product() -> None:
-    dense = torch.from_numpy(CODES)
-    vectors = torch.randn(CODES.shape[1], 6, generator=torch.Generator().manual_seed(2))
-    given, expected = vectors.clone().requires_grad_(), vectors.clone().requires_grad_()
-    for result in (intent_part(context(), given), dense @ expected):
-        (result**3).sum().backward()
-    torch.testing.assert_close(given.grad, expected.grad, rtol=1e-4, atol=1e-5)
 
 
 def test_dropout_keeps_the_mean_and_is_off_outside_training() -> None:
