@@ -37,7 +37,7 @@ def train_backbone(worker: distributed.Worker, parameters: dict[str, Any]) -> No
     config = TrainConfig.model_validate(parameters["config"])
     frozen = read_frozen(Path(parameters["frozen"]), parameters["intents"])
     sequences = read_sequences(Path(parameters["prepared"]))
-    run = _Run(worker, config, frozen, sequences, parameters)
+    run = BackboneTraining(worker, config, frozen, sequences, parameters)
     with worker.restore() as folder:
         if folder is not None:
             run.load(folder)
@@ -47,7 +47,7 @@ def train_backbone(worker: distributed.Worker, parameters: dict[str, Any]) -> No
         run.save()
 
 
-class _Run:
+class BackboneTraining:
     """The state of one training: model, optimiser, progress in samples, best weights."""
 
     def __init__(
@@ -93,7 +93,7 @@ class _Run:
         for batch in self.samples.epoch(self.config.batch_size, self.seed, self.epoch, self.samples_done):
             own = batch[rank::world] if len(batch) >= world else batch
             share = len(own) * world / len(batch) if len(batch) >= world else 1.0
-            loss = self._step(own, share)
+            loss = self.step(own, share)
             self.samples_done += len(batch)
             since_checkpoint += len(batch)
             self._log(loss)
@@ -103,7 +103,7 @@ class _Run:
         self.epoch += 1
         self.samples_done = 0
 
-    def _step(self, samples: np.ndarray[Any, Any], share: float) -> Tensor:
+    def step(self, samples: np.ndarray[Any, Any], share: float) -> Tensor:
         """`share`: samples of this worker over those of the average worker, so that each sample counts alike."""
         batch = self.samples.batch(samples)
         device = self.worker.device
