@@ -109,7 +109,7 @@ def _aucs(values: Scores, codes: csr_array) -> Scores:
     sums = np.asarray(ranks.T @ _active(codes))
     pairs = counts * (items - counts)
     above = sums - counts * (counts + 1) / 2
-    return np.divide(above, pairs, out=np.full_like(above, 0.5), where=pairs > 0)
+    return np.asarray(np.divide(above, pairs, out=np.full_like(above, 0.5), where=pairs > 0))
 
 
 def _best_value_aucs(
