@@ -208,6 +208,9 @@ class IntentsConfig(Section):
     overlay: Path | None = Field(
         None, description="File of labels by people; null: WORKDIR/intents-overlay.json if it is there"
     )
+    policy: Path | None = Field(
+        None, description="File of sensitive topics; null: WORKDIR/intents-policy.yaml if it is there"
+    )
 
 
 class TrainConfig(Section):

@@ -19,9 +19,10 @@ from saerec_ray.intents.detection import Examples, draw_examples, judge, split_h
 from saerec_ray.intents.language_model import LanguageModel
 from saerec_ray.intents.model_labels import Evidence, improve_names
 from saerec_ray.intents.naming import Name, choose_names, with_control
-from saerec_ray.intents.nuisance import find_nuisance
+from saerec_ray.intents.nuisance import find_nuisance, nuisance_sentence
 from saerec_ray.intents.overlay import Overlay, corrected
 from saerec_ray.intents.phrases import Encode, count_phrases, shortlist_phrases, surface_forms
+from saerec_ray.intents.policy import Policy, enforce
 from saerec_ray.intents.population import Population
 
 Floats = npt.NDArray[np.float32]
@@ -61,8 +62,9 @@ def build_catalogue(
     *,
     language_model: LanguageModel | None = None,
     overlay: Overlay | None = None,
+    policy: Policy | None = None,
 ) -> Results:
-    """Names all latents: by statistics, better where a language model can, and as people decided.
+    """Names all latents: by statistics, better where a language model can, and as people and policy decided.
 
     `ids`: one a latent; `codes`: (items, latents); `embeddings`: unit rows, (items, d); `decoder`: unit rows,
     (latents, d); `mean`: the centre of the embeddings, (d,); `encode` turns texts into unit vectors of the same model.
@@ -134,8 +136,10 @@ def build_catalogue(
             "unmatched": overlay.unmatched(ids),
         }
         sentences += _unmatched_sentence(overlay, ids)
-    sentences += _nuisance_sentence(intents)
+    sentences += nuisance_sentence(intents)
     catalogue = Catalogue(intents_version=_version(decoder, intents), intents=intents)
+    if policy is not None:
+        catalogue = enforce(policy, catalogue, items, codes).catalogue
     report(5, 5)
     return Results(catalogue, label_vectors, _summary(catalogue, codes, names) | extra, sentences)
 
@@ -188,17 +192,6 @@ def _unmatched_sentence(overlay: Overlay, ids: list[str]) -> list[str]:
     return [
         f"{len(missing)} of {len(overlay.intents)} edits in the overlay are of intents that this dictionary does "
         f"not have, and change nothing: {named}{rest}. They stay in the file."
-    ]
-
-
-def _nuisance_sentence(intents: list[Intent]) -> list[str]:
-    hidden = [intent for intent in intents if intent.kind == "nuisance" and intent.state == "unpublished"]
-    if not hidden:
-        return []
-    named = ", ".join(f"{intent.intent_id} ({intent.label})" for intent in hidden[:_MOST_TOLD])
-    rest = f" and {len(hidden) - _MOST_TOLD} more" if len(hidden) > _MOST_TOLD else ""
-    return [
-        f"Kept out of profiles as nuisance: {named}{rest}. To show one: saerec intents edit ID --kind intent."
     ]
 
 
