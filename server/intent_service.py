@@ -25,6 +25,10 @@ _SOURCES = {
     "model": messages.LABEL_SOURCE_MODEL,
     "terms": messages.LABEL_SOURCE_TERMS,
 }
+_DICTIONARIES = {
+    "text": messages.INTENT_DICTIONARY_TEXT,
+    "cooccurrence": messages.INTENT_DICTIONARY_COOCCURRENCE,
+}
 
 
 class IntentService(IntentServiceServicer):
@@ -149,6 +153,7 @@ def intent_message(
             top_terms=intent.terms,
             successor_intent_ids=intent.successors,
             intents_version=intent.last_version,
+            dictionary=_DICTIONARIES[intent.dictionary],
         )
     titles, index = model.bundle.items.titles, model.item_index
     updated = timestamp_pb2.Timestamp(seconds=int(model.created.timestamp()))
@@ -168,6 +173,7 @@ def intent_message(
         ],
         top_terms=intent.terms,
         parent_intent_id=intent.parent_id or "",
+        dictionary=_DICTIONARIES[intent.dictionary],
         intents_version=model.bundle.catalogue.intents_version,
         update_time=updated,
     )
