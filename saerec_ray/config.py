@@ -123,10 +123,13 @@ class CooccurrenceConfig(Section):
 
     dimensions: int = Field(128, ge=2, description="Length of the item vectors")
     window: int | None = Field(
-        None, ge=1, description="Interactions apart at most to count as together; null: the whole history"
+        3, ge=1, description="Interactions apart at most to be met together; null: anywhere in a history"
     )
     shift: float = Field(
         5.0, gt=0, description="How many times as often as by chance items must be met together"
+    )
+    history_epochs: int = Field(
+        3, ge=0, description="Passes that fit the vectors to whole histories; 0 leaves those of pairs"
     )
     min_interactions: int = Field(
         5, ge=1, description="Training interactions below which an item has no code of this dictionary"

@@ -1,8 +1,9 @@
 """The second dictionary: the same autoencoder on vectors of items that people take together.
 
 Items are close in texts when they are described alike, and close here when the same people meet them. The
-vectors come from training interactions alone: positive pointwise mutual information of items within a user's
-history, shifted, then its strongest eigenvectors. Items that few people met have no vector, and so no code.
+vectors come from training interactions alone: positive pointwise mutual information of items met together,
+shifted, then its strongest eigenvectors; these are where a linear autoencoder of whole histories starts from.
+Items that few people met have no vector, and so no code.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 
 from saerec_ray.config import CooccurrenceConfig
 from saerec_ray.data.prepared import PreparedSequences
+from saerec_ray.dictionary.linear_autoencoder import fit_to_histories
 from saerec_ray.dictionary.sae import Floats
 from saerec_ray.errors import InputError, StageError
 
@@ -73,13 +75,15 @@ def shifted_positive_pmi(counts: csr_array, shift: float) -> csr_array:
     return csr_array((positive + positive.T) / 2)
 
 
-def item_vectors(config: CooccurrenceConfig, sequences: PreparedSequences, items: int) -> ItemVectors:
+def item_vectors(
+    config: CooccurrenceConfig, sequences: PreparedSequences, items: int, seed: int
+) -> ItemVectors:
     """The vectors of all items with at least `min_interactions` training interactions.
 
-    The same interactions always give the same vectors: the search starts from a fixed vector and the largest
-    entry of every eigenvector is positive. Raises InputError when too few items are met together.
+    The same interactions and seed give the same vectors: the search for eigenvectors starts from a fixed
+    vector, and the largest entry of each is positive. Raises InputError when too few items are met together.
     """
-    _, met = sequences.train_interactions()
+    users, met = sequences.train_interactions()
     information = shifted_positive_pmi(cooccurrences(sequences, items, config.window), config.shift)
     if config.dimensions >= items:
         raise InputError(
@@ -106,4 +110,9 @@ def item_vectors(config: CooccurrenceConfig, sequences: PreparedSequences, items
             f"for co-occurrence vectors of {config.dimensions} numbers. Lower dictionary.cooccurrence.dimensions "
             "or min_interactions, or leave dictionary.cooccurrence out."
         )
-    return ItemVectors(known, (vectors[known] / lengths[known, None]).astype(np.float32))
+    unit = (vectors[known] / lengths[known, None]).astype(np.float32)
+    histories = csr_array((np.ones(len(met), np.float32), (users, met)), shape=(len(sequences), items))
+    histories.data[:] = 1  # an item met twice counts once
+    return ItemVectors(
+        known, fit_to_histories(unit, csr_array(histories[:, known]), config.history_epochs, seed)
+    )

@@ -49,7 +49,7 @@ def add_cooccurrence(
     text = read_codes(folder)
     items = text.shape[0]
     assert config.cooccurrence is not None  # autoencoder_settings has checked it
-    found = item_vectors(config.cooccurrence, sequences, items)
+    found = item_vectors(config.cooccurrence, sequences, items, seed)
     vectors = runs / f"{NAME}-vectors"
     vectors.mkdir(parents=True, exist_ok=True)
     save_file({"embeddings": found.vectors}, vectors / EMBEDDINGS_FILE)
