@@ -29,6 +29,12 @@ _DICTIONARIES = {
     "text": messages.INTENT_DICTIONARY_TEXT,
     "cooccurrence": messages.INTENT_DICTIONARY_COOCCURRENCE,
 }
+_KINDS = {
+    "unknown": messages.INTENT_KIND_UNSPECIFIED,
+    "intent": messages.INTENT_KIND_INTENT,
+    "item property": messages.INTENT_KIND_ITEM_PROPERTY,
+    "nuisance": messages.INTENT_KIND_NUISANCE,
+}
 
 
 class IntentService(IntentServiceServicer):
@@ -174,6 +180,7 @@ def intent_message(
         top_terms=intent.terms,
         parent_intent_id=intent.parent_id or "",
         dictionary=_DICTIONARIES[intent.dictionary],
+        kind=_KINDS[intent.kind],
         intents_version=model.bundle.catalogue.intents_version,
         update_time=updated,
     )
