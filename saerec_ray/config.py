@@ -142,6 +142,12 @@ class DictionaryConfig(Section):
     patience: int = Field(5, ge=1, description="Evaluations without better held-out FVU before stopping")
     workers: int = Field(1, ge=1, description="Training processes")
     seed: int | None = Field(None, description="null takes the run's seed")
+    seeds: int = Field(
+        1,
+        ge=1,
+        description="Dictionaries trained, with seed, seed + 1, ...; the best is kept, the others tell which of its "
+        "latents are stable",
+    )
 
     @model_validator(mode="after")
     def _active_fits(self) -> DictionaryConfig:
@@ -188,6 +194,12 @@ class IntentsConfig(Section):
         0.7, ge=0.5, le=1, description="Held-out embedding-judge AUC to be published"
     )
     min_items: int = Field(10, ge=2, description="Items a latent must be active on to be judged")
+    min_stability: float = Field(
+        0.7,
+        ge=0,
+        le=1,
+        description="With dictionary.seeds above 1: cosine to its match under every other seed",
+    )
     max_density: float = Field(0.2, gt=0, le=1, description="A latent active on more items is not an intent")
     false_discovery_rate: float = Field(
         0.05, gt=0, lt=1, description="Of the tests that tie latents to attributes"

@@ -60,11 +60,13 @@ def build_catalogue(
     *,
     language_model: LanguageModel | None = None,
     overlay: Overlay | None = None,
+    stability: Floats | None = None,
 ) -> Results:
     """Names all latents: by statistics, better where a language model can, and as people decided.
 
     `ids`: one a latent; `codes`: (items, latents); `embeddings`: unit rows, (items, d); `decoder`: unit rows,
-    (latents, d); `mean`: the centre of the embeddings, (d,); `encode` turns texts into unit vectors of the same model.
+    (latents, d); `mean`: the centre of the embeddings, (d,); `encode` turns texts into unit vectors of the same model;
+    `stability`: how well other seeds found each latent again, (latents,).
     Names come from one half of the items; the AUC they are judged by comes from the other half.
     Raises InputError when people gave one label to two intents.
     """
@@ -94,7 +96,11 @@ def build_catalogue(
             language_model,
             evidence,
             names,
-            [latent for latent in _worth_naming(config, codes, judging) if ids[latent] not in labels],
+            [
+                latent
+                for latent in _worth_naming(config, codes, judging, stability)
+                if ids[latent] not in labels
+            ],
             encode,
             config.language_model.candidates,
             seed,
@@ -105,7 +111,9 @@ def build_catalogue(
     names = with_control(names, judging, embeddings, seed)
     report(4, 5)
     given = _judged_labels(labels, ids, encode, judging, embeddings)
-    intents = _intents(config, items, codes, ids, population, names, kinds, overlay, given)
+    if stability is not None:
+        extra["unstable"] = int((stability < config.min_stability).sum())
+    intents = _intents(config, items, codes, ids, population, names, kinds, overlay, given, stability)
     label_vectors = _search_vectors(intents, encode, embeddings.shape[1])
     if overlay.intents:
         extra["overlay"] = {
@@ -125,14 +133,18 @@ def _version(decoder: Floats, intents: list[Intent]) -> str:
     return hashlib.sha256(decoder.tobytes() + seen.encode()).hexdigest()[:12]
 
 
-def _worth_naming(config: IntentsConfig, codes: csr_array, judging: list[Examples]) -> list[int]:
+def _worth_naming(
+    config: IntentsConfig, codes: csr_array, judging: list[Examples], stability: Floats | None
+) -> list[int]:
     """The latents whose publication depends on their name alone, the most active first."""
     carriers = np.diff(codes.tocsc().indptr)
+    stable = np.full(len(carriers), True) if stability is None else stability >= config.min_stability
     mass = np.asarray(codes.sum(axis=0)).ravel()
     return [
         int(latent)
         for latent in np.argsort(-mass, kind="stable")
-        if config.min_items <= carriers[latent] <= config.max_density * codes.shape[0]
+        if stable[latent]
+        and config.min_items <= carriers[latent] <= config.max_density * codes.shape[0]
         and judging[latent].judgeable
     ]
 
@@ -235,6 +247,7 @@ def _intents(
     kinds: dict[int, str],
     overlay: Overlay,
     given: dict[str, float | None],
+    stability: Floats | None,
 ) -> list[Intent]:
     """One intent a latent; `given`: the held-out AUC of the labels that people gave, by intent id."""
     columns = codes.tocsc()
@@ -244,7 +257,8 @@ def _intents(
         start, end = columns.indptr[latent], columns.indptr[latent + 1]
         carriers, loadings = columns.indices[start:end], columns.data[start:end]
         density = len(carriers) / len(items)
-        reason = _reason_against(config, name, len(carriers), density)
+        found_again = None if stability is None else float(stability[latent])
+        reason = _reason_against(config, name, len(carriers), density, found_again)
         edit = overlay.intents.get(intent_id)
         label = name.label if name else _UNNAMED
         if edit and edit.label:
@@ -274,13 +288,16 @@ def _intents(
                     TopItem(item_id=items.ids[carriers[place]], loading=float(loadings[place]))
                     for place in strongest
                 ],
+                "stability": found_again,
             }
         )
         intents.append(corrected(intent, edit, given.get(intent_id)) if edit else intent)
     return intents
 
 
-def _reason_against(config: IntentsConfig, name: Name | None, carriers: int, density: float) -> str | None:
+def _reason_against(
+    config: IntentsConfig, name: Name | None, carriers: int, density: float, stability: float | None
+) -> str | None:
     """The first gate that fails, or None."""
     if carriers == 0:
         return "never active"
@@ -288,6 +305,10 @@ def _reason_against(config: IntentsConfig, name: Name | None, carriers: int, den
         return f"active on {carriers} items, fewer than {config.min_items}"
     if density > config.max_density:
         return f"active on {density:.0%} of items, more than {config.max_density:.0%}"
+    if stability is not None and stability < config.min_stability:
+        return (
+            f"other seeds do not find it again: stability {stability:.2f}, below {config.min_stability:.2f}"
+        )
     if name is None:
         return "no phrase or attribute tells its items from others"
     if name.detection_auc is None:
