@@ -32,7 +32,8 @@ def stability(decoder: Floats, others: Sequence[Floats]) -> Floats:
     """The smallest matched cosine of each latent over the decoders of all other seeds: (latents,)."""
     if not others:
         raise ValueError("stability needs at least one other seed")
-    return np.min([matched_cosines(decoder, other) for other in others], axis=0)
+    cosines = [matched_cosines(decoder, other) for other in others]
+    return np.asarray(np.min(cosines, axis=0), dtype=np.float32)
 
 
 def stability_figures(decoders: Sequence[Floats], values: Floats) -> dict[str, Any]:
