@@ -19,8 +19,10 @@ from saerec_ray.intents.detection import Examples, draw_examples, judge, split_h
 from saerec_ray.intents.language_model import LanguageModel
 from saerec_ray.intents.model_labels import Evidence, improve_names
 from saerec_ray.intents.naming import Name, choose_names, with_control
+from saerec_ray.intents.nuisance import find_nuisance, nuisance_sentence
 from saerec_ray.intents.overlay import Overlay, corrected
 from saerec_ray.intents.phrases import Encode, count_phrases, shortlist_phrases, surface_forms
+from saerec_ray.intents.policy import Policy, enforce
 from saerec_ray.intents.population import Population
 
 Floats = npt.NDArray[np.float32]
@@ -61,8 +63,9 @@ def build_catalogue(
     language_model: LanguageModel | None = None,
     overlay: Overlay | None = None,
     stability: Floats | None = None,
+    policy: Policy | None = None,
 ) -> Results:
-    """Names all latents: by statistics, better where a language model can, and as people decided.
+    """Names all latents: by statistics, better where a language model can, and as people and policy decided.
 
     `ids`: one a latent; `codes`: (items, latents); `embeddings`: unit rows, (items, d); `decoder`: unit rows,
     (latents, d); `mean`: the centre of the embeddings, (d,); `encode` turns texts into unit vectors of the same model;
@@ -86,6 +89,16 @@ def build_catalogue(
     names = choose_names(
         config.max_terms, embeddings, decoder, mean, (naming, judging), shortlists, attributes, vectors
     )
+    probes = find_nuisance(
+        items.texts,
+        codes,
+        embeddings,
+        (naming_half, judging_half),
+        [name.vector if name else None for name in names],
+        values,
+        config.min_nuisance_auc,
+    )
+    nuisance = {probe.latent: str(probe) for probe in probes}
     kinds: dict[int, str] = {}
     sentences: list[str] = []
     extra: dict[str, Any] = {}
@@ -99,7 +112,7 @@ def build_catalogue(
             [
                 latent
                 for latent in _worth_naming(config, codes, judging, stability)
-                if ids[latent] not in labels
+                if ids[latent] not in labels and latent not in nuisance
             ],
             encode,
             config.language_model.candidates,
@@ -108,12 +121,19 @@ def build_catalogue(
         )
         extra["language_model"] = outcome.metrics(language_model)
         sentences.append(outcome.sentence(language_model))
+        by_model = [latent for latent, kind in kinds.items() if kind == "nuisance"]
+        nuisance |= dict.fromkeys(
+            by_model, "nuisance: a language model takes it for an accident of the texts"
+        )
+    kinds |= dict.fromkeys(nuisance, "nuisance")
     names = with_control(names, judging, embeddings, seed)
     report(4, 5)
     given = _judged_labels(labels, ids, encode, judging, embeddings)
     if stability is not None:
         extra["unstable"] = int((stability < config.min_stability).sum())
-    intents = _intents(config, items, codes, ids, population, names, kinds, overlay, given, stability)
+    intents = _intents(
+        config, items, codes, ids, population, names, kinds, nuisance, overlay, given, stability
+    )
     label_vectors = _search_vectors(intents, encode, embeddings.shape[1])
     if overlay.intents:
         extra["overlay"] = {
@@ -122,14 +142,19 @@ def build_catalogue(
             "unmatched": overlay.unmatched(ids),
         }
         sentences += _unmatched_sentence(overlay, ids)
+    sentences += nuisance_sentence(intents)
     catalogue = Catalogue(intents_version=_version(decoder, intents), intents=intents)
+    if policy is not None:
+        catalogue = enforce(policy, catalogue, items, codes).catalogue
     report(5, 5)
     return Results(catalogue, label_vectors, _summary(catalogue, codes, names) | extra, sentences)
 
 
 def _version(decoder: Floats, intents: list[Intent]) -> str:
     """Changes with the dictionary, and with what people see and may do."""
-    seen = "\n".join(f"{intent.label}\t{intent.state}\t{intent.steerable}" for intent in intents)
+    seen = "\n".join(
+        f"{intent.label}\t{intent.state}\t{intent.steerable}\t{intent.kind}" for intent in intents
+    )
     return hashlib.sha256(decoder.tobytes() + seen.encode()).hexdigest()[:12]
 
 
@@ -245,11 +270,15 @@ def _intents(
     population: Population,
     names: list[Name | None],
     kinds: dict[int, str],
+    nuisance: dict[int, str],
     overlay: Overlay,
     given: dict[str, float | None],
     stability: Floats | None,
 ) -> list[Intent]:
-    """One intent a latent; `given`: the held-out AUC of the labels that people gave, by intent id."""
+    """One intent a latent.
+
+    `nuisance`: the evidence for it, by latent; `given`: the held-out AUC of the labels that people gave, by intent id.
+    """
     columns = codes.tocsc()
     taken = {label.lower() for label in overlay.labels(ids).values()}
     intents = []
@@ -258,8 +287,9 @@ def _intents(
         carriers, loadings = columns.indices[start:end], columns.data[start:end]
         density = len(carriers) / len(items)
         found_again = None if stability is None else float(stability[latent])
-        reason = _reason_against(config, name, len(carriers), density, found_again)
         edit = overlay.intents.get(intent_id)
+        evidence = None if edit and edit.kind else nuisance.get(latent)
+        reason = _reason_against(config, name, len(carriers), density, evidence, found_again)
         label = name.label if name else _UNNAMED
         if edit and edit.label:
             label = edit.label
@@ -296,13 +326,20 @@ def _intents(
 
 
 def _reason_against(
-    config: IntentsConfig, name: Name | None, carriers: int, density: float, stability: float | None
+    config: IntentsConfig,
+    name: Name | None,
+    carriers: int,
+    density: float,
+    nuisance: str | None,
+    stability: float | None,
 ) -> str | None:
     """The first gate that fails, or None."""
     if carriers == 0:
         return "never active"
     if carriers < config.min_items:
         return f"active on {carriers} items, fewer than {config.min_items}"
+    if nuisance is not None:
+        return nuisance
     if density > config.max_density:
         return f"active on {density:.0%} of items, more than {config.max_density:.0%}"
     if stability is not None and stability < config.min_stability:
@@ -368,5 +405,6 @@ def _summary(catalogue: Catalogue, codes: csr_array, names: list[Name | None]) -
         "detection_auc_mean_published": float(np.mean(kept)) if kept else None,
         "detection_auc_shuffled": float(np.mean(shuffled)) if shuffled else None,
         "with_attribute": sum(1 for name in names if name and name.attribute),
+        "nuisance": sum(1 for intent in catalogue.intents if intent.kind == "nuisance"),
         "dead": int((mass == 0).sum()),
     }

@@ -42,14 +42,17 @@ class Edit(BaseModel):
     description: PlainText | None = Field(None, max_length=MAX_DESCRIPTION)
     state: Literal["active", "blocked"] | None = None
     steerable: bool | None = None
+    kind: Literal["intent", "item property", "nuisance"] | None = None
     notes: str | None = Field(None, description="For colleagues; not in the catalogue")
 
     @model_validator(mode="after")
     def _decides_something(self) -> Edit:
         if not self.model_dump(exclude_none=True):
-            raise ValueError("decides nothing: give a label, description, state, steerable or notes")
+            raise ValueError("decides nothing: give a label, description, state, steerable, kind or notes")
         if self.state == "blocked" and self.steerable:
             raise ValueError("a blocked intent cannot be steerable")
+        if self.state == "active" and self.kind == "nuisance":
+            raise ValueError("nuisance is not shown, so its state cannot be active")
         return self
 
 
@@ -95,7 +98,7 @@ def read_overlay(path: Path) -> Overlay:
     try:
         return Overlay.model_validate_json(path.read_text("utf-8"))
     except ValidationError as error:
-        raise InputError(f"{path} is not a valid overlay of intents: {_problems(error)}.") from error
+        raise InputError(f"{path} is not a valid overlay of intents: {problems(error)}.") from error
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"The overlay of intents {path} cannot be read: {error}.") from error
 
@@ -113,7 +116,9 @@ def edit_overlay(
     if remove and changes:
         raise InputError("--remove takes back all edits of the intent: give nothing else with it.")
     if not remove and not changes:
-        raise InputError("Nothing to edit: give --label, --description, --state, --steerable or --notes.")
+        raise InputError(
+            "Nothing to edit: give --label, --description, --state, --steerable, --kind or --notes."
+        )
     ids = _known_ids(intents_folder)
     if ids is not None and not remove and intent_id not in ids:
         raise InputError(
@@ -145,7 +150,7 @@ def _with(overlay: Overlay, intent_id: str, changes: Mapping[str, object]) -> Ov
     try:
         return Overlay.model_validate(values)
     except ValidationError as error:
-        raise InputError(f"The edit is not valid: {_problems(error)}.") from error
+        raise InputError(f"The edit is not valid: {problems(error)}.") from error
 
 
 def _without(overlay: Overlay, intent_id: str, path: Path) -> Overlay:
@@ -157,11 +162,15 @@ def _without(overlay: Overlay, intent_id: str, path: Path) -> Overlay:
 def corrected(intent: Intent, edit: Edit, detection_auc: float | None) -> Intent:
     """The intent as people want it; `detection_auc` is that of the label they gave."""
     changes: dict[str, object] = {}
+    if edit.kind is not None:
+        changes["kind"] = edit.kind
     if edit.label is not None:
         changes |= {"label": edit.label, "label_source": "human", "detection_auc": detection_auc}
     if edit.description is not None:
         changes["description"] = edit.description
-    state = edit.state or intent.state
+    state = edit.state or ("unpublished" if edit.kind == "nuisance" else intent.state)
+    if state == "unpublished" and edit.kind == "nuisance":
+        changes |= {"state": state, "verdict": "nuisance, as a person says", "steerable": False}
     if edit.state == "active":
         changes |= {"state": state, "verdict": "published by a person", "steerable": True}
     elif edit.state == "blocked":
@@ -171,8 +180,8 @@ def corrected(intent: Intent, edit: Edit, detection_auc: float | None) -> Intent
     return intent.model_copy(update=changes)
 
 
-def _problems(error: ValidationError) -> str:
-    """What is wrong, one part after the other, without the words of the library."""
+def problems(error: ValidationError) -> str:
+    """What is wrong with a file, one part after the other, without the words of the library."""
     return "; ".join(
         f"{'.'.join(map(str, each['loc']))} {each['msg'].removeprefix('Value error, ')}".strip()
         for each in error.errors()
