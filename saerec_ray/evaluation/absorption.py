@@ -42,17 +42,13 @@ def absorption(
 
     silent    share on which the attribute's main latent is not active
     absorbed  share of these on which another latent is active that points the probe's way and makes more than
-              MIN_CONTRIBUTION of what all latents add to the probe
-    control   the same share when each attribute is judged by the probe of the next one
+              MIN_CONTRIBUTION of what all latents add to the probe; None where no main latent is silent
     `codes`: (items, latents); `decoder`: unit rows, (latents, d); `probes`: weights of the dense probes,
     (values, d).
     """
-    if len(attributes) == 0:
-        return {"attributes": 0}
     main = main_latents(codes, attributes, split)
-    directions = unit_rows(probes.astype(np.float32))
-    alignments = directions @ unit_rows(decoder).T  # (values, latents)
-    with_value = silent = absorbed = control = 0
+    alignments = unit_rows(probes.astype(np.float32)) @ unit_rows(decoder).T  # (values, latents)
+    with_value = silent = absorbed = 0
     for value, latent in enumerate(main):
         items = split.test[attributes.members[split.test, value]]
         rows = np.asarray(codes[items].todense())
@@ -60,12 +56,9 @@ def absorption(
         with_value += len(items)
         silent += len(rows)
         absorbed += _absorbed(rows, alignments[value], latent)
-        control += _absorbed(rows, alignments[(value + 1) % len(attributes)], latent)
     return {
-        "attributes": len(attributes),
         "silent": silent / max(1, with_value),
         "absorbed": absorbed / silent if silent else None,
-        "control": control / silent if silent and len(attributes) > 1 else None,
     }
 
 

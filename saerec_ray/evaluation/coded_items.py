@@ -16,6 +16,7 @@ from saerec_ray.config import DictionaryConfig
 from saerec_ray.dictionary.sae import Dictionary, Floats, read_dictionary
 from saerec_ray.dictionary.trainer import split_items
 from saerec_ray.errors import StageError
+from saerec_ray.evaluation.codings import Coding, codings
 from saerec_ray.manifest import read_manifest
 from saerec_ray.text.embed import load_embeddings
 
@@ -47,6 +48,11 @@ class CodedItems:
         """Raw vectors of at most MOST_FITTED training items, drawn by the seed: (items, d)."""
         chosen = np.random.default_rng(self.seed).permutation(self.train)[:MOST_FITTED]
         return self.vectors[np.sort(chosen)]
+
+    @cached_property
+    def codings(self) -> dict[str, Coding]:
+        """The dictionary and its controls, see codings.codings."""
+        return codings(self.dictionary, self.fitting, self.seed)
 
 
 def read_coded_items(embedded: Path, dictionary_folder: Path) -> CodedItems:

@@ -89,9 +89,7 @@ class Centroids:
         """One-hot rows: (items, centroids)."""
         chosen = self.nearest(vectors)
         ones = np.ones(len(chosen), dtype=np.float32)
-        return csr_array(
-            (ones, chosen, np.arange(len(chosen) + 1)), shape=(len(chosen), len(self.centroids))
-        )
+        return csr_array((ones, chosen, np.arange(len(chosen) + 1)), shape=(len(chosen), len(self.centroids)))
 
     def reconstruct(self, vectors: Floats) -> Floats:
         """The centroid of every item."""

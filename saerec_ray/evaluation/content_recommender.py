@@ -56,7 +56,9 @@ def recommend(vectors: Floats, cases: HeldOut) -> Recommended:
 
 def _states(vectors: Floats, cases: HeldOut) -> Floats:
     """The weighted mean of the vectors of each history: (cases, d)."""
-    weights = [RECENCY ** np.arange(len(history) - 1, -1, -1, dtype=np.float64) for history in cases.histories]
+    weights = [
+        RECENCY ** np.arange(len(history) - 1, -1, -1, dtype=np.float64) for history in cases.histories
+    ]
     values = np.concatenate([own / own.sum() for own in weights]).astype(np.float32)
     offsets = np.concatenate([[0], np.cumsum([len(own) for own in weights])])
     shape = (len(cases), len(vectors))
@@ -78,9 +80,9 @@ def ndcg_recovered(
     """R = (NDCG(x') - NDCG(0)) / (NDCG(x) - NDCG(0)) for each reconstruction of all items.
 
     x: unit vectors, (items, d); x': their reconstructions, in the same space, made when they are needed;
-    0: every item is the mean vector, (d,). R is 1 where nothing is lost and 0 where nothing is kept; None where x ranks no better than 0.
-    The interval is that of R@10 when users are drawn anew. `change` is NDCG(x') / NDCG(x) - 1; `overlap` the
-    mean share of the ten listed items that x lists too.
+    0: every item is the mean vector, (d,). R is 1 where nothing is lost and 0 where nothing is kept; None
+    where x ranks no better than 0. The interval is that of R@10 when users are drawn anew. `change` is
+    NDCG(x') / NDCG(x) - 1; `overlap` the mean share of the ten listed items that x lists too.
     """
     whole = recommend(unit - mean, cases)
     nothing = recommend(np.zeros_like(unit), cases)

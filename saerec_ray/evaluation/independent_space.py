@@ -48,10 +48,14 @@ def independent_spaces(items: PreparedItems) -> list[IndependentSpace]:
     described = [values for values in items.attributes if any(values.values())]
     if described and len(described) >= MIN_DESCRIBED * len(items):
         spaces.append(IndependentSpace("attributes", attribute_sets(items.attributes)))
-    if any(re.search(r"\w", text) for text in items.texts):
-        vectorizer = TfidfVectorizer(token_pattern=r"(?u)\w+", sublinear_tf=True, dtype=np.float32)
+    if any(_words(text) for text in items.texts):
+        vectorizer = TfidfVectorizer(analyzer=_words, sublinear_tf=True, dtype=np.float32)
         spaces.append(IndependentSpace("texts", csr_array(vectorizer.fit_transform(items.texts))))
     return spaces
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.lower())
 
 
 def attribute_sets(attributes: list[dict[str, list[str]]]) -> csr_array:

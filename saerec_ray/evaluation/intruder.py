@@ -25,9 +25,7 @@ STRONGEST = 20
 TRIALS = 5
 
 
-def intruder_accuracy(
-    codes: csr_array, space: IndependentSpace, latents: Indices, seed: int
-) -> Doubles:
+def intruder_accuracy(codes: csr_array, space: IndependentSpace, latents: Indices, seed: int) -> Doubles:
     """Share of TRIALS in which the intruder is named, for each of the given latents: (latents,).
 
     `codes`: (items, latents). Where several items are equally odd the judge draws one, so it counts as the

@@ -59,10 +59,7 @@ def label_detection(
     latents = [intent.latent for intent in judged]
     own, shuffled = (
         np.array(
-            [
-                judge(label, examples[latent], vectors)
-                for label, latent in zip(chosen, latents, strict=True)
-            ]
+            [judge(label, examples[latent], vectors) for label, latent in zip(chosen, latents, strict=True)]
         )
         for chosen in (labels, strangers)
     )

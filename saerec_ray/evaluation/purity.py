@@ -48,9 +48,7 @@ def _plogp(distribution: Doubles, reference: Doubles) -> Doubles:
     return np.asarray((distribution * np.log(ratio)).sum(axis=1))
 
 
-def purity_against_controls(
-    codings: dict[str, csr_array], members: csr_array, seed: int
-) -> dict[str, Any]:
+def purity_against_controls(codings: dict[str, csr_array], members: csr_array, seed: int) -> dict[str, Any]:
     """category_purity of every coding and of the same coding with the codes of other items.
 
     `base_purity` is the share of the largest category: the purity of a latent that all items have alike.

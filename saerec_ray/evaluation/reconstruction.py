@@ -19,6 +19,7 @@ Floats = npt.NDArray[np.float32]
 
 CURVE_ACTIVE = (4, 8, 16, 32)
 DENSITY_BINS = 40
+REDUNDANT = 0.9
 _SMALLEST_THRESHOLD = 1e-6
 
 
@@ -43,9 +44,7 @@ def measure_codings(
                         reconstructions are too short
     nonzeros, features  numbers an item takes on average, and how many there are to choose from
     """
-    return {
-        name: _measure_coding(coding, train_mean, train, held_out) for name, coding in found.items()
-    }
+    return {name: _measure_coding(coding, train_mean, train, held_out) for name, coding in found.items()}
 
 
 def _measure_coding(coding: Coding, mean: Floats, train: Floats, held_out: Floats) -> dict[str, float]:
@@ -72,9 +71,11 @@ def nonzeros(features: Features) -> float:
 def recalibrated(dictionary: Dictionary, train: Floats, active: int) -> Dictionary:
     """The same weights under a threshold at which items of `train` have `active` latents on average.
 
-    The cap is twice that. Thresholds of single latents are all raised or lowered by one factor. The scale of
-    the codes stays.
+    The cap is twice that. Thresholds of single latents are all raised or lowered by one factor. A dictionary
+    without a threshold keeps that many of the largest. The scale of the codes stays.
     """
+    if not np.any(dictionary.threshold):
+        return replace(dictionary, most_active=active)
     activations = np.maximum(
         dictionary.scaling.apply(train) @ dictionary.encoder.T + dictionary.encoder_bias, 0
     )
@@ -150,17 +151,26 @@ def latent_densities(train_codes: csr_array, held_out_codes: csr_array) -> dict[
     }
 
 
-def latent_directions(dictionary: Dictionary) -> dict[str, float]:
-    """alignment: mean cosine of a latent's encoder and decoder row. nearest: mean cosine of a decoder row with
-    the one closest to it. redundant_share: latents whose closest is nearer than .9.
+def latent_directions(dictionary: Dictionary, seed: int) -> dict[str, float]:
+    """How latents point, over all of them.
+
+    alignment        mean cosine of a latent's encoder and decoder row
+    nearest          mean cosine of a decoder row with the one closest to it; nearest_random: of random rows
+    redundant_share  latents whose closest is nearer than REDUNDANT
     """
-    aligned = (unit_rows(dictionary.encoder) * unit_rows(dictionary.decoder)).sum(axis=1)
     directions = unit_rows(dictionary.decoder)
-    cosines = directions @ directions.T
-    np.fill_diagonal(cosines, -1)
-    nearest = cosines.max(axis=1)
+    aligned = (unit_rows(dictionary.encoder) * directions).sum(axis=1)
+    drawn = np.random.default_rng(seed).normal(size=directions.shape).astype(np.float32)
+    nearest, by_chance = (_nearest(rows) for rows in (directions, unit_rows(drawn)))
     return {
         "alignment": float(aligned.mean()),
         "nearest": float(nearest.mean()),
-        "redundant_share": float((nearest > 0.9).mean()),
+        "nearest_random": float(by_chance.mean()),
+        "redundant_share": float((nearest > REDUNDANT).mean()),
     }
+
+
+def _nearest(rows: Floats) -> Floats:
+    cosines = rows @ rows.T
+    np.fill_diagonal(cosines, -1)
+    return np.asarray(cosines.max(axis=1))
