@@ -232,6 +232,14 @@ class EditedState(StrEnum):
     BLOCKED = "blocked"
 
 
+class EditedKind(StrEnum):
+    """What people may take an intent for."""
+
+    INTENT = "intent"
+    ITEM_PROPERTY = "item property"
+    NUISANCE = "nuisance"
+
+
 @service_commands.intents_app.command("edit")
 def edit_intent(
     intent_id: Annotated[str, typer.Argument(help="Id of the intent: see `saerec intents list`.")],
@@ -242,6 +250,9 @@ def edit_intent(
     ] = None,
     steerable: Annotated[
         bool | None, typer.Option("--steerable/--no-steerable", help="Whether callers may steer by it.")
+    ] = None,
+    kind: Annotated[
+        EditedKind | None, typer.Option("--kind", help="nuisance hides it; another kind says it is none.")
     ] = None,
     notes: Annotated[str | None, typer.Option("--notes", help="For colleagues; not served.")] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Take back all edits of this intent.")] = False,
@@ -261,6 +272,7 @@ def edit_intent(
         "description": description,
         "state": state.value if state else None,
         "steerable": steerable,
+        "kind": kind.value if kind else None,
         "notes": notes,
     }
     path = overlay or workdir / OVERLAY_FILE

@@ -192,6 +192,13 @@ class IntentsConfig(Section):
     false_discovery_rate: float = Field(
         0.05, gt=0, lt=1, description="Of the tests that tie latents to attributes"
     )
+    min_nuisance_auc: float = Field(
+        0.9,
+        ge=0.7,
+        le=1,
+        description="Held-out AUC at which the length, language or another plain property of texts makes a latent "
+        "nuisance; 1 lets only perfect ones count",
+    )
     max_terms: int = Field(5, ge=1, description="Key phrases kept for an intent")
     max_phrases: int = Field(20_000, ge=100, description="Candidate phrases kept over the catalogue")
     top_items: int = Field(20, ge=1, description="Evidence items kept for an intent")

@@ -55,6 +55,13 @@ _SOURCES = {
     intents_api.LABEL_SOURCE_TERMS: "top terms",
 }
 
+_KINDS = {
+    intents_api.INTENT_KIND_UNSPECIFIED: "not known",
+    intents_api.INTENT_KIND_INTENT: "intent",
+    intents_api.INTENT_KIND_ITEM_PROPERTY: "item property",
+    intents_api.INTENT_KIND_NUISANCE: "nuisance",
+}
+
 
 def recommendations(
     response: recommender.RecommendResponse, *, title: str = "Recommendations", labels: Labels | None = None
@@ -256,7 +263,7 @@ def intent_list(listed: Sequence[intents_api.Intent], total: int) -> RenderableT
     table.add_column("Intent", ratio=3, min_width=12)
     table.add_column("Label\nAUC", justify="right")
     table.add_column("Users", justify="right")
-    table.add_column("State")
+    table.add_column("State,\nkind")
     table.add_column("Steerable")
     table.add_column("Strongest items", ratio=4, min_width=12)
     for intent in listed:
@@ -264,11 +271,19 @@ def intent_list(listed: Sequence[intents_api.Intent], total: int) -> RenderableT
             intent_name(intent.intent_id, intent.label),
             _auc(intent),
             f"{intent.density:.1%}",
-            _STATES.get(intent.state, ""),
+            _list_state(intent),
             "yes" if intent.steerable else "no",
             Text(_item_names(intent.top_items[:3])),
         )
     return Group(table, Text(f"{len(listed)} of {total} intents.", style="dim"))
+
+
+def _list_state(intent: intents_api.Intent) -> Text:
+    """The state, and under it the kind where it is known."""
+    text = Text(_STATES.get(intent.state, ""))
+    if intent.kind != intents_api.INTENT_KIND_UNSPECIFIED:
+        text.append(f"\n{_KINDS.get(intent.kind, '')}", style="dim")
+    return text
 
 
 def intent_matches(matches: Iterable[intents_api.IntentMatch]) -> RenderableType:
@@ -296,6 +311,7 @@ def intent_details(intent: intents_api.Intent, parent: str = "") -> RenderableTy
     facts.add_row("Description", Text(printable(intent.description)))
     facts.add_row("Named by", _SOURCES.get(intent.label_source, ""))
     facts.add_row("Label AUC", _auc(intent))
+    facts.add_row("Kind", _KINDS.get(intent.kind, ""))
     facts.add_row("State", _STATES.get(intent.state, ""))
     facts.add_row("Steerable", "yes" if intent.steerable else "no")
     facts.add_row("Users", f"{intent.density:.1%}")

@@ -25,6 +25,12 @@ _SOURCES = {
     "model": messages.LABEL_SOURCE_MODEL,
     "terms": messages.LABEL_SOURCE_TERMS,
 }
+_KINDS = {
+    "unknown": messages.INTENT_KIND_UNSPECIFIED,
+    "intent": messages.INTENT_KIND_INTENT,
+    "item property": messages.INTENT_KIND_ITEM_PROPERTY,
+    "nuisance": messages.INTENT_KIND_NUISANCE,
+}
 
 
 class IntentService(IntentServiceServicer):
@@ -168,6 +174,7 @@ def intent_message(
         ],
         top_terms=intent.terms,
         parent_intent_id=intent.parent_id or "",
+        kind=_KINDS[intent.kind],
         intents_version=model.bundle.catalogue.intents_version,
         update_time=updated,
     )

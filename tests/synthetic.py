@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -42,6 +43,13 @@ WORDS = (
     "lotion",
     "comb",
 )
+KINDS: tuple[Literal["unknown", "intent", "item property", "nuisance"], ...] = (
+    "unknown",
+    "intent",
+    "item property",
+    "nuisance",
+)
+"""Nuisance too: a person may publish it."""
 DEPRECATED_ID = "int-dead0001"
 """An intent that an earlier dictionary had."""
 
@@ -181,6 +189,7 @@ def _catalogue(decoder: np.ndarray, codes: csr_array, ids: list[str]) -> Catalog
                     attribute="category", value=word, lift=2.0, f1=0.5, auc=0.8, q_value=0.01
                 ),
                 label_source="terms",
+                kind=KINDS[latent % len(KINDS)],
                 detection_auc=0.85 if published else 0.55,
                 state="active" if published else "unpublished",
                 verdict="published" if published else "detection AUC below 0.70",

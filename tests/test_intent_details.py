@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from saerec_ray import cli
-from saerec_ray.service_tables import intent_details
+from saerec_ray.service_tables import intent_details, intent_list
 from saerec_ray.v1 import intent_service_pb2
 from tests.scripted_server import ScriptedServer
 
@@ -40,6 +40,20 @@ def test_a_deprecated_intent_says_what_to_use_instead() -> None:
     text = shown(intent_details(gone))
     assert "State deprecated" in text
     assert "Use instead int-00000003, int-00000004" in text
+
+
+def test_the_kind_is_told_where_it_is_known() -> None:
+    known = intent_service_pb2.Intent(
+        intent_id="int-00000001",
+        state=intent_service_pb2.INTENT_STATE_ACTIVE,
+        kind=intent_service_pb2.INTENT_KIND_ITEM_PROPERTY,
+    )
+    unknown = intent_service_pb2.Intent(intent_id="int-00000002")
+    assert "Kind item property" in shown(intent_details(known))
+    assert "Kind not known" in shown(intent_details(unknown))
+    table = shown(intent_list([known, unknown], 2))
+    assert table.count("item property") == 1
+    assert "not known" not in table
 
 
 def test_show_asks_the_server_for_the_label_of_the_broader_intent(

@@ -19,6 +19,7 @@ from saerec_ray.intents.detection import Examples, draw_examples, judge, split_h
 from saerec_ray.intents.language_model import LanguageModel
 from saerec_ray.intents.model_labels import Evidence, improve_names
 from saerec_ray.intents.naming import Name, choose_names, with_control
+from saerec_ray.intents.nuisance import find_nuisance
 from saerec_ray.intents.overlay import Overlay, corrected
 from saerec_ray.intents.phrases import Encode, count_phrases, shortlist_phrases, surface_forms
 from saerec_ray.intents.population import Population
@@ -84,6 +85,16 @@ def build_catalogue(
     names = choose_names(
         config.max_terms, embeddings, decoder, mean, (naming, judging), shortlists, attributes, vectors
     )
+    probes = find_nuisance(
+        items.texts,
+        codes,
+        embeddings,
+        (naming_half, judging_half),
+        [name.vector if name else None for name in names],
+        values,
+        config.min_nuisance_auc,
+    )
+    nuisance = {probe.latent: str(probe) for probe in probes}
     kinds: dict[int, str] = {}
     sentences: list[str] = []
     extra: dict[str, Any] = {}
@@ -94,7 +105,11 @@ def build_catalogue(
             language_model,
             evidence,
             names,
-            [latent for latent in _worth_naming(config, codes, judging) if ids[latent] not in labels],
+            [
+                latent
+                for latent in _worth_naming(config, codes, judging)
+                if ids[latent] not in labels and latent not in nuisance
+            ],
             encode,
             config.language_model.candidates,
             seed,
@@ -102,10 +117,15 @@ def build_catalogue(
         )
         extra["language_model"] = outcome.metrics(language_model)
         sentences.append(outcome.sentence(language_model))
+        by_model = [latent for latent, kind in kinds.items() if kind == "nuisance"]
+        nuisance |= dict.fromkeys(
+            by_model, "nuisance: a language model takes it for an accident of the texts"
+        )
+    kinds |= dict.fromkeys(nuisance, "nuisance")
     names = with_control(names, judging, embeddings, seed)
     report(4, 5)
     given = _judged_labels(labels, ids, encode, judging, embeddings)
-    intents = _intents(config, items, codes, ids, population, names, kinds, overlay, given)
+    intents = _intents(config, items, codes, ids, population, names, kinds, nuisance, overlay, given)
     label_vectors = _search_vectors(intents, encode, embeddings.shape[1])
     if overlay.intents:
         extra["overlay"] = {
@@ -114,6 +134,7 @@ def build_catalogue(
             "unmatched": overlay.unmatched(ids),
         }
         sentences += _unmatched_sentence(overlay, ids)
+    sentences += _nuisance_sentence(intents)
     catalogue = Catalogue(intents_version=_version(decoder, intents), intents=intents)
     report(5, 5)
     return Results(catalogue, label_vectors, _summary(catalogue, codes, names) | extra, sentences)
@@ -121,7 +142,9 @@ def build_catalogue(
 
 def _version(decoder: Floats, intents: list[Intent]) -> str:
     """Changes with the dictionary, and with what people see and may do."""
-    seen = "\n".join(f"{intent.label}\t{intent.state}\t{intent.steerable}" for intent in intents)
+    seen = "\n".join(
+        f"{intent.label}\t{intent.state}\t{intent.steerable}\t{intent.kind}" for intent in intents
+    )
     return hashlib.sha256(decoder.tobytes() + seen.encode()).hexdigest()[:12]
 
 
@@ -165,6 +188,17 @@ def _unmatched_sentence(overlay: Overlay, ids: list[str]) -> list[str]:
     return [
         f"{len(missing)} of {len(overlay.intents)} edits in the overlay are of intents that this dictionary does "
         f"not have, and change nothing: {named}{rest}. They stay in the file."
+    ]
+
+
+def _nuisance_sentence(intents: list[Intent]) -> list[str]:
+    hidden = [intent for intent in intents if intent.kind == "nuisance" and intent.state == "unpublished"]
+    if not hidden:
+        return []
+    named = ", ".join(f"{intent.intent_id} ({intent.label})" for intent in hidden[:_MOST_TOLD])
+    rest = f" and {len(hidden) - _MOST_TOLD} more" if len(hidden) > _MOST_TOLD else ""
+    return [
+        f"Kept out of profiles as nuisance: {named}{rest}. To show one: saerec intents edit ID --kind intent."
     ]
 
 
@@ -233,10 +267,14 @@ def _intents(
     population: Population,
     names: list[Name | None],
     kinds: dict[int, str],
+    nuisance: dict[int, str],
     overlay: Overlay,
     given: dict[str, float | None],
 ) -> list[Intent]:
-    """One intent a latent; `given`: the held-out AUC of the labels that people gave, by intent id."""
+    """One intent a latent.
+
+    `nuisance`: the evidence for it, by latent; `given`: the held-out AUC of the labels that people gave, by intent id.
+    """
     columns = codes.tocsc()
     taken = {label.lower() for label in overlay.labels(ids).values()}
     intents = []
@@ -244,8 +282,9 @@ def _intents(
         start, end = columns.indptr[latent], columns.indptr[latent + 1]
         carriers, loadings = columns.indices[start:end], columns.data[start:end]
         density = len(carriers) / len(items)
-        reason = _reason_against(config, name, len(carriers), density)
         edit = overlay.intents.get(intent_id)
+        evidence = None if edit and edit.kind else nuisance.get(latent)
+        reason = _reason_against(config, name, len(carriers), density, evidence)
         label = name.label if name else _UNNAMED
         if edit and edit.label:
             label = edit.label
@@ -280,12 +319,16 @@ def _intents(
     return intents
 
 
-def _reason_against(config: IntentsConfig, name: Name | None, carriers: int, density: float) -> str | None:
+def _reason_against(
+    config: IntentsConfig, name: Name | None, carriers: int, density: float, nuisance: str | None
+) -> str | None:
     """The first gate that fails, or None."""
     if carriers == 0:
         return "never active"
     if carriers < config.min_items:
         return f"active on {carriers} items, fewer than {config.min_items}"
+    if nuisance is not None:
+        return nuisance
     if density > config.max_density:
         return f"active on {density:.0%} of items, more than {config.max_density:.0%}"
     if name is None:
@@ -347,5 +390,6 @@ def _summary(catalogue: Catalogue, codes: csr_array, names: list[Name | None]) -
         "detection_auc_mean_published": float(np.mean(kept)) if kept else None,
         "detection_auc_shuffled": float(np.mean(shuffled)) if shuffled else None,
         "with_attribute": sum(1 for name in names if name and name.attribute),
+        "nuisance": sum(1 for intent in catalogue.intents if intent.kind == "nuisance"),
         "dead": int((mass == 0).sum()),
     }

@@ -56,8 +56,9 @@ class Intent(BaseModel):
     label_source: Literal["human", "model", "terms"]
     kind: Literal["intent", "item property", "nuisance", "unknown"] = Field(
         "unknown",
-        description="What a language model takes it for: something a person wants, a plain property of items, "
-        "or an accident of their texts; unknown when none was asked or its answers differ",
+        description="Something a person wants, a plain property of items, or nuisance, an accident of their texts: "
+        "as a person says, or else a language model; nuisance also when a property of the texts predicts it. "
+        "Unknown when nobody was asked or answers differ",
     )
     detection_auc: float | None = Field(
         description="Held-out AUC of the label; null when it could not be judged"

@@ -42,14 +42,17 @@ class Edit(BaseModel):
     description: PlainText | None = Field(None, max_length=MAX_DESCRIPTION)
     state: Literal["active", "blocked"] | None = None
     steerable: bool | None = None
+    kind: Literal["intent", "item property", "nuisance"] | None = None
     notes: str | None = Field(None, description="For colleagues; not in the catalogue")
 
     @model_validator(mode="after")
     def _decides_something(self) -> Edit:
         if not self.model_dump(exclude_none=True):
-            raise ValueError("decides nothing: give a label, description, state, steerable or notes")
+            raise ValueError("decides nothing: give a label, description, state, steerable, kind or notes")
         if self.state == "blocked" and self.steerable:
             raise ValueError("a blocked intent cannot be steerable")
+        if self.state == "active" and self.kind == "nuisance":
+            raise ValueError("nuisance is not shown, so its state cannot be active")
         return self
 
 
@@ -113,7 +116,9 @@ def edit_overlay(
     if remove and changes:
         raise InputError("--remove takes back all edits of the intent: give nothing else with it.")
     if not remove and not changes:
-        raise InputError("Nothing to edit: give --label, --description, --state, --steerable or --notes.")
+        raise InputError(
+            "Nothing to edit: give --label, --description, --state, --steerable, --kind or --notes."
+        )
     ids = _known_ids(intents_folder)
     if ids is not None and not remove and intent_id not in ids:
         raise InputError(
@@ -157,11 +162,15 @@ def _without(overlay: Overlay, intent_id: str, path: Path) -> Overlay:
 def corrected(intent: Intent, edit: Edit, detection_auc: float | None) -> Intent:
     """The intent as people want it; `detection_auc` is that of the label they gave."""
     changes: dict[str, object] = {}
+    if edit.kind is not None:
+        changes["kind"] = edit.kind
     if edit.label is not None:
         changes |= {"label": edit.label, "label_source": "human", "detection_auc": detection_auc}
     if edit.description is not None:
         changes["description"] = edit.description
-    state = edit.state or intent.state
+    state = edit.state or ("unpublished" if edit.kind == "nuisance" else intent.state)
+    if state == "unpublished" and edit.kind == "nuisance":
+        changes |= {"state": state, "verdict": "nuisance, as a person says", "steerable": False}
     if edit.state == "active":
         changes |= {"state": state, "verdict": "published by a person", "steerable": True}
     elif edit.state == "blocked":

@@ -76,6 +76,34 @@ LABEL_SOURCE_TERMS: LabelSource.ValueType  # 3
 """Top terms, no name."""
 global___LabelSource = LabelSource
 
+class _IntentKind:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _IntentKindEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_IntentKind.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    INTENT_KIND_UNSPECIFIED: _IntentKind.ValueType  # 0
+    """Not known, or the intent is deprecated."""
+    INTENT_KIND_INTENT: _IntentKind.ValueType  # 1
+    """Something a person wants."""
+    INTENT_KIND_ITEM_PROPERTY: _IntentKind.ValueType  # 2
+    """A plain property of items."""
+    INTENT_KIND_NUISANCE: _IntentKind.ValueType  # 3
+    """An accident of the texts of items, such as their length. Sent only of intents that a person published."""
+
+class IntentKind(_IntentKind, metaclass=_IntentKindEnumTypeWrapper):
+    """What an intent is taken for."""
+
+INTENT_KIND_UNSPECIFIED: IntentKind.ValueType  # 0
+"""Not known, or the intent is deprecated."""
+INTENT_KIND_INTENT: IntentKind.ValueType  # 1
+"""Something a person wants."""
+INTENT_KIND_ITEM_PROPERTY: IntentKind.ValueType  # 2
+"""A plain property of items."""
+INTENT_KIND_NUISANCE: IntentKind.ValueType  # 3
+"""An accident of the texts of items, such as their length. Sent only of intents that a person published."""
+global___IntentKind = IntentKind
+
 @typing.final
 class Intent(google.protobuf.message.Message):
     """One interpretable intent."""
@@ -96,6 +124,7 @@ class Intent(google.protobuf.message.Message):
     INTENTS_VERSION_FIELD_NUMBER: builtins.int
     UPDATE_TIME_FIELD_NUMBER: builtins.int
     PARENT_INTENT_ID_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
     intent_id: builtins.str
     """Stable id, e.g. "int-4f1c09ab": "int-" and 8 to 64 hexadecimal digits."""
     label: builtins.str
@@ -118,6 +147,8 @@ class Intent(google.protobuf.message.Message):
     """Dictionary version that last changed it."""
     parent_intent_id: builtins.str
     """The broader intent this one belongs to; empty when there is none."""
+    kind: global___IntentKind.ValueType
+    """What it is taken for."""
     @property
     def top_items(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___ItemLoading]:
         """Items it loads on most."""
@@ -151,9 +182,10 @@ class Intent(google.protobuf.message.Message):
         intents_version: builtins.str = ...,
         update_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         parent_intent_id: builtins.str = ...,
+        kind: global___IntentKind.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["update_time", b"update_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["density", b"density", "description", b"description", "intent_id", b"intent_id", "intents_version", b"intents_version", "label", b"label", "label_confidence", b"label_confidence", "label_source", b"label_source", "parent_intent_id", b"parent_intent_id", "state", b"state", "steerable", b"steerable", "successor_intent_ids", b"successor_intent_ids", "top_items", b"top_items", "top_terms", b"top_terms", "update_time", b"update_time"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["density", b"density", "description", b"description", "intent_id", b"intent_id", "intents_version", b"intents_version", "kind", b"kind", "label", b"label", "label_confidence", b"label_confidence", "label_source", b"label_source", "parent_intent_id", b"parent_intent_id", "state", b"state", "steerable", b"steerable", "successor_intent_ids", b"successor_intent_ids", "top_items", b"top_items", "top_terms", b"top_terms", "update_time", b"update_time"]) -> None: ...
 
 global___Intent = Intent
 

@@ -62,6 +62,19 @@ def test_an_intent_is_described_with_its_strongest_items(api: Api, bundle: Bundl
     assert intent.update_time.seconds > 0
 
 
+def test_the_kind_of_an_intent_is_sent(api: Api, bundle: Bundle) -> None:
+    listed = api.intents.ListIntents(intent_service_pb2.ListIntentsRequest(page_size=1000))
+    sent = {each.intent_id: intent_service_pb2.IntentKind.Name(each.kind) for each in listed.intents}
+    names = {
+        "unknown": "INTENT_KIND_UNSPECIFIED",
+        "intent": "INTENT_KIND_INTENT",
+        "item property": "INTENT_KIND_ITEM_PROPERTY",
+        "nuisance": "INTENT_KIND_NUISANCE",
+    }
+    assert sent == {each.intent_id: names[each.kind] for each in bundle.catalogue.intents if each.published}
+    assert set(sent.values()) == set(names.values())
+
+
 def test_search_by_words_finds_the_label_first(api: Api, bundle: Bundle) -> None:
     wanted = next(each for each in bundle.catalogue.intents if each.label == "perfume 4")
     request = intent_service_pb2.SearchIntentsRequest(text="Perfume 4", page_size=5)

@@ -191,14 +191,35 @@ def without_kinds(catalogue: Catalogue) -> list[dict[str, Any]]:
 def test_labels_that_are_no_better_leave_the_statistical_ones(
     planted: Planted, endpoint: Endpoint, tmp_path: Path, by_statistics: Catalogue
 ) -> None:
-    endpoint.answer(lambda request: Reply("deluxe pocket travel" if asks_for_label(request) else "nuisance"))
+    endpoint.answer(lambda request: Reply("deluxe pocket travel" if asks_for_label(request) else "property"))
     results = label(planted, endpoint, tmp_path)
     assert without_kinds(results.catalogue) == without_kinds(by_statistics)
     told = results.summary["language_model"]
     assert (told["accepted"], told["no_better"]) == (0, LATENTS)
     published = [intent for intent in results.catalogue.intents if intent.published]
-    assert {intent.kind for intent in published} == {"nuisance"}
-    assert told["kinds"] == {"nuisance": len(published)}
+    assert {intent.kind for intent in published} == {"item property"}
+    assert told["kinds"] == {"item property": len(published)}
+
+
+def test_what_the_model_takes_for_nuisance_is_hidden_and_told(
+    planted: Planted, endpoint: Endpoint, tmp_path: Path, by_statistics: Catalogue
+) -> None:
+    def first_is_nuisance(request: Request) -> Reply:
+        if asks_for_label(request):
+            return Reply("deluxe pocket travel")
+        return Reply("nuisance" if by_statistics.intents[0].label in question(request) else "intent")
+
+    endpoint.answer(first_is_nuisance)
+    results = label(planted, endpoint, tmp_path)
+    intent = results.catalogue.intents[0]
+    assert by_statistics.intents[0].published
+    assert (intent.kind, intent.state, intent.steerable) == ("nuisance", "unpublished", False)
+    assert intent.verdict == "nuisance: a language model takes it for an accident of the texts"
+    assert results.summary["nuisance"] == 1
+    assert any(intent.intent_id in sentence for sentence in results.sentences)
+    others = [each for each in results.catalogue.intents if each.published]
+    assert {each.kind for each in others} == {"intent"}
+    assert len(others) == sum(each.published for each in by_statistics.intents) - 1
 
 
 def test_a_label_better_than_a_bad_one_but_below_the_gate_is_not_taken(
