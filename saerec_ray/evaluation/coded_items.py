@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
+from safetensors.numpy import load_file
 from scipy.sparse import csr_array
 
 from saerec_ray.config import DictionaryConfig
@@ -22,6 +23,8 @@ from saerec_ray.text.embed import load_embeddings
 
 Indices = npt.NDArray[np.int64]
 
+STABILITY_FILE = "stability.safetensors"
+"""Written by the dictionary stage when it trained several seeds."""
 MOST_FITTED = 20_000
 """Training items that controls and thresholds are fitted on, at the most."""
 
@@ -37,6 +40,8 @@ class CodedItems:
     seed: int
     trained_here: bool = True
     """False where the dictionary comes from other items: then all of these are new to it."""
+    stability: Floats | None = None
+    """Smallest cosine of each latent to its match under other seeds, (latents,); None with one seed."""
 
     @cached_property
     def codes(self) -> csr_array:
@@ -65,8 +70,15 @@ def read_coded_items(embedded: Path, dictionary_folder: Path) -> CodedItems:
     vectors = load_embeddings(embedded)
     seed = seed if config.seed is None else config.seed
     train, held_out = split_items(vectors, config.held_out_share, seed)
+    stability = dictionary_folder / STABILITY_FILE
     return CodedItems(
-        read_dictionary(dictionary_folder), vectors, train, held_out, seed, trained_here=config.source is None
+        read_dictionary(dictionary_folder),
+        vectors,
+        train,
+        held_out,
+        seed,
+        trained_here=config.source is None,
+        stability=load_file(stability)["stability"] if stability.exists() else None,
     )
 
 

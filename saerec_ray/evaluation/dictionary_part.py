@@ -25,6 +25,8 @@ from saerec_ray.evaluation.reconstruction import (
 OnProgress = Callable[[float, float], None]
 
 SPLITS: tuple[Part, ...] = ("validation", "test")
+STABLE = 0.7
+"""Cosine from which a latent counts as found again by another seed."""
 DENSE_ACTIVE = 32
 """Active latents of the denser codings whose ranking is measured too."""
 
@@ -51,6 +53,11 @@ def measure_dictionary_part(
         "directions": latent_directions(coded.dictionary, coded.seed),
         "recovered": {},
     }
+    if coded.stability is not None:
+        found["stability"] = {
+            "mean": float(coded.stability.mean()),
+            "stable_share": float((coded.stability >= STABLE).mean()),
+        }
     on_progress(2, 10)
     reconstructions = {
         name: partial(coding.reconstruct, vectors) for name, coding in (compared | _denser(coded)).items()

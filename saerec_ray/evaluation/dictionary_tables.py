@@ -87,8 +87,8 @@ def _latent_lines(found: dict[str, Any]) -> Lines:
     ]
     if stability := found.get("stability"):
         lines.append(
-            f"Found again by trainings with other seeds (cosine at least .7): {stability['share']:.0%} of latents; "
-            f"mean cosine {stability['mean']:.2f}."
+            f"Found again by trainings with other seeds, at a cosine of .7 or more: {stability['stable_share']:.0%} "
+            f"of latents; mean cosine {stability['mean']:.2f}."
         )
     return [*lines, ""]
 
