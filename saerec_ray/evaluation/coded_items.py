@@ -52,7 +52,7 @@ class CodedItems:
     def fitting(self) -> Floats:
         """Raw vectors of at most MOST_FITTED training items, drawn by the seed: (items, d)."""
         chosen = np.random.default_rng(self.seed).permutation(self.train)[:MOST_FITTED]
-        return self.vectors[np.sort(chosen)]
+        return np.asarray(self.vectors[np.sort(chosen)])
 
     @cached_property
     def codings(self) -> dict[str, Coding]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from saerec_ray.dictionary.metrics import random_dictionary
 from saerec_ray.dictionary.sae import Dictionary, unit_rows
 
 Floats = npt.NDArray[np.float32]
-Features = Floats | csr_array
+Features: TypeAlias = Floats | csr_array
 
 NAMES = ("dictionary", "pca", "k_means", "random_dictionary")
 """The codings that can be turned back into vectors, the one measured first."""
@@ -98,7 +98,8 @@ class Centroids:
 
 def mean_active(dictionary: Dictionary, vectors: Floats) -> int:
     """Latents active an item, rounded, at least one."""
-    return max(1, round(dictionary.encode(vectors).nnz / len(vectors)))
+    count: int = dictionary.encode(vectors).nnz
+    return max(1, round(count / len(vectors)))
 
 
 def codings(dictionary: Dictionary, train: Floats, seed: int) -> dict[str, Coding]:

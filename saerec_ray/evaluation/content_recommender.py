@@ -141,4 +141,4 @@ def _interval(gains: Doubles, floor: Doubles, best: Doubles, seed: int) -> list[
 
 def _overlap(lists: Indices, others: Indices) -> float:
     shared = [len(np.intersect1d(a, b)) for a, b in zip(lists, others, strict=True)]
-    return float(np.mean(shared)) / lists.shape[1]
+    return float(np.mean(shared) / lists.shape[1])

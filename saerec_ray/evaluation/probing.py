@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array
+from scipy.sparse import csc_array, csr_array
 from scipy.stats import rankdata
 from sklearn.linear_model import LogisticRegression
 
@@ -86,7 +86,9 @@ def mean_differences(features: Features, members: Mask, train: Indices) -> Doubl
     variance = squares / len(train) - np.square(total / len(train))
     deviation = np.sqrt(np.maximum(variance, 0))
     differences = np.abs(sums / with_value - (total - sums) / (len(train) - with_value))
-    return np.divide(differences, deviation, out=np.zeros_like(differences), where=deviation > 1e-9)
+    return np.asarray(
+        np.divide(differences, deviation, out=np.zeros_like(differences), where=deviation > 1e-9)
+    )
 
 
 @dataclass(frozen=True)
@@ -132,12 +134,11 @@ def sparse_probes(
 ) -> dict[str, dict[str, float]]:
     """Mean AUC and F1 over the attributes for each of SPARSITIES, by the features of largest difference."""
     order = np.argsort(-mean_differences(features, attributes.members, split.train), axis=1, kind="stable")
-    columns = features.tocsc() if isinstance(features, csr_array) else features
+    columns = csc_array(features) if isinstance(features, csr_array) else None
     probes: dict[int, list[Probe]] = {k: [] for k in SPARSITIES}
     for value in range(len(attributes)):
         best = order[value, : max(SPARSITIES)]
-        chosen = columns[:, best]
-        dense = np.asarray(chosen.todense() if isinstance(features, csr_array) else chosen)
+        dense = features[:, best] if columns is None else np.asarray(columns[:, best].todense())
         for k in SPARSITIES:
             probes[k].append(fit_probe(dense[:, :k], attributes.members[:, value], split))
         tick()

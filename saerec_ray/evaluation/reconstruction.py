@@ -65,7 +65,7 @@ def _measure_coding(coding: Coding, mean: Floats, train: Floats, held_out: Float
 def nonzeros(features: Features) -> float:
     """Numbers other than 0 an item has on average."""
     count = features.nnz if isinstance(features, csr_array) else np.count_nonzero(features)
-    return float(count) / features.shape[0]
+    return float(count / features.shape[0])
 
 
 def recalibrated(dictionary: Dictionary, train: Floats, active: int) -> Dictionary:
@@ -105,7 +105,11 @@ def variance_curve(
         made = recalibrated(dictionary, train, active)
         l0 = made.encode(held_out).nnz / len(held_out)
         control = random_dictionary(made, train, active, seed)
-        compared = {"fvu": made, "fvu_pca": components.first(round(l0)), "fvu_random_dictionary": control}
+        compared: dict[str, Coding] = {
+            "fvu": made,
+            "fvu_pca": components.first(round(l0)),
+            "fvu_random_dictionary": control,
+        }
         points.append(
             {
                 "active": float(active),
