@@ -28,6 +28,7 @@ from saerec_ray.errors import InputError, StageError
 from saerec_ray.evaluation.build import build_report
 from saerec_ray.evaluation.cold import build_cold_report
 from saerec_ray.intents.overlay import overlay_file
+from saerec_ray.intents.policy import policy_file
 from saerec_ray.intents.stage import POPULATION_FILE, build_intents
 from saerec_ray.manifest import (
     MANIFEST_NAME,
@@ -100,7 +101,9 @@ def _dictionary(job: Job) -> dict[str, Any]:
     config = job.config
     if config.dictionary.source is not None:
         earlier = read_earlier(config.dictionary.source)
-        return adopt_dictionary(config.dictionary, earlier.dictionary, job.stage("embed"), job.folder)
+        return adopt_dictionary(
+            config.dictionary, earlier.dictionary, job.stage("embed"), job.folder, earlier.stability
+        )
     seed = config.seed if config.dictionary.seed is None else config.dictionary.seed
     return build_dictionary(
         config.dictionary, config.cluster, seed, job.stage("embed"), job.folder, job.runs, show
@@ -130,6 +133,7 @@ def _intents(job: Job) -> dict[str, Any]:
         _encoder(job.config.embed),
         job.reporter.update,
         overlay=overlay_file(job.config.intents.overlay, job.workdir),
+        policy=policy_file(job.config.intents.policy, job.workdir),
         answers=job.workdir / CACHE_FOLDER / "language_model",
         say=job.reporter.say,
         prefixes=KINDS[dictionary.kind].prefixes(dictionary),
@@ -243,6 +247,8 @@ def _run_stage(
         inputs = {str(path): file_sha256(path) for path in source_files(config.prepare.source)}
     if stage.name == "intents" and (overlay := overlay_file(config.intents.overlay, workdir)):
         inputs["overlay"] = file_sha256(overlay)
+    if stage.name == "intents" and (policy := policy_file(config.intents.policy, workdir)):
+        inputs["policy"] = file_sha256(policy)
     if (earlier := stage.earlier(config)) is not None:
         inputs["earlier"] = earlier_sha256(earlier)
     settings = _plain(stage.settings(config))

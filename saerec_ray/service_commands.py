@@ -217,7 +217,7 @@ def steer(
 @intents_app.command("list")
 def list_intents(
     steerable: Annotated[bool, typer.Option("--steerable", help="Only those callers may steer.")] = False,
-    every_state: Annotated[bool, typer.Option("--all", help="Also deprecated and blocked ones.")] = False,
+    every_state: Annotated[bool, typer.Option("--all", help="Also deprecated ones.")] = False,
     target: TargetOption = "localhost:50051",
     as_json: JsonOption = False,
 ) -> None:

@@ -14,12 +14,10 @@ from saerec_server.errors import ApiError, Reason
 from saerec_server.registry import LoadedModel, ModelRegistry
 from saerec_server.validation import Checker
 
-# Intents that failed their gate are no part of the public catalogue, so they have no state here.
-_STATES = {
-    "active": messages.INTENT_STATE_ACTIVE,
-    "deprecated": messages.INTENT_STATE_DEPRECATED,
-    "blocked": messages.INTENT_STATE_BLOCKED,
-}
+# Intents that failed their gate are no part of the public catalogue, and blocked ones must not be shown by any call:
+# neither has a state here.
+_STATES = {"active": messages.INTENT_STATE_ACTIVE, "deprecated": messages.INTENT_STATE_DEPRECATED}
+_ACCEPTED_STATES = [*_STATES.values(), messages.INTENT_STATE_BLOCKED]
 _SOURCES = {
     "human": messages.LABEL_SOURCE_HUMAN,
     "model": messages.LABEL_SOURCE_MODEL,
@@ -51,7 +49,7 @@ class IntentService(IntentServiceServicer):
         size = check.page_size("page_size", request.page_size, limits.DEFAULT_INTENTS, limits.MAX_INTENTS)
         check.unsupported("page_token", present=bool(request.page_token))
         for place, state in enumerate(request.states):
-            check.known_enum(f"states[{place}]", state, list(_STATES.values()))
+            check.known_enum(f"states[{place}]", state, _ACCEPTED_STATES)
         serving = model.bundle.catalogue.intents_version
         if request.intents_version not in ("", serving):
             check.add("intents_version", "must be empty or the serving version")

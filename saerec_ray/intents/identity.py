@@ -22,7 +22,8 @@ MATCH_THRESHOLD = 0.7
 SUCCESSOR_THRESHOLD = 0.4
 """A new intent must be at least this similar to an old one to be named as what to use instead."""
 MAX_SUCCESSORS = 3
-_VISIBLE = ("active", "blocked")
+_DECIDED = ("active", "blocked")
+"""States that end the deprecation of an id; a blocked intent must not be listed as deprecated either."""
 MIN_SHARED_ITEMS = 50
 """With fewer items in both catalogues correlations say nothing, and directions decide alone."""
 
@@ -156,11 +157,11 @@ def carry_over(
             carried = _continued(before.intents[old_of_new[intent.latent]], carried)
         intents.append(carried)
     intents = _with_parents(catalogue.intents, intents)
-    visible = {intent.intent_id for intent in intents if intent.state in _VISIBLE}
+    visible = {intent.intent_id for intent in intents if intent.state in _DECIDED}
     gone = {
         intent.intent_id: deprecated(intent, before.intents_version, intents, matching.similarity)
         for intent in before.intents
-        if intent.intent_id not in visible and intent.state in _VISIBLE
+        if intent.intent_id not in visible and intent.published
     }
     listed = {each.intent_id: each for each in _still_deprecated(before.deprecated, intents, gone)} | gone
     content = [catalogue.intents_version, *(intent.intent_id for intent in intents), *sorted(listed)]
@@ -216,7 +217,7 @@ def _still_deprecated(
 ) -> list[DeprecatedIntent]:
     """Entries of the old catalogue; a successor that is gone by now gives way to its own successors."""
     published = {intent.intent_id for intent in intents if intent.published}
-    back = {intent.intent_id for intent in intents if intent.state in _VISIBLE}
+    back = {intent.intent_id for intent in intents if intent.state in _DECIDED}
     result = []
     for entry in listed:
         if entry.intent_id in back:

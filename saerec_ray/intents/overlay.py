@@ -98,7 +98,7 @@ def read_overlay(path: Path) -> Overlay:
     try:
         return Overlay.model_validate_json(path.read_text("utf-8"))
     except ValidationError as error:
-        raise InputError(f"{path} is not a valid overlay of intents: {_problems(error)}.") from error
+        raise InputError(f"{path} is not a valid overlay of intents: {problems(error)}.") from error
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"The overlay of intents {path} cannot be read: {error}.") from error
 
@@ -150,7 +150,7 @@ def _with(overlay: Overlay, intent_id: str, changes: Mapping[str, object]) -> Ov
     try:
         return Overlay.model_validate(values)
     except ValidationError as error:
-        raise InputError(f"The edit is not valid: {_problems(error)}.") from error
+        raise InputError(f"The edit is not valid: {problems(error)}.") from error
 
 
 def _without(overlay: Overlay, intent_id: str, path: Path) -> Overlay:
@@ -180,8 +180,8 @@ def corrected(intent: Intent, edit: Edit, detection_auc: float | None) -> Intent
     return intent.model_copy(update=changes)
 
 
-def _problems(error: ValidationError) -> str:
-    """What is wrong, one part after the other, without the words of the library."""
+def problems(error: ValidationError) -> str:
+    """What is wrong with a file, one part after the other, without the words of the library."""
     return "; ".join(
         f"{'.'.join(map(str, each['loc']))} {each['msg'].removeprefix('Value error, ')}".strip()
         for each in error.errors()

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 from saerec_ray.config import IntentsConfig
 from saerec_ray.data.prepared import PreparedItems, read_items, read_sequences
 from saerec_ray.dictionary.sae import read_codes, read_dictionary
+from saerec_ray.dictionary.stability import read_stability
 from saerec_ray.intents.build import OnProgress, build_catalogue
 from saerec_ray.intents.catalogue import stable_ids, write_catalogue
 from saerec_ray.intents.families import with_parents
@@ -26,6 +27,7 @@ from saerec_ray.intents.identity import (
 )
 from saerec_ray.intents.language_model import LanguageModel
 from saerec_ray.intents.overlay import read_overlay
+from saerec_ray.intents.policy import enforce, read_policy
 from saerec_ray.intents.population import Population, measure_population
 from saerec_ray.text.embed import load_embeddings
 
@@ -46,6 +48,7 @@ def build_intents(
     on_progress: OnProgress | None = None,
     *,
     overlay: Path | None = None,
+    policy: Path | None = None,
     answers: Path | None = None,
     say: Callable[[str], None] | None = None,
     prefixes: Sequence[int] = (),
@@ -54,12 +57,13 @@ def build_intents(
     """Names every latent, decides which are published, and measures the training population.
 
     `encode` turns texts into unit vectors with the model of the embed stage; `overlay` is the file of what people
-    corrected; `answers` the folder that keeps what the language model answered, needed when there is one; `say`
-    is told what people have to know; `prefixes` are the lengths of the nested prefixes of the latents, for
-    families; ids are carried over from `previous`. Returns the metrics.
-    Raises InputError when the overlay or the settings of the language model are not usable.
+    corrected, `policy` that of sensitive topics; `answers` the folder that keeps what the language model answered,
+    needed when there is one; `say` is told what people have to know; `prefixes` are the lengths of the nested
+    prefixes of the latents, for families; ids are carried over from `previous`. Returns the metrics.
+    Raises InputError when the overlay, the policy or the settings of the language model are not usable.
     """
     edits = read_overlay(overlay) if overlay else None
+    topics = read_policy(policy) if policy else None
     language_model = None
     if config.language_model is not None:
         if answers is None:
@@ -88,6 +92,8 @@ def build_intents(
         on_progress,
         language_model=language_model,
         overlay=edits,
+        stability=read_stability(dictionary_folder),
+        policy=topics,
     )
     catalogue = with_parents(results.catalogue, codes, dictionary.decoder, prefixes)
     summary = results.summary | {"with_parent": sum(1 for intent in catalogue.intents if intent.parent_id)}
@@ -96,12 +102,18 @@ def build_intents(
         named = NamedLatents(dictionary.decoder, codes, item_keys(items), catalogue)
         catalogue = carry_over(previous, named, matching, decided)
         summary |= {"carried": len(matching.new_of_old), "deprecated": len(catalogue.deprecated)}
+    sentences = results.sentences
+    if topics is not None:  # again: names that people gave before came with the ids
+        enforced = enforce(topics, catalogue, items, codes)
+        catalogue = enforced.catalogue
+        summary |= {"policy": enforced.metrics()}
+        sentences = [*sentences, *enforced.sentences()]
     write_catalogue(catalogue, folder)
     scalars = {name: np.array([getattr(population, name)], dtype=np.float64) for name in _SCALARS}
     save_file({**population.arrays(), **scalars}, folder / POPULATION_FILE)
     save_file({"label_vectors": results.label_vectors}, folder / LABELS_FILE)
     if say:
-        for sentence in results.sentences:
+        for sentence in sentences:
             say(sentence)
     return summary
 

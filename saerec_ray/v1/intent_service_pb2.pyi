@@ -33,7 +33,7 @@ class _IntentStateEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     INTENT_STATE_DEPRECATED: _IntentState.ValueType  # 2
     """Kept for old clients; see successors."""
     INTENT_STATE_BLOCKED: _IntentState.ValueType  # 3
-    """Never shown or steered: policy."""
+    """Never shown or steered: policy. No call sends such an intent; a list of this state is empty."""
 
 class IntentState(_IntentState, metaclass=_IntentStateEnumTypeWrapper):
     """Life of an intent."""
@@ -45,7 +45,7 @@ INTENT_STATE_ACTIVE: IntentState.ValueType  # 1
 INTENT_STATE_DEPRECATED: IntentState.ValueType  # 2
 """Kept for old clients; see successors."""
 INTENT_STATE_BLOCKED: IntentState.ValueType  # 3
-"""Never shown or steered: policy."""
+"""Never shown or steered: policy. No call sends such an intent; a list of this state is empty."""
 global___IntentState = IntentState
 
 class _LabelSource:

@@ -172,6 +172,17 @@ def test_what_people_decided_stays() -> None:
     assert catalogue.intents[2].state == "active"
 
 
+def test_a_blocked_intent_that_is_gone_is_not_shown_as_deprecated() -> None:
+    rng = np.random.default_rng(11)
+    old = named(rng.normal(size=(2, 8)), sparse_codes(rng, 80, 2))
+    hidden, shown = old.catalogue.intents
+    blocked = hidden.model_copy(update={"state": "blocked", "steerable": False})
+    old = replace(old, catalogue=Catalogue(intents_version="v1", intents=[blocked, shown]))
+    new = named(rng.normal(size=(1, 8)), sparse_codes(rng, 80, 1), [intent("int-000000c1", 0)])
+    catalogue = carry_over(old, new, assign(np.zeros((2, 1), dtype=np.float32)))
+    assert [entry.intent_id for entry in catalogue.deprecated] == [shown.intent_id]
+
+
 def test_parents_are_named_by_the_carried_ids() -> None:
     old = dictionary(6)
     new = permuted(old, np.arange(LATENTS))
