@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError
-from safetensors.numpy import load_file
 from scipy.sparse import csr_array
 
 from saerec_ray.config import DictionaryConfig
 from saerec_ray.dictionary.sae import Dictionary, Floats, read_dictionary
+from saerec_ray.dictionary.stability import read_stability
 from saerec_ray.dictionary.trainer import split_items
 from saerec_ray.errors import StageError
 from saerec_ray.evaluation.codings import Coding, codings
@@ -23,8 +23,6 @@ from saerec_ray.text.embed import load_embeddings
 
 Indices = npt.NDArray[np.int64]
 
-STABILITY_FILE = "stability.safetensors"
-"""Written by the dictionary stage when it trained several seeds."""
 MOST_FITTED = 20_000
 """Training items that controls and thresholds are fitted on, at the most."""
 
@@ -70,7 +68,6 @@ def read_coded_items(embedded: Path, dictionary_folder: Path) -> CodedItems:
     vectors = load_embeddings(embedded)
     seed = seed if config.seed is None else config.seed
     train, held_out = split_items(vectors, config.held_out_share, seed)
-    stability = dictionary_folder / STABILITY_FILE
     return CodedItems(
         read_dictionary(dictionary_folder),
         vectors,
@@ -78,7 +75,7 @@ def read_coded_items(embedded: Path, dictionary_folder: Path) -> CodedItems:
         held_out,
         seed,
         trained_here=config.source is None,
-        stability=load_file(stability)["stability"] if stability.exists() else None,
+        stability=read_stability(dictionary_folder),
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from saerec_ray.backbone.validation import HeldOut, Part, held_out
 from saerec_ray.data.prepared import PreparedSequences
 from saerec_ray.dictionary.sae import unit_rows
+from saerec_ray.dictionary.stability import STABLE
 from saerec_ray.evaluation.coded_items import CodedItems
 from saerec_ray.evaluation.codings import Coding, PrincipalComponents
 from saerec_ray.evaluation.content_recommender import ndcg_recovered
@@ -25,8 +26,6 @@ from saerec_ray.evaluation.reconstruction import (
 OnProgress = Callable[[float, float], None]
 
 SPLITS: tuple[Part, ...] = ("validation", "test")
-STABLE = 0.7
-"""Cosine from which a latent counts as found again by another seed."""
 DENSE_ACTIVE = 32
 """Active latents of the denser codings whose ranking is measured too."""
 

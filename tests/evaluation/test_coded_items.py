@@ -11,9 +11,10 @@ from safetensors.numpy import save_file
 
 from saerec_ray.config import DictionaryConfig
 from saerec_ray.dictionary.sae import Floats, write_dictionary
+from saerec_ray.dictionary.stability import write_stability
 from saerec_ray.dictionary.trainer import split_items
 from saerec_ray.errors import StageError
-from saerec_ray.evaluation.coded_items import MOST_FITTED, STABILITY_FILE, CodedItems, read_coded_items
+from saerec_ray.evaluation.coded_items import MOST_FITTED, CodedItems, read_coded_items
 from saerec_ray.text.embed import EMBEDDINGS_FILE
 from tests.evaluation.finished_stages import write_manifest
 from tests.evaluation.planted_dictionary import TOPICS, plant
@@ -25,7 +26,7 @@ def stages(folder: Path, recorded: dict[str, Any], stability: Floats | None = No
     for name in ("embed", "dictionary"):
         (folder / name).mkdir()
     if stability is not None:
-        save_file({"stability": stability}, folder / "dictionary" / STABILITY_FILE)
+        write_stability(stability, folder / "dictionary")
     save_file({"embeddings": PLANTED.vectors}, folder / "embed" / EMBEDDINGS_FILE)
     write_dictionary(PLANTED.dictionary, folder / "dictionary")
     write_manifest(folder / "dictionary", recorded)
