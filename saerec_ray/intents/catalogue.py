@@ -73,6 +73,9 @@ class Intent(BaseModel):
     parent_id: str | None = Field(
         None, description="The broader intent of an earlier prefix, if there is one"
     )
+    stability: float | None = Field(
+        None, description="Smallest cosine to its match under another seed; null when one seed was trained"
+    )
 
     @property
     def published(self) -> bool:

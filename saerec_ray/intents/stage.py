@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 from saerec_ray.config import IntentsConfig
 from saerec_ray.data.prepared import PreparedItems, read_items, read_sequences
 from saerec_ray.dictionary.sae import read_codes, read_dictionary
+from saerec_ray.dictionary.stability import read_stability
 from saerec_ray.intents.build import OnProgress, build_catalogue
 from saerec_ray.intents.catalogue import stable_ids, write_catalogue
 from saerec_ray.intents.families import with_parents
@@ -91,6 +92,7 @@ def build_intents(
         on_progress,
         language_model=language_model,
         overlay=edits,
+        stability=read_stability(dictionary_folder),
         policy=topics,
     )
     catalogue = with_parents(results.catalogue, codes, dictionary.decoder, prefixes)
