@@ -54,11 +54,11 @@ def read_group(path: Path) -> IntentGroup:
     if not isinstance(values, dict) or values.get("format") != 1:
         raise InputError(f"{path} is not a group file of format 1; make one with `saerec intents outcome`.")
     name, version = values.get("name"), values.get("intents_version")
-    supervised, auc = values.get("supervised"), values.get("held_out_auc")
+    supervised, auc = values.get("supervised"), _share(values.get("held_out_auc"))
     members = values.get("members")
     if not (isinstance(name, str) and name and isinstance(version, str)):
         raise InputError(f"{path} is not a group file: name and intents_version must be texts.")
-    if not (isinstance(supervised, bool) and _is_number(auc) and 0 <= auc <= 1):
+    if not isinstance(supervised, bool) or auc is None:
         raise InputError(
             f"{path} is not a group file: supervised must be true or false, held_out_auc a share."
         )
@@ -68,23 +68,27 @@ def read_group(path: Path) -> IntentGroup:
     if len({member.intent_id for member in checked}) < len(checked):
         raise InputError(f"{path} names an intent twice.")
     checked.sort(key=lambda member: (-member.weight, member.intent_id))
-    return IntentGroup(name, version, supervised, float(auc), tuple(checked))
+    return IntentGroup(name, version, supervised, auc, tuple(checked))
 
 
 def _member(path: Path, place: int, values: Any) -> GroupMember:
     if not isinstance(values, dict):
         raise InputError(f"{path} is not a group file: members[{place}] must be a mapping.")
-    intent_id, weight, label = values.get("intent_id"), values.get("weight"), values.get("label", "")
+    intent_id, label = values.get("intent_id"), values.get("label", "")
+    weight = _share(values.get("weight"))
     if not (isinstance(intent_id, str) and _ID.fullmatch(intent_id) and isinstance(label, str)):
         raise InputError(
             f"{path} is not a group file: members[{place}].intent_id is not the id of an intent."
         )
-    if not (_is_number(weight) and 0 < weight <= 1):
+    if not weight:
         raise InputError(
             f"{path} is not a group file: members[{place}].weight must be above 0 and at most 1."
         )
-    return GroupMember(intent_id, label, float(weight))
+    return GroupMember(intent_id, label, weight)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _share(value: Any) -> float | None:
+    """The number if it is a share, which is all that a group file holds; JSON has ints too large for a float."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        return None
+    return float(value)
