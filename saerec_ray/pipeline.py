@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -11,11 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from saerec_ray import __version__
 from saerec_ray.assembly import assemble_bundle
 from saerec_ray.backbone.build import build_backbone
 from saerec_ray.backbone.cold import draw_cold_items, without_cold
-from saerec_ray.config import Config, digest
+from saerec_ray.config import Config, EmbedConfig, digest
 from saerec_ray.data.prepare import prepare, source_files
 from saerec_ray.data.prepared import SEQUENCES_FILE, PreparedSequences, read_sequences
 from saerec_ray.dictionary.adoption import adopt_dictionary
@@ -137,9 +141,17 @@ def _dictionary_settings(config: Config) -> list[Any]:
     return settings
 
 
+def _encoder(config: EmbedConfig) -> Callable[[list[str]], npt.NDArray[np.float32]]:
+    """Encodes texts with the model of the embed stage, which is loaded with the first texts."""
+
+    @functools.cache
+    def loaded() -> TextEncoder:
+        return TextEncoder(config.model, config.precision, config.max_tokens)
+
+    return lambda texts: loaded().encode(texts, config.batch_size)
+
+
 def _intents(job: Job) -> dict[str, Any]:
-    config = job.config.embed
-    encoder = TextEncoder(config.model, config.precision, config.max_tokens)
     previous = job.config.intents.previous
     dictionary = job.config.dictionary
     prefixes = [KINDS[dictionary.kind].prefixes(dictionary)]
@@ -152,7 +164,7 @@ def _intents(job: Job) -> dict[str, Any]:
         job.stage("embed"),
         job.stage("dictionary"),
         job.folder,
-        lambda texts: encoder.encode(texts, config.batch_size),
+        _encoder(job.config.embed),
         job.reporter.update,
         overlay=overlay_file(job.config.intents.overlay, job.workdir),
         policy=policy_file(job.config.intents.policy, job.workdir),
@@ -196,6 +208,9 @@ def _evaluate(job: Job) -> dict[str, Any]:
         job.stage("train"),
         job.folder,
         job.reporter.update,
+        embedded=job.stage("embed"),
+        dictionary=job.stage("dictionary"),
+        encode=_encoder(config.embed),
     )
     return metrics | build_cold_report(
         config.train, job.stage("prepare"), job.stage("embed"), job.stage("train"), job.folder
@@ -229,7 +244,7 @@ STAGES = (
     ),
     Stage(
         "evaluate",
-        ("prepare", "embed", "intents", "train"),
+        ("prepare", "embed", "dictionary", "intents", "train"),
         lambda c: [c.evaluate, c.train, c.seed],
         _evaluate,
     ),

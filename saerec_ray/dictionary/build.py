@@ -68,19 +68,21 @@ def train_on(
     runs: Path,
     name: str,
     on_log: OnLog | None = None,
+    *,
+    width_setting: str = "dictionary.width",
 ) -> Trained:
     """Trains `config.seeds` dictionaries on the vectors in the folder `embedded` and keeps the best.
 
     All see the same training items, so that their held-out errors can be compared; start and order differ.
-    `runs` keeps the checkpoints under `name`. Raises InputError when there are too few items.
+    `runs` keeps the checkpoints under `name`. Raises InputError when there are too few items; it names
+    `width_setting` as what to lower.
     """
     vectors = load_embeddings(embedded)
     train, held_out = split_items(vectors, config.held_out_share, seed)
-    setting = "dictionary.width" if name == "dictionary" else f"dictionary.{name}.width"
     if len(train) < config.width // 4 or len(train) < 2 * config.workers:
         raise InputError(
             f"{len(train)} training items are too few for a dictionary of width {config.width}; "
-            f"lower {setting} or bring more items."
+            f"lower {width_setting} or bring more items."
         )
     shared = {
         "embeddings": str(embedded.absolute()),

@@ -55,7 +55,16 @@ def add_cooccurrence(
     vectors = runs / f"{NAME}-vectors"
     vectors.mkdir(parents=True, exist_ok=True)
     save_file({"embeddings": found.vectors}, vectors / EMBEDDINGS_FILE)
-    trained = train_on(settings, cluster, seed, vectors, runs, NAME, on_log)
+    trained = train_on(
+        settings,
+        cluster,
+        seed,
+        vectors,
+        runs,
+        NAME,
+        on_log,
+        width_setting="dictionary.cooccurrence.width",
+    )
     codes = spread(trained.dictionary.encode(found.vectors), found.rows, items)
     write_cooccurrence(trained.dictionary, folder)
     write_codes(concatenated(text, codes), folder)
