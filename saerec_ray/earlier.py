@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 from saerec_ray.bundle import BUNDLE_MANIFEST, Bundle, load_bundle
 from saerec_ray.config import Config, DictionaryConfig, EmbedConfig, digest
 from saerec_ray.data.prepared import read_items
-from saerec_ray.dictionary.sae import Dictionary, read_codes, read_dictionary
+from saerec_ray.dictionary.sae import Dictionary, Floats, read_codes, read_dictionary
 from saerec_ray.errors import InputError, StageError
 from saerec_ray.intents.catalogue import read_catalogue
 from saerec_ray.intents.identity import NamedLatents, item_keys
@@ -29,6 +29,13 @@ class EarlierRun:
     dictionary: Dictionary
     settings: DictionaryConfig
     embed: EmbedConfig
+
+    @property
+    def stability(self) -> Floats | None:
+        """How well other seeds found the latents of its dictionary again, (latents,), as far as it is known."""
+        values = [intent.stability for intent in self.latents.catalogue.intents[: self.dictionary.width]]
+        known = [value for value in values if value is not None]
+        return np.array(known, dtype=np.float32) if len(known) == len(values) else None
 
 
 def earlier_sha256(path: Path) -> str:

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from saerec_ray.local_workers import latest_checkpoint
 from saerec_ray.manifest import write_json
 from tests.tiny_training import (
     NUMBERS,
+    add_in_company,
     add_numbers,
     end_without_checkpoint,
     fail_always,
@@ -232,6 +234,100 @@ def test_what_workers_of_a_dead_driver_still_write_never_reaches_the_next_attemp
     assert json.loads((attempts[-1].start / "sum.json").read_text("utf-8"))["place"] >= 1
     assert attempts[-1].folder.name == "attempt_0021"
     assert not attempts[-1].checkpoints.exists(), "the late worker knows its own folder alone"
+
+
+def run_many(tmp_path: Path, engine: Engine, parameters: dict[str, Any], **options: Any) -> dict[str, Path]:
+    """Trainings that each note their starts in a file of their own."""
+    return distributed.run_many(
+        options.pop("loop", add_numbers),
+        {name: {"trace": str(tmp_path / f"{name}.txt"), **each} for name, each in parameters.items()},
+        **{"folder": tmp_path / "runs", "workers": 1, "engine": engine, "max_failures": 0, "gpus": False}
+        | options,
+    )
+
+
+def starts(tmp_path: Path, name: str) -> list[str]:
+    path = tmp_path / f"{name}.txt"
+    return path.read_text("utf-8").splitlines() if path.exists() else []
+
+
+def test_several_trainings_end_under_their_names_and_are_heard_by_name(tmp_path: Path) -> None:
+    logged: list[tuple[str, int]] = []
+    checkpoints = run_many(
+        tmp_path,
+        "local",
+        {"first": {}, "second": {}},
+        on_log=lambda name, values: logged.append((name, values["place"])),
+    )
+    assert list(checkpoints) == ["first", "second"]
+    assert {reached(checkpoint)["total"] for checkpoint in checkpoints.values()} == {SUM}
+    rounds = list(range(4, NUMBERS + 1, 4))
+    assert logged == [("first", place) for place in rounds] + [("second", place) for place in rounds]
+
+
+def test_of_several_trainings_each_is_resumed_by_itself(tmp_path: Path) -> None:
+    parameters = {"first": {}, "second": {"fail_at": 3, "fail_how": "raises"}, "third": {}}
+    with pytest.raises(StageError, match="the disk made a noise"):
+        run_many(tmp_path, "local", parameters)
+    checkpoints = run_many(tmp_path, "local", parameters)
+    assert {reached(checkpoint)["total"] for checkpoint in checkpoints.values()} == {SUM}
+    assert starts(tmp_path, "first") == ["0/1 from 0", f"0/1 from {NUMBERS}"]
+    assert starts(tmp_path, "second") == ["0/1 from 0", "failing", "0/1 from 12"]
+    assert starts(tmp_path, "third") == ["0/1 from 0"]
+
+
+@pytest.mark.ray
+def test_ray_trains_several_at_the_same_time(tmp_path: Path) -> None:
+    meeting = tmp_path / "meeting"
+    meeting.mkdir()
+    parameters = {name: {"company": 2, "meeting": str(meeting)} for name in ("first", "second")}
+    checkpoints = run_many(tmp_path, "ray", parameters, loop=add_in_company)
+    assert {reached(checkpoint)["total"] for checkpoint in checkpoints.values()} == {SUM}
+
+
+@pytest.mark.ray
+def test_with_ray_one_that_fails_lets_those_under_way_finish_and_is_named(tmp_path: Path) -> None:
+    failing = {"fail_at": 1, "fail_how": "raises", "fail_after": RAY_HEARS_OF_A_CHECKPOINT}
+    parameters = {"first": failing, "second": {}}
+    with pytest.raises(StageError, match="the disk made a noise"):
+        run_many(tmp_path, "ray", parameters)
+    checkpoints = run_many(tmp_path, "ray", parameters)
+    assert {reached(checkpoint)["total"] for checkpoint in checkpoints.values()} == {SUM}
+    assert starts(tmp_path, "second") == ["0/1 from 0", f"0/1 from {NUMBERS}"]
+    assert starts(tmp_path, "first")[-1] == "0/1 from 4"
+
+
+@pytest.mark.parametrize(("at_a_time", "most"), [(1, 1), (2, 2), (9, 5)])
+def test_no_more_trainings_run_at_a_time_than_there_is_room_for(at_a_time: int, most: int) -> None:
+    under_way, seen, lock = 0, [0], threading.Lock()
+
+    def work(name: str) -> Path:
+        nonlocal under_way
+        with lock:
+            under_way += 1
+            seen.append(under_way)
+        time.sleep(0.1)
+        with lock:
+            under_way -= 1
+        return Path(name)
+
+    names = [str(number) for number in range(5)]
+    assert distributed._side_by_side(work, names, at_a_time) == {name: Path(name) for name in names}
+    assert max(seen) == most
+
+
+def test_after_a_failure_no_further_training_is_begun() -> None:
+    begun: list[str] = []
+
+    def work(name: str) -> Path:
+        begun.append(name)
+        if name == "b":
+            raise InputError("b cannot be")
+        return Path(name)
+
+    with pytest.raises(InputError, match="b cannot be"):
+        distributed._side_by_side(work, ["a", "b", "c", "d"], 1)
+    assert begun == ["a", "b"]
 
 
 @pytest.mark.ray

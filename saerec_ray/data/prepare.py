@@ -10,15 +10,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from saerec_ray.config import (
-    AmazonSource,
-    MovieLensSource,
-    PrepareConfig,
-    RDatasetsSource,
-    SequencesSource,
-    Source,
-    TableSource,
-)
+from saerec_ray.config import PrepareConfig
 from saerec_ray.data.amazon import read_amazon
 from saerec_ray.data.files import existing_file
 from saerec_ray.data.filtering import Split, k_core, leave_one_out, split_by_time
@@ -37,6 +29,14 @@ from saerec_ray.data.rejects import Rejects
 from saerec_ray.data.sequences import read_sequences_folder
 from saerec_ray.data.table import read_table
 from saerec_ray.errors import InputError
+from saerec_ray.sources import (
+    AmazonSource,
+    MovieLensSource,
+    RDatasetsSource,
+    SequencesSource,
+    Source,
+    TableSource,
+)
 
 MOST_WITHOUT_TEXT = 0.5
 NO_TEXT = "the item has no text"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import polars as pl
 
-from saerec_ray.config import SequencesSource
 from saerec_ray.data.files import json_records, plain_file, text_lines
 from saerec_ray.data.raw import (
     INTERACTION_SCHEMA,
@@ -20,6 +19,7 @@ from saerec_ray.data.raw import (
 )
 from saerec_ray.data.rejects import Rejects
 from saerec_ray.errors import InputError
+from saerec_ray.sources import SequencesSource
 
 TITLE_CHARACTERS = 80
 ATTRIBUTES = {

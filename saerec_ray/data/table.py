@@ -9,7 +9,6 @@ from typing import Any
 
 import polars as pl
 
-from saerec_ray.config import TableSource
 from saerec_ray.data.files import (
     check_columns,
     clear_errors,
@@ -31,6 +30,7 @@ from saerec_ray.data.raw import (
 )
 from saerec_ray.data.rejects import Rejects
 from saerec_ray.errors import InputError
+from saerec_ray.sources import TableSource
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 _JSON_LINES = {".jsonl", ".ndjson", ".json"}

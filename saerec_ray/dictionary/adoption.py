@@ -18,17 +18,23 @@ from saerec_ray.dictionary.sae import (
     write_codes,
     write_dictionary,
 )
+from saerec_ray.dictionary.stability import write_stability
 from saerec_ray.errors import InputError
 from saerec_ray.text.embed import load_embeddings
 
 
 def adopt_dictionary(
-    config: DictionaryConfig, dictionary: Dictionary, embedded: Path, folder: Path
+    config: DictionaryConfig,
+    dictionary: Dictionary,
+    embedded: Path,
+    folder: Path,
+    stability: Floats | None = None,
 ) -> dict[str, Any]:
     """Writes a dictionary from elsewhere with the codes of the items in `embedded`.
 
     With `config.recentre` its inputs are centred on the mean of these items, not on that of its own. The
-    scale of the codes is set anew, so that the backbone meets codes of the usual size. Returns the metrics.
+    scale of the codes is set anew, so that the backbone meets codes of the usual size. The stability of its
+    latents, (latents,), is taken over as it is. Returns the metrics.
     Raises InputError when the vectors have another length than those it was trained on.
     """
     vectors = load_embeddings(embedded)
@@ -44,6 +50,8 @@ def adopt_dictionary(
     codes = dictionary.encode(vectors)
     write_dictionary(dictionary, folder)
     write_codes(codes, folder)
+    if stability is not None:
+        write_stability(stability, folder)
     return {
         "source": str(config.source),
         "items": len(vectors),

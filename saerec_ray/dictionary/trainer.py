@@ -45,12 +45,13 @@ def split_items(
 def train_dictionary(worker: distributed.Worker, parameters: dict[str, Any]) -> None:
     """The loop of one worker.
 
-    Parameters: `embeddings` (folder of the embed stage), `config` (plain DictionaryConfig), `seed`.
+    Parameters: `embeddings` (folder of the embed stage), `config` (plain DictionaryConfig), `seed` (of start
+    and order) and `split_seed` (of which items are held out).
     The last checkpoint holds the exported dictionary with the lowest held-out error.
     """
     config = DictionaryConfig.model_validate(parameters["config"])
     vectors = load_embeddings(Path(parameters["embeddings"]))
-    train, held_out = split_items(vectors, config.held_out_share, parameters["seed"])
+    train, held_out = split_items(vectors, config.held_out_share, parameters["split_seed"])
     run = DictionaryTraining(worker, config, vectors[train], vectors[held_out], parameters["seed"])
     with worker.restore() as folder:
         if folder is not None:

@@ -62,12 +62,14 @@ def build_catalogue(
     *,
     language_model: LanguageModel | None = None,
     overlay: Overlay | None = None,
+    stability: Floats | None = None,
     policy: Policy | None = None,
 ) -> Results:
     """Names all latents: by statistics, better where a language model can, and as people and policy decided.
 
     `ids`: one a latent; `codes`: (items, latents); `embeddings`: unit rows, (items, d); `decoder`: unit rows,
-    (latents, d); `mean`: the centre of the embeddings, (d,); `encode` turns texts into unit vectors of the same model.
+    (latents, d); `mean`: the centre of the embeddings, (d,); `encode` turns texts into unit vectors of the same model;
+    `stability`: how well other seeds found each latent again, (latents,); NaN where there was one seed.
     Names come from one half of the items; the AUC they are judged by comes from the other half.
     Raises InputError when people gave one label to two intents.
     """
@@ -109,7 +111,7 @@ def build_catalogue(
             names,
             [
                 latent
-                for latent in _worth_naming(config, codes, judging)
+                for latent in _worth_naming(config, codes, judging, stability)
                 if ids[latent] not in labels and latent not in nuisance
             ],
             encode,
@@ -127,7 +129,11 @@ def build_catalogue(
     names = with_control(names, judging, embeddings, seed)
     report(4, 5)
     given = _judged_labels(labels, ids, encode, judging, embeddings)
-    intents = _intents(config, items, codes, ids, population, names, kinds, nuisance, overlay, given)
+    if stability is not None:
+        extra["unstable"] = int((stability < config.min_stability).sum())
+    intents = _intents(
+        config, items, codes, ids, population, names, kinds, nuisance, overlay, given, stability
+    )
     label_vectors = _search_vectors(intents, encode, embeddings.shape[1])
     if overlay.intents:
         extra["overlay"] = {
@@ -152,14 +158,18 @@ def _version(decoder: Floats, intents: list[Intent]) -> str:
     return hashlib.sha256(decoder.tobytes() + seen.encode()).hexdigest()[:12]
 
 
-def _worth_naming(config: IntentsConfig, codes: csr_array, judging: list[Examples]) -> list[int]:
+def _worth_naming(
+    config: IntentsConfig, codes: csr_array, judging: list[Examples], stability: Floats | None
+) -> list[int]:
     """The latents whose publication depends on their name alone, the most active first."""
     carriers = np.diff(codes.tocsc().indptr)
+    stable = np.full(len(carriers), True) if stability is None else ~(stability < config.min_stability)
     mass = np.asarray(codes.sum(axis=0)).ravel()
     return [
         int(latent)
         for latent in np.argsort(-mass, kind="stable")
-        if config.min_items <= carriers[latent] <= config.max_density * codes.shape[0]
+        if stable[latent]
+        and config.min_items <= carriers[latent] <= config.max_density * codes.shape[0]
         and judging[latent].judgeable
     ]
 
@@ -263,6 +273,7 @@ def _intents(
     nuisance: dict[int, str],
     overlay: Overlay,
     given: dict[str, float | None],
+    stability: Floats | None,
 ) -> list[Intent]:
     """One intent a latent.
 
@@ -275,9 +286,10 @@ def _intents(
         start, end = columns.indptr[latent], columns.indptr[latent + 1]
         carriers, loadings = columns.indices[start:end], columns.data[start:end]
         density = len(carriers) / len(items)
+        found_again = None if stability is None or np.isnan(stability[latent]) else float(stability[latent])
         edit = overlay.intents.get(intent_id)
         evidence = None if edit and edit.kind else nuisance.get(latent)
-        reason = _reason_against(config, name, len(carriers), density, evidence)
+        reason = _reason_against(config, name, len(carriers), density, evidence, found_again)
         label = name.label if name else _UNNAMED
         if edit and edit.label:
             label = edit.label
@@ -306,6 +318,7 @@ def _intents(
                     TopItem(item_id=items.ids[carriers[place]], loading=float(loadings[place]))
                     for place in strongest
                 ],
+                "stability": found_again,
             }
         )
         intents.append(corrected(intent, edit, given.get(intent_id)) if edit else intent)
@@ -313,7 +326,12 @@ def _intents(
 
 
 def _reason_against(
-    config: IntentsConfig, name: Name | None, carriers: int, density: float, nuisance: str | None
+    config: IntentsConfig,
+    name: Name | None,
+    carriers: int,
+    density: float,
+    nuisance: str | None,
+    stability: float | None,
 ) -> str | None:
     """The first gate that fails, or None."""
     if carriers == 0:
@@ -324,6 +342,10 @@ def _reason_against(
         return nuisance
     if density > config.max_density:
         return f"active on {density:.0%} of items, more than {config.max_density:.0%}"
+    if stability is not None and stability < config.min_stability:
+        return (
+            f"other seeds do not find it again: stability {stability:.2f}, below {config.min_stability:.2f}"
+        )
     if name is None:
         return "no phrase or attribute tells its items from others"
     if name.detection_auc is None:

@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 from saerec_ray.config import DictionaryConfig
 from saerec_ray.dictionary.adoption import adopt_dictionary, recentred, variance_unexplained
 from saerec_ray.dictionary.sae import Dictionary, Scaling, read_codes, read_dictionary, unit_rows
+from saerec_ray.dictionary.stability import read_stability
 from saerec_ray.errors import InputError
 from saerec_ray.text.embed import EMBEDDINGS_FILE
 
@@ -65,6 +66,16 @@ def test_the_weights_stay_and_only_the_scale_of_the_codes_is_set_anew(embedded: 
     assert metrics["l0"] == codes.nnz / ITEMS
     assert metrics["dead_share"] == np.mean(np.bincount(codes.indices, minlength=LATENTS) == 0)
     assert metrics["fvu"] == pytest.approx(variance_unexplained(foreign(), vectors_of(embedded)), rel=1e-4)
+
+
+def test_the_stability_of_its_latents_comes_along(embedded: Path, tmp_path: Path) -> None:
+    config, values = DictionaryConfig(width=8, active=2), np.linspace(0, 1, LATENTS, dtype=np.float32)
+    adopt_dictionary(config, foreign(), embedded, tmp_path)
+    assert read_stability(tmp_path) is None
+    adopt_dictionary(config, foreign(), embedded, tmp_path, values)
+    read = read_stability(tmp_path)
+    assert read is not None
+    np.testing.assert_array_equal(read, values)
 
 
 def test_centred_anew_the_mean_item_lies_at_the_origin(embedded: Path, tmp_path: Path) -> None:

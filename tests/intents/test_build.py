@@ -107,6 +107,22 @@ def test_a_latent_on_too_many_items_says_what_share(planted: Planted) -> None:
     assert verdict(planted, 0, max_density=0.1) == ("unpublished", "active on 11% of items, more than 10%")
 
 
+def test_a_latent_that_other_seeds_do_not_find_again_stays_unpublished_and_says_so(planted: Planted) -> None:
+    values = np.full(planted.codes.shape[1], 0.9, dtype=np.float32)
+    values[0] = 0.69
+    shaky, firm = planted.build(stability=values)[0].intents[:2]
+    assert (shaky.state, shaky.steerable) == ("unpublished", False)
+    assert shaky.verdict == "other seeds do not find it again: stability 0.69, below 0.70"
+    assert (firm.state, firm.verdict) == ("active", "published: all gates passed")
+    assert (shaky.stability, firm.stability) == (pytest.approx(0.69), pytest.approx(0.9))
+    lower = planted.build(IntentsConfig(min_stability=0.6), stability=values)[0].intents[0]
+    assert lower.state == "active"
+
+
+def test_where_one_seed_was_trained_stability_is_unknown_and_decides_nothing(catalogue: Catalogue) -> None:
+    assert {intent.stability for intent in catalogue.intents} == {None}
+
+
 def test_a_latent_whose_name_does_not_find_its_items_says_how_well_it_does(unattributed: Planted) -> None:
     mixed = unattributed.codes.tolil()
     mixed[np.random.default_rng(0).choice(len(unattributed.items), 50, replace=False), 0] = 1.0

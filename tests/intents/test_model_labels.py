@@ -253,6 +253,19 @@ def test_latents_that_fail_other_gates_are_not_asked_about(
     )  # the noise
 
 
+def test_latents_that_other_seeds_do_not_find_again_are_not_asked_about(
+    planted: Planted, endpoint: Endpoint, tmp_path: Path
+) -> None:
+    endpoint.answer(knows_all)
+    config = settings_of(endpoint)
+    assert config.language_model is not None
+    values = np.zeros(planted.codes.shape[1], dtype=np.float32)
+    values[2] = 0.8
+    model = LanguageModel(config.language_model, tmp_path, {})
+    planted.results(config, seed=SEED, language_model=model, stability=values)
+    assert len({question(each) for each in endpoint.requests if asks_for_label(each)}) == 1
+
+
 def test_completions_mode_labels_as_well(planted: Planted, endpoint: Endpoint, tmp_path: Path) -> None:
     endpoint.answer(
         lambda request: Reply(

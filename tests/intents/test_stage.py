@@ -9,6 +9,7 @@ import pytest
 
 from saerec_ray.config import IntentsConfig
 from saerec_ray.data.prepared import PreparedItems
+from saerec_ray.dictionary.stability import write_stability
 from saerec_ray.intents.catalogue import read_catalogue
 from saerec_ray.intents.population import measure_population
 from saerec_ray.intents.stage import build_intents, item_categories, read_label_vectors, read_population
@@ -34,6 +35,19 @@ def test_the_stage_writes_the_catalogue_that_the_items_deserve(workdir: Path) ->
     labels = [intent.label.lower() for intent in catalogue.intents[: len(TOPICS)]]
     assert all(set(label.split()) & set(name.split()) for label, name in zip(labels, TOPICS, strict=True))
     assert metrics["published"] == sum(intent.published for intent in catalogue.intents)
+
+
+def test_latents_that_other_seeds_did_not_find_again_are_left_out_of_what_people_see(workdir: Path) -> None:
+    before = build(workdir)
+    values = np.full(len(plant().decoder), 0.9, dtype=np.float32)
+    values[1] = 0.3
+    write_stability(values, workdir / "dictionary")
+    metrics = build(workdir)
+    intents = read_catalogue(workdir / "intents").intents
+    assert not intents[1].published
+    assert intents[1].stability == pytest.approx(0.3)
+    assert metrics["published"] == int(str(before["published"])) - 1
+    assert metrics["unstable"] == 1
 
 
 def test_population_statistics_are_of_training_interactions_alone_and_come_back_as_written(
