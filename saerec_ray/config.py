@@ -80,6 +80,17 @@ class CooccurrenceConfig(Section):
         return self
 
 
+class AttributesConfig(Section):
+    """Attributes of items as intents of their own, one a value: exact, and untrained."""
+
+    names: list[str] | None = Field(None, min_length=1, description="Which attributes; null: all")
+    min_items: int = Field(3, ge=1, description="Items that must have a value")
+    max_share: float = Field(0.3, gt=0, le=1, description="Share of the items that may have a value")
+    weight: float = Field(
+        1.0, gt=0, description="Length of an item's attribute code; that of texts has length 1 on average"
+    )
+
+
 class DictionaryConfig(Section):
     """The sparse autoencoder (method: Matryoshka BatchTopK)."""
 
@@ -121,13 +132,18 @@ class DictionaryConfig(Section):
     cooccurrence: CooccurrenceConfig | None = Field(
         None, description="A second dictionary of what people take together; null: texts alone"
     )
+    attributes: AttributesConfig | None = Field(
+        None,
+        description="Attributes such as brand and category as intents beside the learnt ones; null: none",
+    )
 
     @model_serializer(mode="wrap")
     def _without_absent(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without the second dictionary when there is none: what was trained before it existed stays current."""
+        """Without the sources that are not used: what was trained before they existed stays current."""
         values: dict[str, Any] = dump(self)
-        if self.cooccurrence is None:
-            values.pop("cooccurrence", None)
+        for name in ("cooccurrence", "attributes"):
+            if getattr(self, name) is None:
+                values.pop(name, None)
         return values
 
     @model_validator(mode="after")

@@ -21,7 +21,7 @@ from saerec_ray.distributed import Engine
 from saerec_ray.errors import InputError
 from saerec_ray.text.embed import EMBEDDINGS_FILE
 
-_NOT_HERE = {"source", "recentre", "cooccurrence"}
+_NOT_HERE = {"source", "recentre", "cooccurrence", "attributes"}
 """Settings of the dictionary stage that need other stages."""
 
 
