@@ -236,6 +236,9 @@ class TrainConfig(Section):
     residual_dropout: float = Field(
         0.3, ge=0, lt=1, description="Chance that an item's whole residual is dropped"
     )
+    residuals: bool = Field(
+        True, description="false: item vectors are made of intents alone, to measure what residuals are worth"
+    )
     weight_decay: float = Field(0.0, ge=0, description="Of Adam")
     batch_size: int = Field(256, ge=2, description="Prefixes a step, over all workers")
     full_softmax_items: int = Field(

@@ -53,6 +53,8 @@ class ItemVectors(nn.Module):
         super().__init__()
         self.residual_dropout = settings.residual_dropout if decoder is not None else 0.0
         self.residuals = nn.Parameter(torch.empty(items, settings.d_model).normal_(std=0.02))
+        if decoder is not None and not settings.residuals:
+            self.residuals.requires_grad_(False).zero_()
         self.biases = nn.Parameter(torch.zeros(items))
         if decoder is None:
             self.register_parameter("intent_vectors", None)

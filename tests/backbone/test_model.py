@@ -316,6 +316,17 @@ def test_attention_in_training_is_that_of_inference_where_nothing_is_dropped(
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_without_residuals_item_vectors_are_intents_alone_and_stay_so() -> None:
+    torch.manual_seed(1)
+    model = Backbone(ITEMS, small_settings(residuals=False), torch.from_numpy(FROZEN.decoder)).train()
+    items, present = right_aligned([np.array([3, 9, 14]), np.array([5])])
+    model(items, present, torch.tensor([7, 31]), context()).backward()
+    assert model.items.residuals.grad is None
+    assert not model.items.residuals.any()
+    plain = Backbone(ITEMS, small_settings(residuals=False), None)
+    assert plain.items.residuals.requires_grad, "the backbone without intents has nothing else"
+
+
 def test_every_weight_gets_a_gradient() -> None:
     """Two workers average gradients and wait for each of them."""
     for branches in ("none", "personal", "public", "both"):
