@@ -57,7 +57,8 @@ def wrap(model: nn.Module, worker: Worker, sparse: Sequence[str] = ()) -> nn.Mod
     """
     if worker.world_size == 1:
         return model
-    nn.parallel.DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(model, list(sparse))
+    ignore = nn.parallel.DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
+    ignore(model, list(sparse))  # type: ignore[no-untyped-call]
     devices = [worker.device] if worker.device.type == "cuda" else None
     return nn.parallel.DistributedDataParallel(model, device_ids=devices)
 

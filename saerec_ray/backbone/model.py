@@ -273,7 +273,7 @@ class Backbone(nn.Module):
             logits = self._product(states, vectors) + self.items.biases  # (batch, items)
             return F.cross_entropy(logits, targets)
         needed = torch.cat([items.flatten(), targets, negatives.items])
-        rows, places = needed.unique(return_inverse=True)
+        rows, places = torch.unique(needed, return_inverse=True)
         history, target, negative = places.split([items.numel(), len(targets), len(negatives.items)])
         vectors = self.items.some(context, rows)  # (rows, d_model)
         states = self._states(vectors[history.view_as(items)], items, present, context)
