@@ -75,6 +75,7 @@ class DictionaryTraining:
         self.held_out = held_out
         generator = torch.Generator().manual_seed(seed)
         self.model = TrainingDictionary(train.shape[1], config, generator).to(worker.device)
+        self.model.to_compute_on(worker.device)
         self.parallel = distributed.wrap(self.model, worker)
         self.optimiser = torch.optim.Adam(
             self.model.parameters(), lr=config.learning_rate, eps=1e-8, fused=True
