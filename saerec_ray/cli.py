@@ -17,7 +17,7 @@ from rich.panel import Panel
 from rich.table import Table
 from typer.core import TyperCommand, TyperGroup
 
-from saerec_ray import __version__, intent_commands, service_commands
+from saerec_ray import __version__, intent_commands, outcome_command, service_commands
 from saerec_ray.errors import InputError, StageError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ app = typer.Typer(
 )
 service_commands.register(app)
 intent_commands.register(service_commands.intents_app)
+outcome_command.register(service_commands.intents_app)
 errors = Console(stderr=True)
 
 ConfigOption = Annotated[
@@ -104,7 +105,7 @@ _STAGE_HELP = {
     "dictionary": "Train the sparse autoencoder and encode all items; writes dictionary/.",
     "intents": "Name the latents, judge the names on held-out items, measure the population; writes intents/.",
     "train": "Train the sequence encoder with intents, and the one without beside it; writes train/.",
-    "evaluate": "Measure accuracy, faithfulness, steering and representation; writes evaluate/.",
+    "evaluate": "Measure accuracy, faithfulness, steering, representation, dictionary and intents; writes evaluate/.",
     "bundle": "Put everything needed to serve into one hashed directory; writes bundle/.",
 }
 
@@ -165,6 +166,8 @@ class EvaluationPart(StrEnum):
     FAITHFULNESS = "faithfulness"
     STEERING = "steering"
     REPRESENTATION = "representation"
+    DICTIONARY = "dictionary"
+    INTENTS = "intents"
     ALL = "all"
 
 
@@ -199,6 +202,7 @@ def evaluate(
     cls=StageGroup,
     invoke_without_command=True,
     help="With list, show or search: ask a running server. With diff or group: read bundles. "
+    "With outcome: read a work directory. "
     "With edit: correct what the catalogue says. "
     f"With --config: the stage. {_STAGE_HELP['intents']}",
 )
@@ -218,7 +222,7 @@ def intents_stage(
         return
     if config is None:
         raise InputError(
-            "saerec intents needs --config to run the stage, or list, show, search, edit, diff or group."
+            "saerec intents needs --config to run the stage, or list, show, search, edit, diff, group or outcome."
         )
     _run(config, workdir, overrides, "intents", strict, force)
 

@@ -215,16 +215,16 @@ class TrainConfig(Section):
         return self
 
 
-EvaluationPart = Literal["accuracy", "faithfulness", "steering", "representation"]
+EvaluationPart = Literal["accuracy", "faithfulness", "steering", "representation", "dictionary", "intents"]
 
 
 class EvaluateConfig(Section):
     """What is measured after training."""
 
     parts: list[EvaluationPart] = Field(
-        default=["accuracy", "faithfulness", "steering", "representation"],
+        default=["accuracy", "faithfulness", "steering", "representation", "dictionary", "intents"],
         min_length=1,
-        description="What to measure (accuracy, faithfulness, steering, representation)",
+        description="What to measure (accuracy, faithfulness, steering, representation, dictionary, intents)",
     )
     cutoffs: list[int] = Field(default=[5, 10, 20], description="Lengths of the lists that are measured")
     list_users: int = Field(
@@ -241,6 +241,11 @@ class EvaluateConfig(Section):
     simulated_users: int = Field(
         200, ge=1, description="Simulated users of each kind and history length, for representation"
     )
+    recovery_users: int = Field(
+        3000, ge=1, description="Users of each split whose lists are made again from reconstructed items"
+    )
+    probed_attributes: int = Field(40, ge=1, description="Attribute values that latents are probed for")
+    intruder_latents: int = Field(200, ge=1, description="Latents that go through the intruder test")
 
     @model_validator(mode="after")
     def _strengths_rise(self) -> EvaluateConfig:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from saerec_ray.client import Client
 from saerec_ray.errors import InputError
+from saerec_ray.group_file import read_group
 from saerec_ray.service_tables import printable
 from saerec_ray.v1 import intent_service_pb2 as intents_api
 
 SECONDS = 20.0
 _ID = re.compile(r"int-[0-9a-f]{8,64}")
 _LISTED = 10
+MOST_LIMITED = 5
+"""Boosts and avoids that act at once; see AdjustmentMode."""
 
 Say = Callable[[str], None]
 """Tells a person what was chosen."""
@@ -44,9 +48,11 @@ def adjustments(
     suppress: Sequence[str] | None,
     exclude: Sequence[str] | None,
 ) -> Adjustments:
-    """Reads INTENT or INTENT=STRENGTH for each mode and finds the intents.
+    """Reads INTENT, INTENT=STRENGTH or @GROUP_FILE for each mode and finds the intents.
 
-    Raises InputError when a strength is not in (0, 1] or an intent is unknown, ambiguous or given twice.
+    Of a group to boost or avoid the strongest act, as many as may at once; a strength after @GROUP_FILE= makes all
+    of it weaker. Raises InputError when a strength is not in (0, 1], a file is no group file, or an intent is
+    unknown, ambiguous or given twice.
     """
     result = Adjustments()
     for option, texts, strengths in (
@@ -56,13 +62,27 @@ def adjustments(
         ("--exclude", exclude, result.exclude),
     ):
         for text in texts or ():
-            name, strength = _split(option, text)
-            intent = choose(client, say, name)
-            if intent.intent_id in result.labels:
-                raise InputError(f"{option} {text} names an intent that is adjusted already.")
-            result.labels[intent.intent_id] = intent.label
-            strengths[intent.intent_id] = strength
+            for name, strength in _members(option, text, say):
+                intent = choose(client, say, name)
+                if intent.intent_id in result.labels:
+                    raise InputError(f"{option} {text} names an intent that is adjusted already.")
+                result.labels[intent.intent_id] = intent.label
+                strengths[intent.intent_id] = strength
     return result
+
+
+def _members(option: str, text: str, say: Say) -> list[tuple[str, float]]:
+    """The intents that one value of an option names, with their strengths."""
+    name, strength = _split(option, text)
+    if not name.startswith("@"):
+        return [(name, strength)]
+    group = read_group(Path(name[1:]))
+    most = MOST_LIMITED if option in {"--boost", "--avoid"} else len(group.members)
+    members = group.strongest(most)
+    kind = "supervised direction" if group.supervised else "group"
+    cut = f", the strongest {most} of {len(group.members)}" if len(members) < len(group.members) else ""
+    say(f"{name} is the {kind} “{printable(group.name)}”: {len(members)} intents{cut}.")
+    return [(member.intent_id, max(0.01, member.weight * strength)) for member in members]
 
 
 def _split(option: str, text: str) -> tuple[str, float]:

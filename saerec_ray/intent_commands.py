@@ -1,4 +1,4 @@
-"""`saerec intents diff` and `saerec intents group`: they read bundles, not a server."""
+"""`saerec intents diff` and `saerec intents group`: they read bundles and group files, not a server."""
 
 from __future__ import annotations
 
@@ -66,6 +66,9 @@ def group(
     items: Annotated[
         list[str] | None, typer.Option("--items", help="Example item instead; repeatable, or a,b,c.")
     ] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", help="Group file instead, from saerec intents outcome.")
+    ] = None,
     bundle: Annotated[Path, typer.Option("--bundle", "-b", help="Bundle directory.")] = Path("out/bundle"),
     mode: Annotated[GroupMode, typer.Option(help="How the adjustments are to act.")] = GroupMode.BOOST,
     count: Annotated[
@@ -85,15 +88,18 @@ def group(
     from saerec_ray.scoring import MAX_LIMITED_ADJUSTMENTS, Mode
 
     examples = [each for entry in items or () for each in entry.split(",") if each]
-    if bool(text.strip()) == bool(examples):
-        raise InputError("Give either --text or --items.")
+    if bool(text.strip()) + bool(examples) + (file is not None) != 1:
+        raise InputError("Give either --text or --items or --file.")
     if len(text) > MAX_TEXT:
         raise InputError(f"--text may have at most {MAX_TEXT} characters.")
     most = MAX_LIMITED_ADJUSTMENTS if Mode(mode.value).limited else MAX_MEMBERS
     if count is not None and count > most:
         raise InputError(f"Only {most} adjustments to {mode.value} act at once; lower --count.")
     loaded = load_bundle(bundle)
-    members = _members(loaded, text.strip(), examples, count or most)
+    if file is not None:
+        members = _members_of_file(loaded, file)[: count or most]
+    else:
+        members = _members(loaded, text.strip(), examples, count or most)
     if not members:
         raise InputError("No steerable intent of this bundle is close to that: it has no such concept.")
     arguments = [f"--{mode.value} {_argument(member, mode)}" for member in members]
@@ -142,6 +148,22 @@ def _members(bundle: Bundle, text: str, examples: list[str], size: int) -> list[
     if unknown := [item_id for item_id in examples if item_id not in index]:
         raise InputError(f"The catalogue of the bundle has no item {printable(unknown[0])}.")
     return group_from_items(intents, bundle.space.codes, [index[item_id] for item_id in examples], size)
+
+
+def _members_of_file(bundle: Bundle, file: Path) -> list[Member]:
+    from saerec_ray.group_file import read_group
+    from saerec_ray.intents.groups import Member
+
+    intents = bundle.catalogue.by_id()
+    members = read_group(file).members
+    for member in members:
+        intent = intents.get(member.intent_id)
+        if intent is None or not (intent.published and intent.steerable):
+            raise InputError(
+                f"The bundle has no steerable intent {member.intent_id}, which {file} names; find the group again "
+                "with the present dictionary."
+            )
+    return [Member(intents[member.intent_id], member.weight) for member in members]
 
 
 def _argument(member: Member, mode: GroupMode) -> str:

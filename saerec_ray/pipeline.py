@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -11,10 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from saerec_ray import __version__
 from saerec_ray.assembly import assemble_bundle
 from saerec_ray.backbone.build import build_backbone
-from saerec_ray.config import Config, digest
+from saerec_ray.config import Config, EmbedConfig, digest
 from saerec_ray.data.prepare import prepare, source_files
 from saerec_ray.dictionary.adoption import adopt_dictionary
 from saerec_ray.dictionary.build import build_dictionary
@@ -106,9 +110,17 @@ def _dictionary(job: Job) -> dict[str, Any]:
     )
 
 
+def _encoder(config: EmbedConfig) -> Callable[[list[str]], npt.NDArray[np.float32]]:
+    """Encodes texts with the model of the embed stage, which is loaded with the first texts."""
+
+    @functools.cache
+    def loaded() -> TextEncoder:
+        return TextEncoder(config.model, config.precision, config.max_tokens)
+
+    return lambda texts: loaded().encode(texts, config.batch_size)
+
+
 def _intents(job: Job) -> dict[str, Any]:
-    config = job.config.embed
-    encoder = TextEncoder(config.model, config.precision, config.max_tokens)
     previous = job.config.intents.previous
     dictionary = job.config.dictionary
     return build_intents(
@@ -118,7 +130,7 @@ def _intents(job: Job) -> dict[str, Any]:
         job.stage("embed"),
         job.stage("dictionary"),
         job.folder,
-        lambda texts: encoder.encode(texts, config.batch_size),
+        _encoder(job.config.embed),
         job.reporter.update,
         overlay=overlay_file(job.config.intents.overlay, job.workdir),
         policy=policy_file(job.config.intents.policy, job.workdir),
@@ -163,6 +175,9 @@ def _evaluate(job: Job) -> dict[str, Any]:
         job.stage("train"),
         job.folder,
         job.reporter.update,
+        embedded=job.stage("embed"),
+        dictionary=job.stage("dictionary"),
+        encode=_encoder(config.embed),
     )
     return metrics | build_cold_report(
         config.train, job.stage("prepare"), job.stage("embed"), job.stage("train"), job.folder
@@ -195,7 +210,7 @@ STAGES = (
     ),
     Stage(
         "evaluate",
-        ("prepare", "embed", "intents", "train"),
+        ("prepare", "embed", "dictionary", "intents", "train"),
         lambda c: [c.evaluate, c.train, c.seed],
         _evaluate,
     ),

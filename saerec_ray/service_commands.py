@@ -34,8 +34,11 @@ HistoryOption = Annotated[
     list[str] | None,
     typer.Option("--history", help="Item the user met, oldest first; after what is stored. Repeatable."),
 ]
-_STRENGTH = "Intent id or a unique part of its label, with a strength in (0, 1]: INTENT=0.5. Repeatable."
-_INTENT = "Intent id or a unique part of its label. Repeatable."
+_STRENGTH = (
+    "Intent id or a unique part of its label, with a strength in (0, 1]: INTENT=0.5; or @FILE, a group file. "
+    "Repeatable."
+)
+_INTENT = "Intent id or a unique part of its label, or @FILE, a group file. Repeatable."
 BoostOption = Annotated[
     list[str] | None, typer.Option("--boost", help=f"Lift items that carry it. {_STRENGTH}")
 ]

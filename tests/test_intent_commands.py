@@ -16,6 +16,7 @@ import pytest
 from saerec_ray import cli
 from saerec_ray.bundle import BundleOrigin, load_bundle, write_bundle
 from saerec_ray.earlier import read_earlier
+from saerec_ray.group_file import GroupMember, IntentGroup
 from saerec_ray.intents.difference import compare_catalogues
 from saerec_ray.intents.identity import carry_over, match_latents
 from tests.synthetic import DEPRECATED_ID, write_synthetic_bundle
@@ -142,7 +143,9 @@ def test_example_items_give_adjustments_that_the_other_commands_take(run: Run, b
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ((), "Give either --text or --items"),
+        ((), "Give either --text or --items or --file"),
+        (("--text", "a", "--file", "x.json"), "Give either --text or --items or --file"),
+        (("--file", "x.json"), "x.json cannot be read"),
         (("--text", "a", "--items", "item-0001"), "Give either --text or --items"),
         (("--text", "a" * 257), "at most 256 characters"),
         (("--items", "gone"), "has no item gone"),
@@ -155,6 +158,32 @@ def test_what_cannot_be_answered_is_one_sentence(
     code, out, err = run("group", "--bundle", str(bundle), *arguments)
     assert (code, out) == (2, "")
     assert sentence in err
+
+
+def test_a_group_file_gives_the_adjustments_of_its_intents(run: Run, bundle: Path, tmp_path: Path) -> None:
+    shown = [each for each in load_bundle(bundle).catalogue.intents if each.published and each.steerable]
+    members = tuple(
+        GroupMember(each.intent_id, each.label, 1.0 - place / 10) for place, each in enumerate(shown[:7])
+    )
+    path = tmp_path / "quality.json"
+
+    def write(members: tuple[GroupMember, ...]) -> None:
+        path.write_text(json.dumps(IntentGroup("quality", "v", False, 0.7, members).as_dict()), "utf-8")
+
+    write(members)
+    code, out, _ = run("group", "--file", str(path), "--bundle", str(bundle), "--json")
+    assert code == 0
+    answer = json.loads(out)
+    assert [each["intent_id"] for each in answer["adjustments"]] == [each.intent_id for each in shown[:5]]
+    assert answer["arguments"][1] == f"--boost {shown[1].intent_id}=0.90"
+    _, out, _ = run("group", "--file", str(path), "-b", str(bundle), "--mode", "suppress", "--json")
+    assert len(json.loads(out)["adjustments"]) == 7
+    kept = next(each for each in load_bundle(bundle).catalogue.intents if not each.steerable)
+    for unusable in (kept.intent_id, "int-0000dead"):
+        write((GroupMember(unusable, "", 1.0),))
+        code, _, err = run("group", "--file", str(path), "--bundle", str(bundle))
+        assert code == 2
+        assert f"no steerable intent {unusable}" in " ".join(err.split())
 
 
 def test_a_text_is_compared_by_the_language_model_of_the_bundle(

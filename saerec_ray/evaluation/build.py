@@ -25,10 +25,13 @@ from saerec_ray.evaluation.accuracy import (
     popularity_ranks,
 )
 from saerec_ray.evaluation.cited_intents import densities
+from saerec_ray.evaluation.coded_items import CodedItems, read_coded_items
 from saerec_ray.evaluation.completeness import completeness
 from saerec_ray.evaluation.deletion import deletion_and_insertion
+from saerec_ray.evaluation.dictionary_part import dictionary_headline, measure_dictionary_part
 from saerec_ray.evaluation.history_ablation import history_faithfulness, stability
 from saerec_ray.evaluation.html_report import html_report
+from saerec_ray.evaluation.intents_part import Encode, intents_headline, measure_intents_part
 from saerec_ray.evaluation.list_quality import list_quality, model_lists, popularity_lists
 from saerec_ray.evaluation.markdown_report import markdown_report
 from saerec_ray.evaluation.representation import representation
@@ -36,7 +39,7 @@ from saerec_ray.evaluation.steering_curves import steerable_intents, steering
 from saerec_ray.intents.catalogue import Catalogue, read_catalogue
 from saerec_ray.intents.population import Population, measure_population
 from saerec_ray.intents.stage import item_categories, read_population
-from saerec_ray.manifest import write_json
+from saerec_ray.manifest import read_manifest, write_json
 from saerec_ray.scoring import Indices, ItemSpace, SteeringTable
 
 REPORT_FILE = "report.json"
@@ -62,6 +65,10 @@ class Subject:
     prepared: Path
     intents: Path
     trained: Path
+    embedded: Path
+    dictionary: Path
+    encode: Encode
+    """Turns texts into unit vectors with the model of the embed stage."""
 
     @cached_property
     def sequences(self) -> PreparedSequences:
@@ -91,6 +98,11 @@ class Subject:
         return np.bincount(met, minlength=self.model[0].item_count).astype(np.float64)
 
     @cached_property
+    def coded(self) -> CodedItems:
+        """The dictionary of the texts, with the vectors it reads."""
+        return read_coded_items(self.embedded, self.dictionary)
+
+    @cached_property
     def catalogue(self) -> Catalogue:
         """Names and attributes of the intents."""
         return read_catalogue(self.intents)
@@ -113,6 +125,10 @@ def build_report(
     trained: Path,
     folder: Path,
     on_progress: OnProgress | None = None,
+    *,
+    embedded: Path,
+    dictionary: Path,
+    encode: Encode,
 ) -> dict[str, Any]:
     """Measures the parts in `config.parts`; what was not asked for is not in the report.
 
@@ -120,15 +136,19 @@ def build_report(
     faithfulness    whether explanations add up, and whether what they cite is what decides
     steering        exposure against accuracy, side effects, broken promises
     representation  verdicts on simulated users with planted preferences
-    All but accuracy are measured on test users. Writes REPORT_FILE, TABLE_FILE and PAGE_FILE into the folder
-    and returns the headline metrics.
+    dictionary      what the dictionary keeps of the vectors it codes
+    intents         whether latents mean something and their names say what
+    Faithfulness, steering and representation are of test users. Writes REPORT_FILE, TABLE_FILE and PAGE_FILE
+    into the folder and returns the headline metrics.
     """
-    subject = Subject(config, train, seed, prepared, intents, trained)
+    subject = Subject(config, train, seed, prepared, intents, trained, embedded, dictionary, encode)
     measure: dict[str, Callable[[Subject, OnProgress], dict[str, Any]]] = {
         "accuracy": _accuracy,
         "faithfulness": _faithfulness,
         "steering": _steering,
         "representation": _representation,
+        "dictionary": _dictionary,
+        "intents": _intents,
     }
     wanted = [name for name in measure if name in config.parts]
     report: dict[str, Any] = {
@@ -167,7 +187,7 @@ def _headline(report: dict[str, Any]) -> dict[str, Any]:
         metrics["cited_win_rate"] = one["win_rate"]
     if "steering" in report:
         metrics["steering_violations"] = report["steering"]["violations"]
-    return metrics
+    return metrics | dictionary_headline(report) | intents_headline(report)
 
 
 def _accuracy(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
@@ -296,3 +316,25 @@ def _representation(subject: Subject, on_progress: OnProgress) -> dict[str, Any]
             on_progress,
         )
     }
+
+
+def _dictionary(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
+    users = subject.config.recovery_users
+    found = measure_dictionary_part(subject.coded, subject.sequences, users, subject.seed, on_progress)
+    return {"dictionary": found}
+
+
+def _intents(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
+    config = subject.config
+    found = measure_intents_part(
+        subject.coded,
+        subject.items,
+        subject.catalogue,
+        subject.encode,
+        config.probed_attributes,
+        config.intruder_latents,
+        subject.seed,
+        read_manifest(subject.intents).seed,
+        on_progress,
+    )
+    return {"intents": found}

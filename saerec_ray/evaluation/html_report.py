@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -10,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from saerec_ray.evaluation.deletion import ORDERS
-from saerec_ray.evaluation.markdown_report import RULE_NAMES, in_order, markdown_report
+from saerec_ray.evaluation.family_tree import FAMILY_STYLE, family_tree
+from saerec_ray.evaluation.markdown_report import RULE_NAMES, markdown_report
+from saerec_ray.evaluation.markdown_tables import in_order
 from saerec_ray.evaluation.steering_runs import MASS_PRESERVING, RAISING, RULES
 from saerec_ray.evaluation.svg_plots import Series, bar_chart, line_chart
 
@@ -39,15 +42,17 @@ def html_report(report: dict[str, Any]) -> str:
         body.append(f"<section>{content}")
         if drawn := figures.get(title):
             body.append(f'<div class="figures">{"".join(drawn)}</div>')
+        if title == "Intents":
+            body.append(family_tree(report["intents"]["families"]))
         body.append("</section>")
     density = _density_figure(report)
-    if density:
+    if density and "dictionary" not in report:
         body.append(f'<section><h1>Dictionary</h1><div class="figures">{density}</div></section>')
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Evaluation</title><style>{STYLE}</style></head>\n<body>\n"
+        f"<title>Evaluation</title><style>{STYLE}\n{FAMILY_STYLE}</style></head>\n<body>\n"
         + "\n".join(body)
         + "\n</body></html>\n"
     )
@@ -98,6 +103,10 @@ def _figures(report: dict[str, Any]) -> dict[str, list[str]]:
         figures["Steering"] = _steering_figures(report["steering"])
     if "representation" in report:
         figures["Over- and under-representation"] = _representation_figures(report["representation"])
+    if "dictionary" in report:
+        figures["Dictionary"] = _dictionary_figures(report["dictionary"])
+    if "intents" in report:
+        figures["Intents"] = _intents_figures(report["intents"])
     return figures
 
 
@@ -201,6 +210,54 @@ def _representation_figures(found: dict[str, Any]) -> list[str]:
         _figure(line_chart(power, "history length", "power", found_it), found_it),
         _figure(line_chart(wrong, "history length", "share of wrong verdicts", wrongly), wrongly),
     ]
+
+
+def _dictionary_figures(found: dict[str, Any]) -> list[str]:
+    densities = found["densities"]
+    counts = densities["histogram"]["counts"]
+    edges = np.linspace(densities["histogram"]["low"], 0, len(counts) + 1).tolist()
+    spread = (
+        "How many training items latents are active on: each bar counts latents of like density; "
+        f"{densities['dead_share']:.1%} are active on none."
+    )
+    figures = [
+        _figure(bar_chart(edges, counts, "log10 of the share of items", "latents", spread), spread),
+    ]
+    if points := found["curve"]:
+        active = [point["l0"] for point in points]
+        lines = [
+            Series(name, active, [point[key] for point in points])
+            for key, name in (
+                ("fvu", "dictionary"),
+                ("fvu_pca", "PCA, as many components"),
+                ("fvu_random_dictionary", "random dictionary"),
+            )
+        ]
+        lost = (
+            "What is lost of items that training did not see, as the trained dictionary is made sparser and "
+            "denser: lower is better."
+        )
+        drawing = line_chart(lines, "active latents an item (L0)", "variance unexplained", lost)
+        figures.append(_figure(drawing, lost))
+    return figures
+
+
+def _intents_figures(found: dict[str, Any]) -> list[str]:
+    histogram = found["detection"].get("histogram")
+    if not histogram:
+        return []
+    edges = histogram["edges"]
+    middles = [(low + high) / 2 for low, high in itertools.pairwise(edges)]
+    lines = [
+        Series("own label", middles, histogram["own"]),
+        Series("label of another intent", middles, histogram["shuffled"]),
+    ]
+    sentence = (
+        "How well published labels find held-out items of their intents, and how well labels of other intents "
+        "do: the lines should lie apart, and .5 is chance."
+    )
+    drawing = line_chart(lines, "AUC of the label", "intents", sentence)
+    return [_figure(drawing, sentence)]
 
 
 def _density_figure(report: dict[str, Any]) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from saerec_ray.evaluation.deletion import ORDERS
+from saerec_ray.evaluation.dictionary_tables import dictionary_lines
+from saerec_ray.evaluation.intents_tables import intents_lines
+from saerec_ray.evaluation.markdown_tables import Lines, in_order, interval, number, table
 from saerec_ray.evaluation.steering_runs import RULES
-
-Lines = list[str]
 
 SPLITS = ("validation", "test")
 MODELS = ("intents", "no intents", "popularity")
@@ -34,36 +35,15 @@ def markdown_report(report: dict[str, Any]) -> str:
         lines += steering_lines(report["steering"])
     if "representation" in report:
         lines += representation_lines(report["representation"])
+    if "dictionary" in report:
+        lines += dictionary_lines(report["dictionary"])
+    if "intents" in report:
+        lines += intents_lines(report["intents"])
     return "\n".join(lines)
-
-
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> Lines:
-    """A Markdown table with an empty line after it."""
-    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
-    return [*lines, *(f"| {' | '.join(_cell(cell) for cell in row)} |" for row in rows), ""]
 
 
 def _first_number(text: str) -> int:
     return int(text.rstrip("+").partition("-")[0])
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())
-
-
-def in_order(values: dict[str, Any], names: Sequence[str]) -> list[tuple[str, Any]]:
-    """The pairs of a dictionary in a given order: a report read back from JSON has lost its own."""
-    return [(name, values[name]) for name in names if name in values]
-
-
-def number(value: float | None, form: str = ".2f") -> str:
-    """A figure, or a dash where there is none."""
-    return "–" if value is None else format(value, form)
-
-
-def interval(pair: Sequence[float], form: str = ".0%") -> str:
-    """A 95% interval."""
-    return f"{format(pair[0], form)} to {format(pair[1], form)}"
 
 
 def accuracy_lines(report: dict[str, Any]) -> Lines:

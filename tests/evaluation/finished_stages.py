@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,42 +17,59 @@ from saerec_ray.backbone.build import BASELINE_FILE, MODEL_FILE, STEERING_FILE
 from saerec_ray.backbone.frozen import Frozen, write_frozen
 from saerec_ray.backbone.model import SequenceEncoder
 from saerec_ray.bundle import Bundle
+from saerec_ray.config import DictionaryConfig
 from saerec_ray.data.prepared import ITEMS_FILE, SEQUENCES_FILE, SEQUENCES_SCHEMA, items_table
+from saerec_ray.dictionary.sae import Dictionary, Scaling, unit_rows, write_codes, write_dictionary
 from saerec_ray.intents.catalogue import write_catalogue
 from saerec_ray.intents.stage import POPULATION_FILE
 from saerec_ray.manifest import MANIFEST_NAME, Manifest, hash_files, write_json
+from saerec_ray.text.embed import EMBEDDINGS_FILE, load_embeddings
 from tests.synthetic import load_synthetic_bundle
 
 USERS = 40
+D_TEXT = 384
+SETTINGS = DictionaryConfig(width=32, active=4).model_dump(mode="json")
 
 
 def write_stages(workdir: Path, *, baseline: bool = True) -> Bundle:
-    """Writes prepare/, embed/, intents/ and train/ below `workdir`, with manifests; returns their bundle.
+    """Writes prepare/, embed/, dictionary/, intents/ and train/ below `workdir`, with manifests; returns their
+    bundle.
 
-    No item is held out of training, so embed/ is never read and holds its manifest alone.
+    The dictionary reads vectors as long as those of the text encoder; it is not the one of the bundle.
     """
     bundle = load_synthetic_bundle(workdir / "origin")
-    for stage, write in (("prepare", _prepare), ("embed", _embed), ("intents", _intents), ("train", _train)):
+    for stage, write in (
+        ("prepare", _prepare),
+        ("embed", _embed),
+        ("dictionary", _dictionary),
+        ("intents", _intents),
+        ("train", _train),
+    ):
         folder = workdir / stage
         folder.mkdir()
         write(bundle, folder)
         if stage == "train" and not baseline:
             (folder / BASELINE_FILE).unlink()
-        manifest = Manifest(
-            stage=stage,
-            fingerprint=stage,
-            inputs={},
-            config={},
-            seed=7,
-            versions={},
-            files=hash_files(folder),
-            metrics={},
-            seconds=0.0,
-            finished="",
-        )
-        write_json(folder / MANIFEST_NAME, manifest.model_dump(mode="json"))
+        write_manifest(folder, {"settings": [SETTINGS, 7]} if stage == "dictionary" else {})
     (workdir / "config.yaml").write_text(json.dumps(bundle.config.model_dump(mode="json")), "utf-8")
     return bundle
+
+
+def write_manifest(folder: Path, config: dict[str, Any]) -> None:
+    """Says that the stage has finished, with these settings."""
+    manifest = Manifest(
+        stage=folder.name,
+        fingerprint=folder.name,
+        inputs={},
+        config=config,
+        seed=7,
+        versions={},
+        files=hash_files(folder),
+        metrics={},
+        seconds=0.0,
+        finished="",
+    )
+    write_json(folder / MANIFEST_NAME, manifest.model_dump(mode="json"))
 
 
 def _prepare(bundle: Bundle, folder: Path) -> None:
@@ -72,8 +91,44 @@ def _prepare(bundle: Bundle, folder: Path) -> None:
     pq.write_table(table, folder / SEQUENCES_FILE)
 
 
+def directions(name: str, values: list[str]) -> np.ndarray:
+    """A random direction for every value of an attribute: (values, D_TEXT)."""
+    rng = np.random.default_rng(len(name))
+    return unit_rows(rng.normal(size=(len(values), D_TEXT)).astype(np.float32))
+
+
 def _embed(bundle: Bundle, folder: Path) -> None:
-    """Nothing."""
+    """Vectors that say the category and the colour of an item, and little else."""
+    rng = np.random.default_rng(5)
+    vectors = 0.02 * rng.normal(size=(len(bundle.items), D_TEXT))
+    for name in ("category", "colour"):
+        own = [values[name][0] for values in bundle.items.attributes]
+        values = sorted(set(own))
+        vectors += directions(name, values)[[values.index(value) for value in own]]
+    save_file({"embeddings": unit_rows(vectors.astype(np.float32))}, folder / EMBEDDINGS_FILE)
+
+
+def _dictionary(bundle: Bundle, folder: Path) -> None:
+    """Latents for the categories, then the colours, then random ones; as many as there are intents."""
+    vectors = load_embeddings(folder.parent / "embed")
+    planted = [
+        directions(name, sorted({values[name][0] for values in bundle.items.attributes}))
+        for name in ("category", "colour")
+    ]
+    rng = np.random.default_rng(6)
+    random = rng.normal(size=(SETTINGS["width"] - sum(map(len, planted)), D_TEXT)).astype(np.float32)
+    decoder = np.concatenate([*planted, unit_rows(random)])
+    dictionary = Dictionary(
+        encoder=decoder,
+        encoder_bias=np.zeros(len(decoder), dtype=np.float32),
+        decoder=decoder,
+        decoder_bias=np.zeros(D_TEXT, dtype=np.float32),
+        scaling=Scaling.fit(vectors),
+        threshold=3.0,
+        most_active=2 * SETTINGS["active"],
+    )
+    write_dictionary(dictionary, folder)
+    write_codes(dictionary.encode(vectors), folder)
 
 
 def _intents(bundle: Bundle, folder: Path) -> None:
@@ -107,3 +162,9 @@ def _train(bundle: Bundle, folder: Path) -> None:
         },
         folder / STEERING_FILE,
     )
+
+
+def encode(texts: list[str]) -> np.ndarray:
+    """Unit vectors of texts, the same for the same text: (texts, D_TEXT)."""
+    rows = [np.random.default_rng(zlib.crc32(text.encode())).normal(size=D_TEXT) for text in texts]
+    return unit_rows(np.asarray(rows, dtype=np.float32).reshape(-1, D_TEXT))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from saerec_ray.data.prepared import read_sequences
 from saerec_ray.errors import InputError
 from saerec_ray.evaluation.build import PAGE_FILE, REPORT_FILE, TABLE_FILE, Subject, build_report
 from saerec_ray.intents.stage import read_population
-from tests.evaluation.finished_stages import USERS, write_stages
+from tests.evaluation.finished_stages import USERS, encode, write_stages
 from tests.synthetic import synthetic_config
 
 FEW = {
@@ -29,13 +30,18 @@ FEW = {
     "steering_intents": 3,
     "steering_strengths": [0.5, 1.0],
     "simulated_users": 3,
+    "recovery_users": 10,
+    "probed_attributes": 2,
+    "intruder_latents": 5,
 }
-PARTS = ("accuracy", "faithfulness", "steering", "representation")
+PARTS = ("accuracy", "faithfulness", "steering", "representation", "dictionary", "intents")
 KEYS = {
     "accuracy": {"accuracy", "accuracy_details"},
     "faithfulness": {"explanations", "faithfulness"},
     "steering": {"steering"},
     "representation": {"representation"},
+    "dictionary": {"dictionary"},
+    "intents": {"intents"},
 }
 
 
@@ -59,6 +65,9 @@ def build(
         workdir / "train",
         folder,
         on_progress,
+        embedded=workdir / "embed",
+        dictionary=workdir / "dictionary",
+        encode=encode,
     )
 
 
@@ -151,6 +160,8 @@ def test_metrics_of_the_manifest_are_plain_figures(workdir: Path, tmp_path: Path
     assert metrics["test_intents_NDCG@10"] == report(tmp_path)["accuracy"]["test"]["intents"]["NDCG@10"]
     assert metrics["completeness_error"] < 1e-5
     assert metrics["steering_violations"] == 0
+    for name in ("dictionary_fvu", "detection_auc", "probing_auc_1"):
+        assert math.isfinite(metrics[name])
     assert 0 <= metrics["cited_win_rate"] <= 1
     assert not any(isinstance(value, (list, dict)) for value in metrics.values())
     done = [share / total for share, total in steps]
@@ -167,8 +178,8 @@ def test_without_a_baseline_the_others_are_still_measured(tmp_path: Path) -> Non
 @pytest.mark.parametrize("control", [False, True])
 def test_a_control_run_measures_the_population_of_its_own_codes(workdir: Path, control: bool) -> None:
     train = synthetic_config().train.model_copy(update={"shuffle_codes": control})
-    folders = [workdir / name for name in ("prepare", "intents", "train")]
-    subject = Subject(EvaluateConfig(), train, 7, *folders)
+    folders = [workdir / name for name in ("prepare", "intents", "train", "embed", "dictionary")]
+    subject = Subject(EvaluateConfig(), train, 7, *folders, encode=encode)
     served = read_population(workdir / "intents")
     assert (subject.population.means.tolist() == served.means.tolist()) is not control
     if control:

@@ -19,7 +19,7 @@ from saerec_ray.evaluation.build import build_report
 from saerec_ray.evaluation.html_report import html_report
 from saerec_ray.evaluation.markdown_report import markdown_report
 from saerec_ray.evaluation.svg_plots import Series, bar_chart, line_chart, nice_ticks
-from tests.evaluation.finished_stages import write_stages
+from tests.evaluation.finished_stages import encode, write_stages
 from tests.synthetic import synthetic_config
 
 VOID = {"meta", "br", "hr", "img", "link"}
@@ -38,9 +38,21 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         steering_intents=3,
         steering_strengths=[0.5, 1.0],
         simulated_users=3,
+        recovery_users=10,
+        probed_attributes=2,
+        intruder_latents=5,
     )
     stages = [folder / name for name in ("prepare", "intents", "train")]
-    build_report(config, synthetic_config().train, 7, *stages, folder)
+    build_report(
+        config,
+        synthetic_config().train,
+        7,
+        *stages,
+        folder,
+        embedded=folder / "embed",
+        dictionary=folder / "dictionary",
+        encode=encode,
+    )
     found: dict[str, Any] = json.loads((folder / "report.json").read_text("utf-8"))
     found["steering"]["intents"][0]["label"] = "<script>alert(1)</script> | x"
     found["written"] = (folder / "report.html").read_text("utf-8")
@@ -117,7 +129,8 @@ def test_the_page_is_the_same_from_memory_and_from_the_written_report(report: di
         (("faithfulness",), "Faithfulness"),
         (("steering",), "Steering"),
         (("representation",), "Over- and under-representation"),
-        (("dictionary_density",), "Dictionary"),
+        (("dictionary", "dictionary_density"), "Dictionary"),
+        (("intents",), "Intents"),
     ],
 )
 def test_what_was_not_measured_is_not_mentioned(
@@ -140,7 +153,7 @@ def test_text_from_the_data_is_text_on_the_page() -> None:
 
 
 def test_tables_keep_their_columns_whatever_cells_hold() -> None:
-    from saerec_ray.evaluation.markdown_report import table
+    from saerec_ray.evaluation.markdown_tables import table
 
     lines = table(["a", "b"], [["x|y", "two\nlines"]])
     assert lines == ["| a | b |", "|---|---|", "| x\\|y | two lines |", ""]

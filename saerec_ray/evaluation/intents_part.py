@@ -1,0 +1,149 @@
+"""The part `intents`: whether latents mean something and their names say what, beside controls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array
+
+from saerec_ray.data.prepared import PreparedItems
+from saerec_ray.dictionary.sae import Dictionary, unit_rows
+from saerec_ray.dictionary.trainer import split_items
+from saerec_ray.evaluation.absorption import absorption
+from saerec_ray.evaluation.coded_items import CodedItems
+from saerec_ray.evaluation.codings import Features, PrincipalComponents
+from saerec_ray.evaluation.independent_space import attribute_sets, independent_spaces
+from saerec_ray.evaluation.intent_families import intent_forest
+from saerec_ray.evaluation.intruder import intruder_test
+from saerec_ray.evaluation.label_detection import label_detection
+from saerec_ray.evaluation.monosemanticity import monosemanticity_of
+from saerec_ray.evaluation.probing import Split, dense_probes, probed_attributes, probing_report
+from saerec_ray.evaluation.purity import purity_against_controls
+from saerec_ray.intents.catalogue import Catalogue
+from saerec_ray.intents.stage import item_categories
+
+Floats = npt.NDArray[np.float32]
+Encode = Callable[[list[str]], Floats]
+OnProgress = Callable[[float, float], None]
+
+PROBE_TEST_SHARE = 0.3
+CODINGS = ("dictionary", "random_dictionary", "k_means", "pca", "raw", "permuted")
+"""The features that are compared, the ones measured first."""
+_STEPS = 6
+
+
+def measure_intents_part(
+    coded: CodedItems,
+    items: PreparedItems,
+    catalogue: Catalogue,
+    encode: Encode,
+    attributes: int,
+    latents: int,
+    seed: int,
+    naming_seed: int,
+    on_progress: OnProgress,
+) -> dict[str, Any]:
+    """Names, probes, purity, intruders, absorption and monosemanticity of the dictionary of the texts.
+
+    At most so many `attributes` are probed for and so many `latents` go through the intruder test, drawn by the
+    seed; `naming_seed` is that of the intents stage. Where the codes of the model hold a second dictionary, its
+    intents are in the families, but not in the figures.
+    """
+    features = _features(coded, seed)
+    sparse = {name: each for name, each in features.items() if isinstance(each, csr_array)}
+    on_progress(1, _STEPS)
+    found: dict[str, Any] = {
+        "detection": label_detection(catalogue, coded.codes, coded.vectors, encode, naming_seed),
+        "families": intent_forest(catalogue),
+    }
+    on_progress(2, _STEPS)
+
+    def probed(done: float, total: float) -> None:
+        on_progress(2 + 2 * done / total, _STEPS)
+
+    found |= _probed(coded, items, features, attributes, seed, probed)
+    on_progress(4, _STEPS)
+    categories = attribute_sets([{"": values} for values in item_categories(items)])
+    if categories.nnz:
+        kept = {name: sparse[name] for name in ("dictionary", "random_dictionary", "k_means")}
+        found["purity"] = purity_against_controls(kept, categories, seed)
+    published = _published(catalogue, coded.dictionary.width)
+    on_progress(5, _STEPS)
+    scored = {name: features[name] for name in CODINGS if name != "k_means"}
+    found["spaces"] = {
+        space.name: {
+            "intruder": intruder_test(coded.codes, space, published, latents, seed),
+            "monosemanticity": monosemanticity_of(scored, space, latents, seed),
+        }
+        for space in independent_spaces(items)
+    }
+    on_progress(_STEPS, _STEPS)
+    return found
+
+
+def _published(catalogue: Catalogue, width: int) -> npt.NDArray[np.bool_]:
+    """Which latents of the dictionary have a published name: (latents,)."""
+    named = np.zeros(width, dtype=bool)
+    named[[each.latent for each in catalogue.intents if each.published and each.latent < width]] = True
+    return named
+
+
+def _features(coded: CodedItems, seed: int) -> dict[str, Features]:
+    """The codes of all items and what they are compared with, by CODINGS; controls fitted on training items."""
+    order = np.random.default_rng(seed).permutation(len(coded.vectors))
+    return {
+        "dictionary": coded.codes,
+        "random_dictionary": coded.codings["random_dictionary"].encode(coded.vectors),
+        "k_means": coded.codings["k_means"].encode(coded.vectors),
+        "pca": PrincipalComponents.fit(coded.fitting).encode(coded.vectors),
+        "raw": unit_rows(coded.vectors),
+        "permuted": coded.codes[order],
+    }
+
+
+def _probed(
+    coded: CodedItems,
+    items: PreparedItems,
+    features: dict[str, Features],
+    count: int,
+    seed: int,
+    on_progress: OnProgress,
+) -> dict[str, Any]:
+    """Probing and absorption; nothing where no attribute has enough items."""
+    split = Split(*split_items(coded.vectors, PROBE_TEST_SHARE, seed))
+    attributes = probed_attributes(items.attributes, split, count, seed)
+    if len(attributes) == 0:
+        return {}
+    steps = len(attributes) * (len(features) + 1)
+    done = 0
+
+    def tick() -> None:
+        nonlocal done
+        done += 1
+        on_progress(done, steps)
+
+    raw = unit_rows(coded.vectors)
+    dense = dense_probes(raw, attributes, split, tick)
+    weights = np.stack([probe.weights for probe in dense])
+    return {
+        "probing": probing_report(features, dense, attributes, split, tick),
+        "absorption": {
+            name: absorption(made.encode(coded.vectors), made.decoder, weights, attributes, split)
+            for name, made in coded.codings.items()
+            if isinstance(made, Dictionary)
+        },
+    }
+
+
+def intents_headline(report: dict[str, Any]) -> dict[str, float]:
+    """Plain figures for the manifest; none where the part was not measured."""
+    found = report.get("intents", {})
+    figures = {}
+    if found.get("detection", {}).get("judged"):
+        figures["detection_auc"] = found["detection"]["own"]["mean"]
+    if "probing" in found:
+        figures["probing_auc_1"] = found["probing"]["codings"]["dictionary"]["1"]["auc"]
+    return figures

@@ -1,0 +1,152 @@
+"""The part `intents` as text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from saerec_ray.evaluation.dictionary_tables import CODING_NAMES
+from saerec_ray.evaluation.markdown_tables import Lines, in_order, interval, number, table
+
+_FEATURES = ("dictionary", "random_dictionary", "k_means", "pca", "raw", "permuted")
+_FEATURE_NAMES = CODING_NAMES | {"pca": "principal components", "k_means": "k-means, one-hot"}
+_SPACES = ("attributes", "texts")
+_SPARSITIES = ("1", "2", "5")
+
+
+def intents_lines(found: dict[str, Any]) -> Lines:
+    """Names, probes, purity, intruders."""
+    lines = ["# Intents", "", *_name_lines(found["detection"])]
+    if "probing" in found:
+        lines += _probing_lines(found["probing"], found["absorption"])
+    if "purity" in found:
+        lines += _purity_lines(found["purity"])
+    return lines + _space_lines(found["spaces"]) if found["spaces"] else lines
+
+
+def _name_lines(found: dict[str, Any]) -> Lines:
+    lines = [
+        "## Names",
+        "",
+        f"{found['published']} of {found['latents']} latents have a published name; they cover "
+        f"{found['coverage']:.0%} of the activation.",
+    ]
+    if not found["judged"]:
+        return [*lines, "None of them could be judged on held-out items.", ""]
+    return [
+        *lines,
+        f"{found['judged']} published labels as people read them, judged on items they were not made from, drawn "
+        f"anew; when they were named the mean AUC was {number(found['auc_when_named'])}, and "
+        f"{number(found['auc_when_named_all'])} over all latents that could be judged. The judge is the cosine of "
+        "label and item; .5 is chance.",
+        "",
+        *table(
+            ["label", "AUC, mean", "weighted by activation", "median", "share at .7 or more"],
+            (
+                [
+                    title,
+                    *(f"{row[key]:.3f}" for key in ("mean", "weighted_mean", "median")),
+                    f"{row['good_share']:.0%}",
+                ]
+                for title, row in (("own", found["own"]), ("of another intent", found["shuffled"]))
+                if row
+            ),
+        ),
+    ]
+
+
+def _probing_lines(found: dict[str, Any], absorbed: dict[str, Any]) -> Lines:
+    rows = [
+        [
+            _FEATURE_NAMES[name],
+            *(f"{row[k][metric]:.3f}" for metric in ("auc", "f1") for k in _SPARSITIES),
+        ]
+        for name, row in in_order(found["codings"], _FEATURES)
+    ]
+    dense = found["dense"]
+    rows.append(["all raw dimensions", "", "", f"{dense['auc']:.3f}", "", "", f"{dense['f1']:.3f}"])
+    return [
+        "## Probes for known attributes",
+        "",
+        f"{found['attributes']} of the {found['of_attributes']} attribute values with 50 items or more, drawn by the "
+        f"seed: logistic regression on the 1, 2 or 5 features that differ most in training, measured on "
+        f"{found['test_items']} other items. Means over attributes; the last row is the upper bound.",
+        "",
+        *table(
+            ["features", *(f"{metric}, {k}" for metric in ("AUC", "F1") for k in _SPARSITIES)],
+            rows,
+        ),
+        "Absorption proxy, for comparing dictionaries only: of the items on which the best latent of their attribute "
+        "is silent, another latent speaks for it on "
+        + ", ".join(
+            f"{number(row['absorbed'], '.0%')} ({_FEATURE_NAMES[name]}; silent on {row['silent']:.0%})"
+            for name, row in in_order(absorbed, _FEATURES)
+        )
+        + ".",
+        "",
+    ]
+
+
+def _purity_lines(found: dict[str, Any]) -> Lines:
+    metrics = ("purity", "entropy", "divergence")
+    return [
+        "## Categories",
+        "",
+        f"{found['categories']} categories, the largest with {found['base_purity']:.0%} of the items. Purity: share of "
+        "a latent's activation in its first category. Entropy: 0 one category, 1 all alike. Divergence: from the "
+        "whole catalogue, in nats. Weighted by activation, and the same with the codes of other items.",
+        "",
+        *table(
+            ["features", *(f"{name}{other}" for name in metrics for other in ("", ", other items"))],
+            (
+                [
+                    _FEATURE_NAMES[name],
+                    *(f"{row[whose][metric]:.3f}" for metric in metrics for whose in ("own", "permuted")),
+                ]
+                for name, row in in_order(found["codings"], _FEATURES)
+            ),
+        ),
+    ]
+
+
+def _space_lines(spaces: dict[str, Any]) -> Lines:
+    shown = in_order(spaces, _SPACES)
+    tested = [(space, row["intruder"]) for space, row in shown if row["intruder"]["latents"]]
+    lines = [
+        "## Items of a latent beside each other",
+        "",
+        "Judged without the embedding: by shared attribute values (Jaccard), or by shared words (tf-idf).",
+        "",
+    ]
+    if tested:
+        lines += [
+            f"Intruder: which of five items lacks the latent? {tested[0][1]['latents']} of "
+            f"{tested[0][1]['of_latents']} latents, drawn by the seed, {tested[0][1]['trials']} times each.",
+            "",
+            *table(
+                ["judged by", "found", "95% interval", "published latents", "codes of other items", "chance"],
+                (
+                    [
+                        space,
+                        f"{row['accuracy']:.1%}",
+                        interval(row["accuracy_interval"]),
+                        number(row["accuracy_published"], ".1%"),
+                        f"{row['shuffled']:.1%}",
+                        f"{row['chance']:.0%}",
+                    ]
+                    for space, row in tested
+                ),
+            ),
+        ]
+    names = [name for name in _FEATURES if name in shown[0][1]["monosemanticity"]]
+    return [
+        *lines,
+        "Monosemanticity: mean likeness of the 30 items on which a feature is strongest, weighted by activation.",
+        "",
+        *table(
+            ["judged by", *(_FEATURE_NAMES[name] for name in names)],
+            (
+                [space, *(number(row["monosemanticity"][name]["score"], ".3f") for name in names)]
+                for space, row in shown
+            ),
+        ),
+    ]

@@ -1,0 +1,102 @@
+"""Whether published names find the items of their intents, beside names of other intents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array
+
+from saerec_ray.intents.catalogue import Catalogue, Intent
+from saerec_ray.intents.detection import draw_examples, judge, split_halves
+
+Floats = npt.NDArray[np.float32]
+Doubles = npt.NDArray[np.float64]
+
+HISTOGRAM_BINS = 20
+GOOD_AUC = 0.7
+_OTHER_EXAMPLES = 2
+"""Added to the seed: naming took the seed for one half and the next for the other."""
+
+
+def label_detection(
+    catalogue: Catalogue,
+    codes: csr_array,
+    vectors: Floats,
+    encode: Callable[[list[str]], Floats],
+    seed: int,
+) -> dict[str, Any]:
+    """Held-out AUC of the published labels, as people read them, by the embedding judge.
+
+    `codes`: (items, latents); `vectors`: unit embeddings of the items, (items, d); `encode` turns texts into
+    unit vectors of the same model; `seed`: of the intents stage. Items are of the half that labels were not
+    made from, drawn anew: labels were published by their AUC on other draws, so that this one is less
+    flattered by the choice. `shuffled` judges the label of another published intent on the same items.
+    Coverage is the share of the activation mass that lies on published intents.
+    """
+    width = codes.shape[1]
+    mass = np.asarray(codes.sum(axis=0), dtype=np.float64).ravel()
+    known = [intent for intent in catalogue.intents if intent.latent < width]
+    published = [intent for intent in known if intent.published]
+    kept = [intent.latent for intent in published]
+    found: dict[str, Any] = {
+        "latents": width,
+        "published": len(published),
+        "coverage": float(mass[kept].sum() / mass.sum()) if mass.sum() else 0.0,
+        "auc_when_named": _mean(published),
+        "auc_when_named_all": _mean(known),
+        "judged": 0,
+    }
+    _, judging = split_halves(len(vectors), seed)
+    examples = draw_examples(codes, vectors, judging, seed + _OTHER_EXAMPLES)
+    judged = [intent for intent in published if examples[intent.latent].judgeable]
+    if not judged:
+        return found
+    labels = encode([intent.label for intent in judged])
+    strangers = labels[_others(len(judged), seed)]
+    latents = [intent.latent for intent in judged]
+    own, shuffled = (
+        np.array(
+            [judge(label, examples[latent], vectors) for label, latent in zip(chosen, latents, strict=True)]
+        )
+        for chosen in (labels, strangers)
+    )
+    return found | {
+        "judged": len(judged),
+        "own": _summary(own, mass[latents]),
+        "shuffled": _summary(shuffled, mass[latents]) if len(judged) > 1 else None,
+        "histogram": {
+            "edges": np.linspace(0, 1, HISTOGRAM_BINS + 1).tolist(),
+            "own": _histogram(own),
+            "shuffled": _histogram(shuffled) if len(judged) > 1 else [0] * HISTOGRAM_BINS,
+        },
+    }
+
+
+def _others(count: int, seed: int) -> npt.NDArray[np.int64]:
+    """A place other than its own for each of `count` places, each given once."""
+    order = np.random.default_rng(seed).permutation(count)
+    others = np.empty(count, dtype=np.int64)
+    others[order] = np.roll(order, 1)
+    return others
+
+
+def _mean(intents: list[Intent]) -> float | None:
+    aucs = [intent.detection_auc for intent in intents if intent.detection_auc is not None]
+    return float(np.mean(aucs)) if aucs else None
+
+
+def _histogram(aucs: Doubles) -> list[int]:
+    counts: list[int] = np.histogram(aucs, bins=HISTOGRAM_BINS, range=(0, 1))[0].tolist()
+    return counts
+
+
+def _summary(aucs: Doubles, mass: Doubles) -> dict[str, float]:
+    return {
+        "mean": float(aucs.mean()),
+        "median": float(np.median(aucs)),
+        "weighted_mean": float(np.average(aucs, weights=mass)),
+        "good_share": float((aucs >= GOOD_AUC).mean()),
+    }

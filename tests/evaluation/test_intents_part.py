@@ -1,0 +1,117 @@
+"""The part `intents` on planted items: true names and pure latents at the ceiling, controls at the floor."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from saerec_ray.data.prepared import PreparedItems
+from saerec_ray.evaluation.intents_part import CODINGS, intents_headline, measure_intents_part
+from saerec_ray.evaluation.intents_tables import intents_lines
+from saerec_ray.intents.catalogue import Catalogue
+from tests.evaluation.named_planted import catalogue, encoder, intent
+from tests.evaluation.planted_dictionary import ITEMS, TOPICS, plant
+
+PLANTED = plant()
+
+
+def measure(
+    items: PreparedItems = PLANTED.items, named: Catalogue | None = None, **more: Any
+) -> dict[str, Any]:
+    settings = {"attributes": 4, "latents": 24, "seed": 7, "naming_seed": 3, **more}
+    return measure_intents_part(
+        PLANTED.coded,
+        items,
+        named or catalogue(),
+        encoder(PLANTED),
+        settings["attributes"],
+        settings["latents"],
+        settings["seed"],
+        settings["naming_seed"],
+        settings.get("on_progress", lambda _done, _total: None),
+    )
+
+
+FOUND = measure()
+
+
+def test_planted_latents_are_at_the_ceiling_of_every_metric() -> None:
+    assert FOUND["detection"]["own"]["mean"] == pytest.approx(1)
+    assert FOUND["probing"]["codings"]["dictionary"]["1"]["auc"] == pytest.approx(1)
+    assert FOUND["purity"]["codings"]["dictionary"]["own"]["purity"] == pytest.approx(1)
+    assert FOUND["absorption"]["dictionary"]["silent"] == pytest.approx(0, abs=0.02)
+    for space in ("attributes", "texts"):
+        assert FOUND["spaces"][space]["intruder"]["accuracy"] > 0.85
+
+
+def test_the_controls_are_at_the_floor() -> None:
+    assert FOUND["detection"]["shuffled"]["mean"] == pytest.approx(0.5, abs=0.1)
+    permuted = FOUND["probing"]["codings"]["permuted"]
+    assert permuted["5"]["auc"] == pytest.approx(0.5, abs=0.1)
+    assert FOUND["probing"]["codings"]["random_dictionary"]["1"]["auc"] < 0.9
+    assert FOUND["purity"]["codings"]["dictionary"]["permuted"]["purity"] < 0.4
+    assert FOUND["purity"]["codings"]["random_dictionary"]["own"]["purity"] < 0.8
+    assert FOUND["absorption"]["random_dictionary"]["silent"] > 0.1
+    for space in FOUND["spaces"].values():
+        assert space["intruder"]["shuffled"] == pytest.approx(0.2, abs=0.1)
+        scores = {name: row["score"] for name, row in space["monosemanticity"].items()}
+        assert max(scores, key=lambda name: scores[name]) == "dictionary"
+        assert scores["permuted"] < 0.5 * scores["dictionary"]
+
+
+def test_every_coding_is_probed_and_the_number_of_attributes_is_said() -> None:
+    assert set(FOUND["probing"]["codings"]) == set(CODINGS)
+    assert (FOUND["probing"]["attributes"], FOUND["probing"]["of_attributes"]) == (4, TOPICS)
+    text = "\n".join(intents_lines(FOUND))
+    assert f"4 of the {TOPICS} attribute values" in text
+    assert f"{TOPICS} of {TOPICS} latents, drawn by the seed" in text
+
+
+def test_progress_rises_to_the_end() -> None:
+    steps: list[float] = []
+    measure(on_progress=lambda done, total: steps.append(done / total))
+    assert steps == sorted(steps)
+    assert steps[-1] == 1
+    assert len(steps) > 20, "every attribute of every coding is a step"
+
+
+def test_without_attributes_names_and_texts_are_still_judged() -> None:
+    found = measure(replace(PLANTED.items, attributes=[{}] * ITEMS))
+    assert not {"probing", "absorption", "purity"} & set(found)
+    assert set(found["spaces"]) == {"texts"}
+    assert found["detection"] == FOUND["detection"]
+    text = "\n".join(intents_lines(found))
+    assert "Probes" not in text
+    assert "Intruder" in text
+    assert intents_headline({"intents": found}) == {"detection_auc": pytest.approx(1)}
+
+
+def test_with_nothing_but_vectors_the_report_says_what_it_can() -> None:
+    bare = replace(PLANTED.items, attributes=[{}] * ITEMS, texts=[""] * ITEMS)
+    unnamed = catalogue([intent(latent, state="unpublished") for latent in range(TOPICS)])
+    found = measure(bare, unnamed)
+    assert found["spaces"] == {}
+    assert found["families"] == []
+    text = "\n".join(intents_lines(found))
+    assert "0 of 24 latents" in text
+    assert "could be judged" in text
+    assert intents_headline({"intents": found}) == {}
+
+
+def test_a_second_dictionary_changes_the_families_and_no_figure() -> None:
+    more = catalogue([*catalogue().intents, intent(TOPICS, label="bought together")])
+    found = measure(named=more)
+    assert {name: value for name, value in found.items() if name != "families"} == {
+        name: value for name, value in FOUND.items() if name != "families"
+    }
+    assert "bought together" in [tree["label"] for tree in found["families"]]
+
+
+def test_headlines_are_plain_figures() -> None:
+    assert intents_headline({"intents": FOUND}) == {
+        "detection_auc": pytest.approx(1),
+        "probing_auc_1": pytest.approx(1),
+    }
+    assert intents_headline({}) == {}

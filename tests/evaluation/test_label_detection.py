@@ -1,0 +1,89 @@
+"""Labels that say what an intent is find its items; labels of other intents do not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from saerec_ray.evaluation.label_detection import HISTOGRAM_BINS, label_detection
+from saerec_ray.intents.detection import draw_examples, judge, split_halves
+from tests.evaluation.named_planted import catalogue, encoder, intent
+from tests.evaluation.planted_dictionary import TOPICS, plant
+
+PLANTED = plant()
+CODES = PLANTED.dictionary.encode(PLANTED.vectors)
+ENCODE = encoder(PLANTED)
+
+
+def test_true_labels_are_at_the_ceiling_and_labels_of_others_are_not() -> None:
+    found = label_detection(catalogue(), CODES, PLANTED.vectors, ENCODE, seed=3)
+    assert found["published"] == found["judged"] == found["latents"] == TOPICS
+    assert found["coverage"] == pytest.approx(1)
+    assert found["own"] == {
+        name: pytest.approx(1) for name in ("mean", "median", "weighted_mean", "good_share")
+    }
+    assert found["shuffled"]["mean"] == pytest.approx(0.5, abs=0.1)
+    assert found["histogram"]["own"] == [0] * (HISTOGRAM_BINS - 1) + [TOPICS]
+    assert sum(found["histogram"]["shuffled"]) == TOPICS
+    assert len(found["histogram"]["edges"]) == HISTOGRAM_BINS + 1
+
+
+def test_false_labels_are_at_the_floor() -> None:
+    rotated = [intent(latent, label=f"topic{(latent + 1) % TOPICS}") for latent in range(TOPICS)]
+    found = label_detection(catalogue(rotated), CODES, PLANTED.vectors, ENCODE, seed=3)
+    assert found["own"]["mean"] == pytest.approx(0.5, abs=0.1)
+    assert found["auc_when_named"] == pytest.approx(0.9), "what the catalogue says is told beside it"
+
+
+def test_items_are_of_the_half_that_labels_were_not_made_from_and_drawn_anew() -> None:
+    named = [intent(latent, label=f"word {latent}") for latent in range(TOPICS)]
+    found = label_detection(catalogue(named), CODES, PLANTED.vectors, ENCODE, seed=3)
+    _, judging = split_halves(len(PLANTED.vectors), 3)
+
+    def mean(seed: int) -> float:
+        examples = draw_examples(CODES, PLANTED.vectors, judging, seed)
+        labels = ENCODE([each.label for each in named])
+        return float(np.mean([judge(labels[f], examples[f], PLANTED.vectors) for f in range(TOPICS)]))
+
+    assert found["own"]["mean"] == pytest.approx(mean(5))
+    assert found["own"]["mean"] != pytest.approx(mean(4), abs=1e-6), "4 is what the catalogue was judged by"
+
+
+def test_only_published_intents_are_judged_and_cover_their_activation() -> None:
+    intents = [
+        intent(
+            latent, state="active" if latent < 10 else "unpublished", detection_auc=0.8 if latent else None
+        )
+        for latent in range(TOPICS)
+    ]
+    found = label_detection(catalogue(intents), CODES, PLANTED.vectors, ENCODE, seed=3)
+    mass = CODES.toarray().sum(axis=0)
+    assert found["published"] == found["judged"] == 10
+    assert found["coverage"] == pytest.approx(mass[:10].sum() / mass.sum())
+    assert found["auc_when_named"] == pytest.approx(0.8)
+    assert sum(found["histogram"]["own"]) == 10
+
+
+def test_heavy_intents_weigh_more() -> None:
+    heavy = CODES.toarray()
+    heavy[:, 0] *= 50
+    labels = [intent(0, label="nonsense"), *(intent(latent) for latent in range(1, TOPICS))]
+    found = label_detection(catalogue(labels), type(CODES)(heavy), PLANTED.vectors, ENCODE, seed=3)
+    assert found["own"]["weighted_mean"] < found["own"]["mean"] - 0.1
+
+
+def test_intents_of_a_second_dictionary_are_left_out() -> None:
+    more = [*catalogue().intents, intent(TOPICS, label="together"), intent(TOPICS + 1, label="bought")]
+    found = label_detection(catalogue(more), CODES, PLANTED.vectors, ENCODE, seed=3)
+    assert found == label_detection(catalogue(), CODES, PLANTED.vectors, ENCODE, seed=3)
+
+
+def test_one_published_intent_has_no_other_to_be_compared_with_and_none_is_no_error() -> None:
+    one = [intent(0), *(intent(latent, state="unpublished") for latent in range(1, TOPICS))]
+    found = label_detection(catalogue(one), CODES, PLANTED.vectors, ENCODE, seed=3)
+    assert found["own"]["mean"] == pytest.approx(1)
+    assert found["shuffled"] is None
+    none = [intent(latent, state="unpublished", detection_auc=None) for latent in range(TOPICS)]
+    found = label_detection(catalogue(none), CODES, PLANTED.vectors, ENCODE, seed=3)
+    assert (found["published"], found["judged"], found["coverage"]) == (0, 0, 0)
+    assert found["auc_when_named"] is None
