@@ -46,7 +46,8 @@ def directions_of_carriers(codes: csr_array, embeddings: Floats, mean: Floats) -
     directions = np.zeros((codes.shape[1], embeddings.shape[1]), dtype=np.float32)
     directions[carried] = (codes.T @ embeddings)[carried] / mass[carried, None] - mean
     lengths = np.linalg.norm(directions, axis=1, keepdims=True)
-    return np.divide(directions, lengths, out=directions, where=lengths > 0)
+    np.divide(directions, lengths, out=directions, where=lengths > 0)
+    return directions
 
 
 def choose_names(

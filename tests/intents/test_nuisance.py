@@ -260,6 +260,13 @@ def test_a_phrase_is_a_template_only_in_one_clause_of_many_texts() -> None:
     assert measure_texts(texts[15:]).templates == {}  # fewer than 20 texts
 
 
+def test_texts_that_share_no_word_cannot_show_that_they_have_no_subject(planted: Planted) -> None:
+    """Nothing is called nuisance on no evidence."""
+    long = np.arange(len(planted.items)) % 4 == 0
+    texts = [f"w{place}" * (9 if has else 1) for place, has in enumerate(long)]
+    assert found(with_texts(planted, texts, long), attributes=False) == []
+
+
 def test_texts_without_differences_have_no_properties() -> None:
     assert measure_texts(["same"] * 50).names == []
     assert measure_texts([]).names == []
