@@ -76,6 +76,10 @@ class DictionaryConfig(Section):
     average_decay: float = Field(0.999, ge=0, lt=1, description="Exponential moving average of the weights")
     held_out_share: float = Field(0.1, gt=0, lt=0.5, description="Items kept out of training for the metrics")
     patience: int = Field(5, ge=1, description="Evaluations without better held-out FVU before stopping")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="Of the products in training; loss and thresholds are float32. auto: bfloat16 on GPUs",
+    )
     workers: int = Field(1, ge=1, description="Training processes")
     seed: int | None = Field(None, description="null takes the run's seed")
     seeds: int = Field(
