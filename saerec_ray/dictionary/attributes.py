@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.sparse import csr_array, hstack
 
-from saerec_ray.config import AttributesConfig
 from saerec_ray.dictionary.sae import read_codes, write_codes
 from saerec_ray.dictionary.stability import read_stability, write_stability
+from saerec_ray.dictionary_settings import AttributesConfig
 from saerec_ray.errors import InputError
 
 ATTRIBUTES_FILE = "attributes.json"

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
-from saerec_ray.config import AttributesConfig
 from saerec_ray.dictionary.attributes import AttributeValue, add_attributes, attribute_codes
 from saerec_ray.dictionary.concatenated import Dictionaries, read_arrays, read_dictionaries
 from saerec_ray.dictionary.sae import read_codes, write_codes, write_dictionary
 from saerec_ray.dictionary.stability import read_stability, write_stability
+from saerec_ray.dictionary_settings import AttributesConfig
 from saerec_ray.errors import InputError
 from tests.synthetic import plain_dictionary
 
