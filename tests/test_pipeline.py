@@ -119,6 +119,33 @@ def test_a_stage_runs_again_when_its_settings_or_the_results_it_reads_change(
     assert run(override) == expected, "a bundle holds the whole configuration, so it always follows"
 
 
+def test_the_dictionary_reads_interactions_only_where_a_second_one_is_wanted(
+    run: Run, tmp_path: Path
+) -> None:
+    run()
+    before = read_manifest(tmp_path / "out" / "dictionary")
+    assert set(before.inputs) == {"embed"}
+    assert run("dictionary.cooccurrence={width: 32}")[0] == "dictionary"
+    together = read_manifest(tmp_path / "out" / "dictionary")
+    prepared = read_manifest(tmp_path / "out" / "prepare")
+    assert together.inputs == {
+        **before.inputs,
+        "prepare/sequences.parquet": prepared.files["sequences.parquet"],
+    }
+    assert run()[0] == "dictionary"
+    again = read_manifest(tmp_path / "out" / "dictionary")
+    assert (again.fingerprint, again.config) == (before.fingerprint, before.config)
+
+
+def test_cold_items_count_for_the_dictionary_only_where_it_reads_interactions(run: Run) -> None:
+    run()
+    assert run("train.cold_share=0.2")[0] == "train"
+    second = "dictionary.cooccurrence={width: 32}"
+    assert run(second, "train.cold_share=0.2")[0] == "dictionary"
+    assert run(second, "train.cold_share=0.2", "train.epochs=3")[0] == "train"
+    assert run(second, "train.cold_share=0.1")[0] == "dictionary"
+
+
 def test_a_stage_runs_again_when_the_data_change(run: Run, shop: Path) -> None:
     run()
     with (shop.parent / "interactions.csv").open("a", encoding="utf-8") as handle:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from saerec_ray.config import DictionaryConfig
 from saerec_ray.dictionary.metrics import activation_counts
 from saerec_ray.dictionary.sae import (
     Dictionary,
@@ -19,6 +18,7 @@ from saerec_ray.dictionary.sae import (
     write_dictionary,
 )
 from saerec_ray.dictionary.stability import write_stability
+from saerec_ray.dictionary_settings import DictionaryConfig
 from saerec_ray.errors import InputError
 from saerec_ray.text.embed import load_embeddings
 

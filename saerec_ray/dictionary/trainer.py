@@ -14,10 +14,11 @@ import torch.distributed
 from torch import Tensor
 
 from saerec_ray import distributed, training_state
-from saerec_ray.config import DictionaryConfig
 from saerec_ray.dictionary.metrics import fraction_of_variance_unexplained
+from saerec_ray.dictionary.revival import forget, of_latents, point_anew, unreachable, worst_residuals
 from saerec_ray.dictionary.sae import Dictionary, Floats, Scaling, read_dictionary, write_dictionary
 from saerec_ray.dictionary.training import TrainingDictionary, active_at
+from saerec_ray.dictionary_settings import DictionaryConfig
 from saerec_ray.errors import StageError
 from saerec_ray.learning_rate import learning_rate_share
 from saerec_ray.text.embed import load_embeddings
@@ -75,6 +76,7 @@ class DictionaryTraining:
         self.held_out = held_out
         generator = torch.Generator().manual_seed(seed)
         self.model = TrainingDictionary(train.shape[1], config, generator).to(worker.device)
+        self.model.to_compute_on(worker.device)
         self.parallel = distributed.wrap(self.model, worker)
         self.optimiser = torch.optim.Adam(
             self.model.parameters(), lr=config.learning_rate, eps=1e-8, fused=True
@@ -114,6 +116,7 @@ class DictionaryTraining:
             for name, value in parts.items():
                 totals[name] = totals.get(name, 0.0) + float(value) / self.steps_an_epoch
         self.epoch += 1
+        self._revive()
         self.worker.log(
             {"epoch": self.epoch, "epochs": self.config.epochs, **totals, "held_out_fvu": self._shown_error}
         )
@@ -145,6 +148,28 @@ class DictionaryTraining:
             fired = flags.bool()
         self.silent_samples += self.batch_size
         self.silent_samples[fired] = 0
+
+    @torch.no_grad()
+    def _revive(self) -> None:
+        """Points dead latents that no training item reaches at what is explained worst.
+
+        They still count as dead, so that the loss for dead latents goes on with them at once.
+        """
+        renewed = torch.zeros_like(self.model.decoder)
+        if self.worker.rank == 0:  # decides for all: sums may differ in their last bit between machines
+            latents = unreachable(self.model, self.silent_samples >= self.silent_limit, self.x)
+            if len(latents):
+                directions = worst_residuals(self.model, self.x, len(latents))
+                renewed[latents[: len(directions)]] = directions
+        if self.worker.world_size > 1:
+            torch.distributed.broadcast(renewed, src=0)
+        latents = renewed.any(dim=1).nonzero(as_tuple=True)[0]
+        if len(latents) == 0:
+            return
+        point_anew(self.model, latents, renewed[latents])
+        forget(self.optimiser, self.model, latents)
+        for average, value in zip(of_latents(self.average), of_latents(self.model), strict=True):
+            average[latents] = value[latents]
 
     def evaluate(self) -> None:
         """Exports the averaged weights and keeps them when they explain the held-out items best so far."""

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from saerec_ray.config import DictionaryConfig
 from saerec_ray.dictionary.jumprelu import Jump, starting_threshold
 from saerec_ray.dictionary.kinds import KINDS, Limits, keep_top_of_rows
 from saerec_ray.dictionary.sae import Dictionary, Floats, Scaling, calibrated_threshold
 from saerec_ray.dictionary.sparse_batch import ActiveEntries
+from saerec_ray.dictionary_settings import DictionaryConfig
 
 _CHUNK = 8192
 
@@ -26,6 +26,7 @@ class TrainingDictionary(nn.Module):
         self.config = config
         self.kind = KINDS[config.kind]
         self.prefixes = self.kind.prefixes(config)
+        self.product_dtype = torch.float32  # of the products of the loss; everything else is float32 always
         directions = F.normalize(torch.empty(config.width, d).normal_(generator=generator), dim=1)
         self.decoder = nn.Parameter(directions.clone())  # (latents, d), unit rows
         self.decoder_bias = nn.Parameter(torch.zeros(d))
@@ -39,9 +40,22 @@ class TrainingDictionary(nn.Module):
         self.prefix_ends: Tensor
         self.register_buffer("prefix_ends", torch.tensor(self.prefixes), persistent=False)
 
+    def to_compute_on(self, device: torch.device) -> TrainingDictionary:
+        """Chooses the type of the products by the configuration and the device; returns itself."""
+        wanted = self.config.precision
+        lower = wanted == "bfloat16" or (wanted == "auto" and device.type == "cuda")
+        self.product_dtype = torch.bfloat16 if lower else torch.float32
+        return self
+
     def activations(self, x: Tensor) -> Tensor:
         """p = ReLU(W x + b): (batch, latents)."""
         return F.relu(F.linear(x, self.encoder, self.encoder_bias))
+
+    def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """x W^T + b, computed in `product_dtype`, in the type of x."""
+        lower = self.product_dtype != torch.float32
+        with torch.autocast(x.device.type, self.product_dtype, enabled=lower):
+            return F.linear(x, weight, bias).to(x.dtype)
 
     def forward(self, x: Tensor, active: int, dead: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """The training loss of scaled inputs (batch, d) at the given sparsity.
@@ -62,7 +76,7 @@ class TrainingDictionary(nn.Module):
     def _largest(self, x: Tensor, active: int, limits: Limits) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """FVU of each prefix, the weighted loss of looser codes, the residual, and which latents fired."""
         with torch.no_grad():
-            activations = self.activations(x)
+            activations = F.relu(self._product(x, self.encoder, self.encoder_bias))
             loose = min(4 * self.config.active, self.config.width) if self.config.multi_k_weight else active
             if loose < active:
                 raise ValueError(f"active ({active}) may be at most {loose}")
@@ -90,8 +104,9 @@ class TrainingDictionary(nn.Module):
     def _learnt_thresholds(self, x: Tensor, active: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """FVU (1,), the weighted loss that keeps L0 at `active`, the residual, and which latents fired."""
         threshold = self.log_threshold.exp()
-        codes, steps = Jump.apply(self.activations(x), threshold, self.config.bandwidth)  # type: ignore[no-untyped-call]
-        residual = x - codes @ self.decoder - self.decoder_bias
+        activations = F.relu(self._product(x, self.encoder, self.encoder_bias))
+        codes, steps = Jump.apply(activations, threshold, self.config.bandwidth)  # type: ignore[no-untyped-call]
+        residual = x - self._product(codes, self.decoder.T) - self.decoder_bias
         fvu = residual.square().sum() / x.square().sum()
         extra = self.config.sparsity_weight * (steps.sum(dim=1).mean() / active - 1).square()
         return fvu.view(1), extra, residual, (codes > 0).any(dim=0)
@@ -107,10 +122,10 @@ class TrainingDictionary(nn.Module):
             return residual.new_zeros(())
         wanted = min(max(2 * self.config.active, residual.shape[1] // 2), count)
         target = residual.detach()
-        codes = F.relu(F.linear(x, self.encoder[latents], self.encoder_bias[latents]))  # (batch, dead)
+        codes = F.relu(self._product(x, self.encoder[latents], self.encoder_bias[latents]))  # (batch, dead)
         if wanted < count:
             codes = keep_top_of_rows(codes, wanted)
-        error = (target - codes @ self.decoder[latents]).square().sum()
+        error = (target - self._product(codes, self.decoder[latents].T)).square().sum()
         return error / target.square().sum().clamp_min(1e-12) * min(count / wanted, 1.0)
 
     @torch.no_grad()

@@ -12,10 +12,10 @@ import numpy.typing as npt
 from pydantic import ValidationError
 from scipy.sparse import csr_array
 
-from saerec_ray.config import DictionaryConfig
 from saerec_ray.dictionary.sae import Dictionary, Floats, read_dictionary
 from saerec_ray.dictionary.stability import read_stability
 from saerec_ray.dictionary.trainer import split_items
+from saerec_ray.dictionary_settings import DictionaryConfig
 from saerec_ray.errors import StageError
 from saerec_ray.evaluation.codings import Coding, codings
 from saerec_ray.manifest import read_manifest
@@ -68,14 +68,18 @@ def read_coded_items(embedded: Path, dictionary_folder: Path) -> CodedItems:
     vectors = load_embeddings(embedded)
     seed = seed if config.seed is None else config.seed
     train, held_out = split_items(vectors, config.held_out_share, seed)
+    dictionary = read_dictionary(dictionary_folder)
+    stability = read_stability(dictionary_folder)
+    if stability is not None:  # latents of a second dictionary come after those of the texts
+        stability = stability[: dictionary.width]
     return CodedItems(
-        read_dictionary(dictionary_folder),
+        dictionary,
         vectors,
         train,
         held_out,
         seed,
         trained_here=config.source is None,
-        stability=read_stability(dictionary_folder),
+        stability=None if stability is None or np.isnan(stability).any() else stability,
     )
 
 

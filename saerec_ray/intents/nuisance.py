@@ -173,8 +173,11 @@ class _Likeness:
             words = TfidfVectorizer(
                 analyzer=lambda text: TOKEN.findall(MARKUP.sub(" ", text).lower()), min_df=2
             )
-            self._vectors = csr_array(words.fit_transform(self._texts))
-            self._columns = words.vocabulary_
+            try:
+                self._vectors = csr_array(words.fit_transform(self._texts))
+                self._columns = words.vocabulary_
+            except ValueError:  # no two texts share a word
+                self._vectors = csr_array((len(self._texts), 0))
         vectors, others = self._vectors, np.arange(len(self._texts))
         if place in properties.languages:
             others = np.flatnonzero(properties.values[:, place])

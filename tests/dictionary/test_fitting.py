@@ -197,6 +197,11 @@ def test_a_stopped_call_is_gone_on_with_by_the_same_call_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_two_processes_train_together() -> None:
+    found = fit(VECTORS, workers=2, gpus=False, **SMALL)
+    assert encode(found, VECTORS).shape == (300, 32)
+
+
 def test_other_vectors_or_settings_do_not_go_on_from_it(tmp_path: Path) -> None:
     digests = {
         fitting._digest(vectors, fitting._config(settings, 1), seed)

@@ -203,6 +203,8 @@ def test_a_language_model_is_not_asked_what_a_person_has_named(
         (f'{{"intents": {{"{GONE}": {{"label": "a\\u202eb"}}}}}}', "control characters"),
         (f'{{"intents": {{"{GONE}": {{"state": "deprecated"}}}}}}', "state"),
         (f'{{"intents": {{"{GONE}": {{"state": "blocked", "steerable": true}}}}}}', "cannot be steerable"),
+        (f'{{"intents": {{"{GONE}": {{"kind": "noise"}}}}}}', "kind"),
+        (f'{{"intents": {{"{GONE}": {{"state": "active", "kind": "nuisance"}}}}}}', "state cannot be active"),
     ],
 )
 def test_a_file_that_is_not_valid_is_refused_with_what_is_wrong(
@@ -327,6 +329,15 @@ def test_blocking_takes_back_that_it_was_steerable(saerec: Callable[..., Outcome
     saerec(*edit, "--steerable")
     assert saerec(*edit, "--state", "blocked").code == 0
     assert stored(tmp_path / OVERLAY_FILE)["intents"][GONE] == {"state": "blocked"}
+
+
+def test_the_kind_can_be_told(saerec: Callable[..., Outcome], tmp_path: Path) -> None:
+    edit = ("intents", "edit", GONE, "-w", tmp_path)
+    assert saerec(*edit, "--kind", "item property").code == 0
+    assert stored(tmp_path / OVERLAY_FILE)["intents"][GONE] == {"kind": "item property"}
+    refused = saerec(*edit, "--kind", "nuisance", "--state", "active")
+    assert refused.code == 2
+    assert "state cannot be active" in refused.errors
 
 
 def test_an_edit_can_be_taken_back(saerec: Callable[..., Outcome], tmp_path: Path) -> None:
