@@ -18,6 +18,7 @@ import numpy.typing as npt
 from saerec_ray import __version__
 from saerec_ray.assembly import assemble_bundle
 from saerec_ray.backbone.build import build_backbone
+from saerec_ray.backbone.cold import draw_cold_items
 from saerec_ray.config import Config, EmbedConfig, digest
 from saerec_ray.data.prepare import prepare, source_files
 from saerec_ray.dictionary.adoption import adopt_dictionary
@@ -43,7 +44,7 @@ from saerec_ray.manifest import (
     write_json,
 )
 from saerec_ray.progress import Reporter
-from saerec_ray.text.embed import embed
+from saerec_ray.text.embed import embed, load_embeddings
 from saerec_ray.text.encoder import TextEncoder
 
 CACHE_FOLDER = ".cache"
@@ -102,12 +103,44 @@ def _dictionary(job: Job) -> dict[str, Any]:
     if config.dictionary.source is not None:
         earlier = read_earlier(config.dictionary.source)
         return adopt_dictionary(
-            config.dictionary, earlier.dictionary, job.stage("embed"), job.folder, earlier.stability
+            config.dictionary,
+            earlier.dictionary,
+            job.stage("embed"),
+            job.folder,
+            earlier.stability,
+            without_reviews=_never_met(config, job.stage("embed")),
         )
     seed = config.seed if config.dictionary.seed is None else config.dictionary.seed
     return build_dictionary(
-        config.dictionary, config.cluster, seed, job.stage("embed"), job.folder, job.runs, show
+        config.dictionary,
+        config.cluster,
+        seed,
+        job.stage("embed"),
+        job.folder,
+        job.runs,
+        show,
+        without_reviews=_never_met(config, job.stage("embed")),
     )
+
+
+def _never_met(config: Config, embedded: Path) -> list[int]:
+    """Cold items, where reviews are read: nobody can have written about an item before it is met."""
+    if not config.prepare.reviews_per_item or not config.train.cold_share:
+        return []
+    items = len(load_embeddings(embedded))
+    return np.flatnonzero(draw_cold_items(items, config.train.cold_share, _training_seed(config))).tolist()
+
+
+def _training_seed(config: Config) -> int:
+    return config.seed if config.train.seed is None else config.train.seed
+
+
+def _dictionary_settings(config: Config) -> list[Any]:
+    """What decides the dictionary; cold items only count where reviews are read."""
+    settings: list[Any] = [config.dictionary, config.seed]
+    if config.prepare.reviews_per_item and config.train.cold_share:
+        settings += [config.train.cold_share, _training_seed(config)]
+    return settings
 
 
 def _encoder(config: EmbedConfig) -> Callable[[list[str]], npt.NDArray[np.float32]]:
@@ -150,11 +183,10 @@ def _train(job: Job) -> dict[str, Any]:
         )
 
     config = job.config
-    seed = config.seed if config.train.seed is None else config.train.seed
     return build_backbone(
         config.train,
         config.cluster,
-        seed,
+        _training_seed(config),
         job.stage("prepare"),
         job.stage("dictionary"),
         job.stage("intents"),
@@ -194,7 +226,7 @@ STAGES = (
     Stage(
         "dictionary",
         ("embed",),
-        lambda c: [c.dictionary, c.seed],
+        _dictionary_settings,
         _dictionary,
         lambda c: c.dictionary.source,
     ),
