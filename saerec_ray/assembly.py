@@ -6,13 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from safetensors.numpy import load_file
-
 from saerec_ray.backbone.build import read_model, read_steering
 from saerec_ray.bundle import BundleContent, BundleOrigin, write_bundle
 from saerec_ray.config import Config
 from saerec_ray.data.prepared import read_items
-from saerec_ray.dictionary.sae import DICTIONARY_FILE
+from saerec_ray.dictionary.concatenated import read_arrays
 from saerec_ray.errors import StageError
 from saerec_ray.evaluation.build import REPORT_FILE
 from saerec_ray.intents.catalogue import read_catalogue
@@ -43,7 +41,7 @@ def assemble_bundle(config: Config, workdir: Path, folder: Path) -> dict[str, An
         value_quantiles=steering["value_quantiles"],
         label_vectors=read_label_vectors(workdir / "intents"),
         backbone=encoder.weights(),
-        dictionary=load_file(workdir / "dictionary" / DICTIONARY_FILE),
+        dictionary=read_arrays(workdir / "dictionary"),
         evaluation=json.loads((workdir / "evaluate" / REPORT_FILE).read_text("utf-8")),
     )
     origin = BundleOrigin(

@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from saerec_ray.errors import InputError
 from saerec_ray.sources import Section, Source
@@ -49,6 +56,33 @@ class EmbedConfig(Section):
         "auto", description="auto: bfloat16 on GPUs and on CPUs with bf16 instructions"
     )
     max_tokens: int | None = Field(None, ge=8, description="Cut texts; null keeps the model's own limit")
+
+
+class CooccurrenceConfig(Section):
+    """A second dictionary: the same autoencoder on vectors of items that people take together."""
+
+    dimensions: int = Field(128, ge=2, description="Length of the item vectors")
+    window: int | None = Field(
+        3, ge=1, description="Interactions apart at most to be met together; null: anywhere in a history"
+    )
+    shift: float = Field(
+        5.0, gt=0, description="How many times as often as by chance items must be met together"
+    )
+    history_epochs: int = Field(
+        3, ge=0, description="Passes that fit the vectors to whole histories; 0 leaves those of pairs"
+    )
+    min_interactions: int = Field(
+        5, ge=1, description="Training interactions below which an item has no code of this dictionary"
+    )
+    width: int = Field(256, ge=8, description="Number of latents")
+    active: int = Field(8, ge=1, description="Latents active per item on average")
+    epochs: int = Field(200, ge=1, description="Passes over the items")
+
+    @model_validator(mode="after")
+    def _active_fits(self) -> CooccurrenceConfig:
+        if self.active * 4 > self.width:
+            raise ValueError(f"active ({self.active}) may be at most a quarter of width ({self.width})")
+        return self
 
 
 class DictionaryConfig(Section):
@@ -93,6 +127,17 @@ class DictionaryConfig(Section):
         description="Dictionaries trained, with seed, seed + 1, ...; the best is kept, the others tell which of its "
         "latents are stable",
     )
+    cooccurrence: CooccurrenceConfig | None = Field(
+        None, description="A second dictionary of what people take together; null: texts alone"
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the second dictionary when there is none: what was trained before it existed stays current."""
+        values: dict[str, Any] = dump(self)
+        if self.cooccurrence is None:
+            values.pop("cooccurrence", None)
+        return values
 
     @model_validator(mode="after")
     def _active_fits(self) -> DictionaryConfig:

@@ -18,12 +18,15 @@ import numpy.typing as npt
 from saerec_ray import __version__
 from saerec_ray.assembly import assemble_bundle
 from saerec_ray.backbone.build import build_backbone
-from saerec_ray.backbone.cold import draw_cold_items
+from saerec_ray.backbone.cold import draw_cold_items, without_cold
 from saerec_ray.config import Config, EmbedConfig, digest
 from saerec_ray.data.prepare import prepare, source_files
+from saerec_ray.data.prepared import SEQUENCES_FILE, PreparedSequences, read_sequences
 from saerec_ray.dictionary.adoption import adopt_dictionary
 from saerec_ray.dictionary.build import build_dictionary
+from saerec_ray.dictionary.cooccurrence_build import add_cooccurrence, autoencoder_settings
 from saerec_ray.dictionary.kinds import KINDS
+from saerec_ray.dictionary.sae import read_codes
 from saerec_ray.earlier import earlier_sha256, read_earlier, settled
 from saerec_ray.errors import InputError, StageError
 from saerec_ray.evaluation.build import build_report
@@ -80,6 +83,8 @@ class Stage:
     run: Callable[[Job], dict[str, Any]]
     earlier: Callable[[Config], Path | None] = lambda _: None
     """An earlier bundle or work directory that it reads."""
+    also_reads: Callable[[Config], tuple[str, ...]] = lambda _: ()
+    """What it reads besides with some settings."""
 
 
 def _prepare(job: Job) -> dict[str, Any]:
@@ -100,30 +105,43 @@ def _dictionary(job: Job) -> dict[str, Any]:
         job.reporter.update(values["epoch"], values["epochs"], note)
 
     config = job.config
+    seed = config.seed if config.dictionary.seed is None else config.dictionary.seed
     if config.dictionary.source is not None:
         earlier = read_earlier(config.dictionary.source)
-        return adopt_dictionary(
+        metrics = adopt_dictionary(
             config.dictionary,
             earlier.dictionary,
             job.stage("embed"),
             job.folder,
             earlier.stability,
-            without_reviews=_never_met(config, job.stage("embed")),
+            without_reviews=_without_reviews(config, job.stage("embed")),
         )
-    seed = config.seed if config.dictionary.seed is None else config.dictionary.seed
-    return build_dictionary(
-        config.dictionary,
-        config.cluster,
-        seed,
-        job.stage("embed"),
-        job.folder,
-        job.runs,
-        show,
-        without_reviews=_never_met(config, job.stage("embed")),
-    )
+    else:
+        metrics = build_dictionary(
+            config.dictionary,
+            config.cluster,
+            seed,
+            job.stage("embed"),
+            job.folder,
+            job.runs,
+            show,
+            without_reviews=_without_reviews(config, job.stage("embed")),
+        )
+    if config.dictionary.cooccurrence is not None:
+        met = _met_in_training(config, read_sequences(job.stage("prepare")), job.folder)
+        metrics["cooccurrence"] = add_cooccurrence(
+            config.dictionary, config.cluster, seed, met, job.folder, job.runs, show
+        )
+    return metrics
 
 
-def _never_met(config: Config, embedded: Path) -> list[int]:
+def _met_in_training(config: Config, sequences: PreparedSequences, dictionary: Path) -> PreparedSequences:
+    """The interactions without those of cold items: nothing may be learnt of an item from people before it is met."""
+    cold = draw_cold_items(read_codes(dictionary).shape[0], config.train.cold_share, _training_seed(config))
+    return without_cold(sequences, cold)
+
+
+def _without_reviews(config: Config, embedded: Path) -> list[int]:
     """Cold items, where reviews are read: nobody can have written about an item before it is met."""
     if not config.prepare.reviews_per_item or not config.train.cold_share:
         return []
@@ -136,9 +154,10 @@ def _training_seed(config: Config) -> int:
 
 
 def _dictionary_settings(config: Config) -> list[Any]:
-    """What decides the dictionary; cold items only count where reviews are read."""
+    """What decides the dictionaries; cold items only count where interactions or reviews are read."""
     settings: list[Any] = [config.dictionary, config.seed]
-    if config.prepare.reviews_per_item and config.train.cold_share:
+    reads_people = config.dictionary.cooccurrence is not None or config.prepare.reviews_per_item
+    if reads_people and config.train.cold_share:
         settings += [config.train.cold_share, _training_seed(config)]
     return settings
 
@@ -156,6 +175,9 @@ def _encoder(config: EmbedConfig) -> Callable[[list[str]], npt.NDArray[np.float3
 def _intents(job: Job) -> dict[str, Any]:
     previous = job.config.intents.previous
     dictionary = job.config.dictionary
+    prefixes = [KINDS[dictionary.kind].prefixes(dictionary)]
+    if dictionary.cooccurrence is not None:
+        prefixes.append(KINDS[dictionary.kind].prefixes(autoencoder_settings(dictionary)))
     return build_intents(
         job.config.intents,
         job.config.seed,
@@ -169,7 +191,7 @@ def _intents(job: Job) -> dict[str, Any]:
         policy=policy_file(job.config.intents.policy, job.workdir),
         answers=job.workdir / CACHE_FOLDER / "language_model",
         say=job.reporter.say,
-        prefixes=KINDS[dictionary.kind].prefixes(dictionary),
+        prefixes=prefixes,
         previous=read_earlier(previous).latents if previous else None,
     )
 
@@ -229,6 +251,7 @@ STAGES = (
         _dictionary_settings,
         _dictionary,
         lambda c: c.dictionary.source,
+        lambda c: (f"prepare/{SEQUENCES_FILE}",) if c.dictionary.cooccurrence else (),
     ),
     Stage(
         "intents",
@@ -274,7 +297,7 @@ def run_stages(
 def _run_stage(
     stage: Stage, config: Config, workdir: Path, reporter: Reporter, strict: bool, force: bool
 ) -> Manifest:
-    inputs = {name: _input_hash(workdir, name) for name in stage.reads}
+    inputs = {name: _input_hash(workdir, name) for name in (*stage.reads, *stage.also_reads(config))}
     if stage.name == "prepare":
         inputs = {str(path): file_sha256(path) for path in source_files(config.prepare.source)}
     if stage.name == "intents" and (overlay := overlay_file(config.intents.overlay, workdir)):

@@ -54,6 +54,10 @@ _SOURCES = {
     intents_api.LABEL_SOURCE_MODEL: "language model",
     intents_api.LABEL_SOURCE_TERMS: "top terms",
 }
+_DICTIONARIES = {
+    intents_api.INTENT_DICTIONARY_TEXT: "texts",
+    intents_api.INTENT_DICTIONARY_COOCCURRENCE: "co-occurrence",
+}
 
 _KINDS = {
     intents_api.INTENT_KIND_UNSPECIFIED: "not known",
@@ -265,6 +269,9 @@ def intent_list(listed: Sequence[intents_api.Intent], total: int) -> RenderableT
     table.add_column("Users", justify="right")
     table.add_column("State,\nkind")
     table.add_column("Steerable")
+    mixed = any(intent.dictionary == intents_api.INTENT_DICTIONARY_COOCCURRENCE for intent in listed)
+    if mixed:  # most catalogues have texts alone, and the table is narrow
+        table.add_column("Found in")
     table.add_column("Strongest items", ratio=4, min_width=12)
     for intent in listed:
         table.add_row(
@@ -273,6 +280,7 @@ def intent_list(listed: Sequence[intents_api.Intent], total: int) -> RenderableT
             f"{intent.density:.1%}",
             _list_state(intent),
             "yes" if intent.steerable else "no",
+            *([_DICTIONARIES.get(intent.dictionary, "")] if mixed else []),
             Text(_item_names(intent.top_items[:3])),
         )
     return Group(table, Text(f"{len(listed)} of {total} intents.", style="dim"))
@@ -311,6 +319,7 @@ def intent_details(intent: intents_api.Intent, parent: str = "") -> RenderableTy
     facts.add_row("Description", Text(printable(intent.description)))
     facts.add_row("Named by", _SOURCES.get(intent.label_source, ""))
     facts.add_row("Label AUC", _auc(intent))
+    facts.add_row("Found in", _DICTIONARIES.get(intent.dictionary, ""))
     facts.add_row("Kind", _KINDS.get(intent.kind, ""))
     facts.add_row("State", _STATES.get(intent.state, ""))
     facts.add_row("Steerable", "yes" if intent.steerable else "no")

@@ -23,6 +23,10 @@ _SOURCES = {
     "model": messages.LABEL_SOURCE_MODEL,
     "terms": messages.LABEL_SOURCE_TERMS,
 }
+_DICTIONARIES = {
+    "text": messages.INTENT_DICTIONARY_TEXT,
+    "cooccurrence": messages.INTENT_DICTIONARY_COOCCURRENCE,
+}
 _KINDS = {
     "unknown": messages.INTENT_KIND_UNSPECIFIED,
     "intent": messages.INTENT_KIND_INTENT,
@@ -153,6 +157,7 @@ def intent_message(
             top_terms=intent.terms,
             successor_intent_ids=intent.successors,
             intents_version=intent.last_version,
+            dictionary=_DICTIONARIES[intent.dictionary],
         )
     titles, index = model.bundle.items.titles, model.item_index
     updated = timestamp_pb2.Timestamp(seconds=int(model.created.timestamp()))
@@ -172,6 +177,7 @@ def intent_message(
         ],
         top_terms=intent.terms,
         parent_intent_id=intent.parent_id or "",
+        dictionary=_DICTIONARIES[intent.dictionary],
         kind=_KINDS[intent.kind],
         intents_version=model.bundle.catalogue.intents_version,
         update_time=updated,

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from saerec_ray.config import (
     Config,
+    DictionaryConfig,
     describe_keys,
     digest,
     load_config,
@@ -193,6 +194,16 @@ def test_a_configuration_survives_being_written_and_read() -> None:
     for name in preset_names():
         loaded = load_config(name)
         assert parse_config(loaded.model_dump(mode="json"), name) == loaded
+
+
+def test_a_dictionary_of_texts_alone_is_described_as_before_there_was_a_second_one() -> None:
+    """So that what was trained then is still current, and its description is still read."""
+    assert "cooccurrence" not in DictionaryConfig().model_dump(mode="json")
+    second = DictionaryConfig.model_validate({"cooccurrence": {"width": 64}})
+    dumped = second.model_dump(mode="json")
+    assert dumped["cooccurrence"]["width"] == 64
+    assert DictionaryConfig.model_validate(dumped) == second
+    assert digest(second) != digest(DictionaryConfig())
 
 
 def test_values_never_change_after_loading() -> None:

@@ -56,6 +56,29 @@ def test_the_kind_is_told_where_it_is_known() -> None:
     assert "not known" not in table
 
 
+def test_an_intent_says_where_it_was_found() -> None:
+    found = {
+        intent_service_pb2.INTENT_DICTIONARY_TEXT: "Found in texts",
+        intent_service_pb2.INTENT_DICTIONARY_COOCCURRENCE: "Found in co-occurrence",
+    }
+    for dictionary, line in found.items():
+        intent = intent_service_pb2.Intent(intent_id="int-00000001", dictionary=dictionary)
+        assert line in shown(intent_details(intent))
+
+
+def test_the_list_says_where_intents_were_found_only_when_they_differ() -> None:
+    text = intent_service_pb2.Intent(
+        intent_id="int-00000001", dictionary=intent_service_pb2.INTENT_DICTIONARY_TEXT
+    )
+    second = intent_service_pb2.Intent(
+        intent_id="int-00000002", dictionary=intent_service_pb2.INTENT_DICTIONARY_COOCCURRENCE
+    )
+    assert "Found in" not in shown(intent_list([text], 1))
+    both = shown(intent_list([text, second], 2))
+    assert "Found in" in both
+    assert re.search(r"int-00000001.* texts .*int-00000002.* co-occurrence ", both)
+
+
 def test_show_asks_the_server_for_the_label_of_the_broader_intent(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -87,12 +87,12 @@ def test_cold_items_keep_their_reviews_to_themselves_and_matter_to_the_dictionar
     save_file({"embeddings": np.eye(20, dtype=np.float32)}, tmp_path / EMBEDDINGS_FILE)
     overrides = [f"prepare.reviews_per_item={reviews}", "train.cold_share=0.25", "train.seed=9"]
     config = load_config(shop, overrides)
-    never = pipeline._never_met(config, tmp_path)
+    never = pipeline._without_reviews(config, tmp_path)
     assert never == (np.flatnonzero(draw_cold_items(20, 0.25, 9)).tolist() if reviews else [])
     others = load_config(shop, [*overrides[:1], "train.cold_share=0.5", "train.seed=8"])
     (dictionary,) = (stage for stage in STAGES if stage.name == "dictionary")
     assert (dictionary.settings(config) != dictionary.settings(others)) == bool(reviews)
-    assert pipeline._never_met(load_config(shop, overrides[:1]), tmp_path) == []
+    assert pipeline._without_reviews(load_config(shop, overrides[:1]), tmp_path) == []
 
 
 def test_all_stages_run_once_in_order_and_are_skipped_when_nothing_changed(run: Run, tmp_path: Path) -> None:
@@ -137,6 +137,33 @@ def test_a_stage_runs_again_when_its_settings_or_the_results_it_reads_change(
 ) -> None:
     run()
     assert run(override) == expected, "a bundle holds the whole configuration, so it always follows"
+
+
+def test_the_dictionary_reads_interactions_only_where_a_second_one_is_wanted(
+    run: Run, tmp_path: Path
+) -> None:
+    run()
+    before = read_manifest(tmp_path / "out" / "dictionary")
+    assert set(before.inputs) == {"embed"}
+    assert run("dictionary.cooccurrence={width: 32}")[0] == "dictionary"
+    together = read_manifest(tmp_path / "out" / "dictionary")
+    prepared = read_manifest(tmp_path / "out" / "prepare")
+    assert together.inputs == {
+        **before.inputs,
+        "prepare/sequences.parquet": prepared.files["sequences.parquet"],
+    }
+    assert run()[0] == "dictionary"
+    again = read_manifest(tmp_path / "out" / "dictionary")
+    assert (again.fingerprint, again.config) == (before.fingerprint, before.config)
+
+
+def test_cold_items_count_for_the_dictionary_only_where_it_reads_interactions(run: Run) -> None:
+    run()
+    assert run("train.cold_share=0.2")[0] == "train"
+    second = "dictionary.cooccurrence={width: 32}"
+    assert run(second, "train.cold_share=0.2")[0] == "dictionary"
+    assert run(second, "train.cold_share=0.2", "train.epochs=3")[0] == "train"
+    assert run(second, "train.cold_share=0.1")[0] == "dictionary"
 
 
 def test_a_stage_runs_again_when_the_data_change(run: Run, shop: Path) -> None:

@@ -31,7 +31,8 @@ from saerec_ray.backbone.validation import (
 )
 from saerec_ray.config import ClusterConfig, TrainConfig
 from saerec_ray.data.prepared import PreparedSequences, read_sequences
-from saerec_ray.dictionary.sae import read_codes, read_dictionary
+from saerec_ray.dictionary.concatenated import read_dictionaries, without_cooccurrence
+from saerec_ray.dictionary.sae import read_codes
 from saerec_ray.errors import InputError
 from saerec_ray.intents.stage import read_population
 from saerec_ray.scoring import ItemSpace, SteeringTable, intent_values, loading_caps, prior
@@ -69,7 +70,7 @@ def build_backbone(
         write_cold_items(cold, folder)
     if int(np.maximum(sequences.train_lengths - 1, 0).sum()) == 0:
         raise InputError("No user has two training interactions, so there is no next item to learn.")
-    frozen = _freeze(config, seed, sequences, dictionary_folder, intents_folder)
+    frozen = _freeze(config, seed, sequences, dictionary_folder, intents_folder, cold)
     write_frozen(frozen, folder)
     warm = WarmCatalogue.write(runs / "warm", everything, frozen, cold) if cold.any() else None
     metrics: dict[str, Any] = {}
@@ -118,16 +119,18 @@ def _freeze(
     sequences: PreparedSequences,
     dictionary_folder: Path,
     intents_folder: Path,
+    cold: npt.NDArray[np.bool_],
 ) -> Frozen:
     population = read_population(intents_folder)
     _, met = sequences.train_interactions()
-    codes = read_codes(dictionary_folder)
+    dictionaries = read_dictionaries(dictionary_folder)
+    codes = without_cooccurrence(read_codes(dictionary_folder), dictionaries, cold)
     if config.shuffle_codes:
         codes = csr_array(codes[np.random.default_rng(seed).permutation(codes.shape[0])])
     counts = np.bincount(met, minlength=codes.shape[0])
     return Frozen(
         codes=codes,
-        decoder=read_dictionary(dictionary_folder).decoder,
+        decoder=dictionaries.decoder,
         prior=prior_table(population, config.public_share),
         popularity=np.log1p(counts).astype(np.float32),
     )

@@ -23,7 +23,7 @@ class Frozen:
     """Fixed inputs of the backbone; without intents the codes are empty and one latent wide."""
 
     codes: csr_array  # (items, intents)
-    decoder: Floats  # unit directions: (intents, d_text)
+    decoder: Floats  # unit directions: (intents, d_text), or block-diagonal with those of co-occurrence
     prior: PriorTable
     popularity: Floats  # log(1 + training interactions): (items,)
 

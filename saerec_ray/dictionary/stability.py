@@ -58,6 +58,9 @@ def write_stability(values: Floats, folder: Path) -> None:
 
 
 def read_stability(folder: Path) -> Floats | None:
-    """The stability of every latent, (latents,), of a stage folder; None when it was trained with one seed."""
+    """The stability of every latent, (latents,), of a stage folder; None when it was trained with one seed.
+
+    NaN for the latents of one of two dictionaries when only the other was trained with several seeds.
+    """
     path = folder / STABILITY_FILE
     return load_file(path)["stability"] if path.exists() else None

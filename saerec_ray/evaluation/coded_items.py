@@ -68,14 +68,18 @@ def read_coded_items(embedded: Path, dictionary_folder: Path) -> CodedItems:
     vectors = load_embeddings(embedded)
     seed = seed if config.seed is None else config.seed
     train, held_out = split_items(vectors, config.held_out_share, seed)
+    dictionary = read_dictionary(dictionary_folder)
+    stability = read_stability(dictionary_folder)
+    if stability is not None:  # latents of a second dictionary come after those of the texts
+        stability = stability[: dictionary.width]
     return CodedItems(
-        read_dictionary(dictionary_folder),
+        dictionary,
         vectors,
         train,
         held_out,
         seed,
         trained_here=config.source is None,
-        stability=read_stability(dictionary_folder),
+        stability=None if stability is None or np.isnan(stability).any() else stability,
     )
 
 

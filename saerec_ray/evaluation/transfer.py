@@ -70,19 +70,22 @@ def label_transfer(
 
     `intents` were named at home, where their AUC was measured on held-out items; `label_vectors`: embeddings
     of their labels, (intents, d); `codes` and `vectors`: the items of the other domain as the same dictionary
-    reads them. Only published intents active on at least LABEL_ITEMS of its items are judged. The control is
+    of texts reads them. Only published intents active on at least LABEL_ITEMS of its items are judged. The control is
     the AUC of another intent's label.
     """
     counts = activation_counts(codes)
     judged = [
         intent
         for intent in intents
-        if intent.published and intent.detection_auc is not None and counts[intent.latent] >= LABEL_ITEMS
+        if intent.published
+        and intent.dictionary == "text"  # co-occurrence is read from interactions, which others do not share
+        and intent.detection_auc is not None
+        and counts[intent.latent] >= LABEL_ITEMS
     ]
     examples = draw_examples(codes, vectors, np.arange(len(vectors)), seed)
     judged = [intent for intent in judged if examples[intent.latent].judgeable]
     result: dict[str, Any] = {
-        "published": sum(1 for intent in intents if intent.published),
+        "published": sum(1 for intent in intents if intent.published and intent.dictionary == "text"),
         "judged": len(judged),
     }
     if not judged:
@@ -134,7 +137,7 @@ def profile_transfer(
 
     Items of the other domain are read as cold items: e = D z, with z from the dictionary of this model,
     without residual; so the trained sequence encoder can follow them. `foreign_codes`: (foreign items,
-    intents); `foreign_vectors` and `vectors`: unit text embeddings of both catalogues.
+    intents), or the intents of texts alone; `foreign_vectors` and `vectors`: unit text embeddings of both catalogues.
     Returns HR, NDCG and MRR at 10 and AUC (the share of items ranked below a target) of the model, of its
     intent prior alone, of popularity here and of the text nearest neighbours of the history.
     """
@@ -166,6 +169,10 @@ def encode_foreign(model: TrainedModel, foreign_codes: csr_array, users: SharedU
     """States and profiles from foreign histories, for the cases in this domain."""
     space = model.space
     items, added = space.item_count, foreign_codes.shape[0]
+    # Co-occurrence latents come after those of texts, and no foreign item has any.
+    foreign_codes = csr_array(
+        (foreign_codes.data, foreign_codes.indices, foreign_codes.indptr), shape=(added, space.codes.shape[1])
+    )
     together = ItemSpace(
         codes=csr_array(vstack([space.codes, foreign_codes.astype(np.float32)])),
         intent_vectors=space.intent_vectors,

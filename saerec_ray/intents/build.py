@@ -69,7 +69,7 @@ def build_catalogue(
 
     `ids`: one a latent; `codes`: (items, latents); `embeddings`: unit rows, (items, d); `decoder`: unit rows,
     (latents, d); `mean`: the centre of the embeddings, (d,); `encode` turns texts into unit vectors of the same model;
-    `stability`: how well other seeds found each latent again, (latents,).
+    `stability`: how well other seeds found each latent again, (latents,); NaN where there was one seed.
     Names come from one half of the items; the AUC they are judged by comes from the other half.
     Raises InputError when people gave one label to two intents.
     """
@@ -163,7 +163,7 @@ def _worth_naming(
 ) -> list[int]:
     """The latents whose publication depends on their name alone, the most active first."""
     carriers = np.diff(codes.tocsc().indptr)
-    stable = np.full(len(carriers), True) if stability is None else stability >= config.min_stability
+    stable = np.full(len(carriers), True) if stability is None else ~(stability < config.min_stability)
     mass = np.asarray(codes.sum(axis=0)).ravel()
     return [
         int(latent)
@@ -286,7 +286,7 @@ def _intents(
         start, end = columns.indptr[latent], columns.indptr[latent + 1]
         carriers, loadings = columns.indices[start:end], columns.data[start:end]
         density = len(carriers) / len(items)
-        found_again = None if stability is None else float(stability[latent])
+        found_again = None if stability is None or np.isnan(stability[latent]) else float(stability[latent])
         edit = overlay.intents.get(intent_id)
         evidence = None if edit and edit.kind else nuisance.get(latent)
         reason = _reason_against(config, name, len(carriers), density, evidence, found_again)

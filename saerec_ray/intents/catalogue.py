@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +19,7 @@ CATALOGUE_FILE = "catalogue.json"
 ID_PATTERN = r"^int-[0-9a-f]{8,64}$"
 _ID_LENGTHS = (8, 16, 64)
 """Hexadecimal digits of an id."""
+Origin = Literal["text", "cooccurrence"]
 
 
 class AttributeMatch(BaseModel):
@@ -73,6 +75,9 @@ class Intent(BaseModel):
     parent_id: str | None = Field(
         None, description="The broader intent of an earlier prefix, if there is one"
     )
+    dictionary: Origin = Field(
+        "text", description="What it was found in: texts of items, or what people take together"
+    )
     stability: float | None = Field(
         None, description="Smallest cosine to its match under another seed; null when one seed was trained"
     )
@@ -95,6 +100,7 @@ class DeprecatedIntent(BaseModel):
     label_source: Literal["human", "model", "terms"]
     last_version: str = Field(description="intents_version of the last catalogue that had it")
     successors: list[str] = Field(description="Intents to use instead, closest first; may be empty")
+    dictionary: Origin = Field("text", description="As of an intent")
 
 
 class Catalogue(BaseModel):
@@ -111,8 +117,8 @@ class Catalogue(BaseModel):
         return {intent.intent_id: intent for intent in self.intents}
 
 
-def stable_ids(decoder: npt.NDArray[np.float32]) -> list[str]:
-    """Ids from the decoder directions, (latents, d): the same direction has the same id everywhere.
+def stable_ids(decoder: Iterable[npt.NDArray[np.float32]]) -> list[str]:
+    """Ids from the decoder directions, one (d,) a latent: the same direction has the same id everywhere.
 
     Directions are rounded to half precision first; ids that would be equal are lengthened, and no others.
     Raises StageError when two directions are equal.

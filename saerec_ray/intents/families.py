@@ -75,15 +75,23 @@ def find_parents(
 
 
 def with_parents(
-    catalogue: Catalogue, codes: csr_array, decoder: Floats, prefixes: Sequence[int]
+    catalogue: Catalogue, codes: csr_array, decoder: Floats, prefixes: Sequence[int], first: int = 0
 ) -> Catalogue:
-    """The catalogue with the parents of its published intents; only published intents are parents."""
-    published = np.array([intent.published for intent in catalogue.intents])
-    parents = find_parents(codes, decoder, prefixes, published)
+    """The catalogue with the parents of one dictionary's published intents; only published intents are parents.
+
+    `decoder` and `prefixes` are those of the dictionary whose latents begin at `first`; `codes` those of all,
+    (items, all latents). Parent and child are always of one dictionary.
+    """
+    last = first + len(decoder)
+    own = catalogue.intents[first:last]
+    published = np.array([intent.published for intent in own])
+    parents = find_parents(csr_array(codes[:, first:last]), decoder, prefixes, published)
     intents = [
-        intent.model_copy(update={"parent_id": catalogue.intents[parent].intent_id})
+        intent.model_copy(update={"parent_id": own[parent].intent_id})
         if intent.published and parent is not None
         else intent
-        for intent, parent in zip(catalogue.intents, parents, strict=True)
+        for intent, parent in zip(own, parents, strict=True)
     ]
-    return catalogue.model_copy(update={"intents": intents})
+    return catalogue.model_copy(
+        update={"intents": [*catalogue.intents[:first], *intents, *catalogue.intents[last:]]}
+    )

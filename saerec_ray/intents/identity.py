@@ -30,10 +30,10 @@ MIN_SHARED_ITEMS = 50
 
 @dataclass(frozen=True)
 class Latents:
-    """A dictionary and the items it was read on."""
+    """Dictionaries and the items they were read on."""
 
-    decoder: Floats  # unit rows: (latents, d)
-    codes: csr_array  # (items, latents)
+    decoder: Floats  # unit rows of the text dictionary: (text latents, d)
+    codes: csr_array  # (items, latents): text latents first, then those of co-occurrence, if there are any
     items: list[str]  # see item_keys
 
 
@@ -64,21 +64,31 @@ class Matching:
 def match_latents(old: Latents, new: Latents) -> Matching:
     """Matches latents by what they are read from and by what they fire on.
 
-    The similarity is the mean of the cosine of the decoder directions and the correlation of the codes over
-    the items that both catalogues have. Where the text vectors differ in length, or where fewer than
-    MIN_SHARED_ITEMS items are shared, the other part alone decides; with neither, nothing matches.
+    Each dictionary is matched by itself: latents of texts and of co-occurrence have similarity 0.
+    The similarity of text latents is the mean of the cosine of the decoder directions and the correlation of
+    the codes over the items that both catalogues have. Where the text vectors differ in length, or where fewer
+    than MIN_SHARED_ITEMS items are shared, the other part alone decides; with neither, nothing matches.
+    Directions of co-occurrence mean nothing on other interactions, so there the codes alone decide.
     """
-    parts = []
-    if old.decoder.shape[1] == new.decoder.shape[1]:
-        parts.append(direction_cosines(old.decoder, new.decoder))
+    width = old.codes.shape[1], new.codes.shape[1]
+    texts = len(old.decoder), len(new.decoder)
+    similarity, new_of_old = np.zeros(width, dtype=np.float32), dict[int, int]()
     place = {item: row for row, item in enumerate(new.items)}
     shared = [(row, place[item]) for row, item in enumerate(old.items) if item in place]
+    correlations = None
     if len(shared) >= MIN_SHARED_ITEMS:
         old_rows, new_rows = np.array(shared, dtype=np.int64).T
-        parts.append(code_correlations(old.codes[old_rows], new.codes[new_rows]))
-    if not parts:
-        return Matching(np.zeros((len(old.decoder), len(new.decoder)), dtype=np.float32), {})
-    return assign(np.mean(parts, axis=0, dtype=np.float32))
+        correlations = code_correlations(old.codes[old_rows], new.codes[new_rows])
+    for begin, end, directions in (((0, 0), texts, True), (texts, width, False)):
+        block = slice(begin[0], end[0]), slice(begin[1], end[1])
+        parts = [] if correlations is None else [correlations[block]]
+        if directions and old.decoder.shape[1] == new.decoder.shape[1]:
+            parts.insert(0, direction_cosines(old.decoder, new.decoder))
+        if parts:
+            found = assign(np.mean(parts, axis=0, dtype=np.float32))
+            similarity[block] = found.similarity
+            new_of_old |= {row + begin[0]: column + begin[1] for row, column in found.new_of_old.items()}
+    return Matching(similarity, new_of_old)
 
 
 def assign(similarity: Floats, threshold: float = MATCH_THRESHOLD) -> Matching:
@@ -120,8 +130,8 @@ def _unit(rows: Floats) -> Floats:
 def carried_ids(before: Catalogue, ids: Sequence[str], decoder: Floats, matching: Matching) -> list[str]:
     """The ids of new latents: the old ones where latents match, else their own.
 
-    `ids` are their own and `decoder` their directions, (latents, d). An id of the old catalogue is never
-    given to a latent that does not continue it.
+    `ids` are their own and `decoder` the directions of those of texts, (text latents, d). An id of the old
+    catalogue is never given to a latent that does not continue it.
     """
     old_of_new = {new_latent: old_latent for old_latent, new_latent in matching.new_of_old.items()}
     taken = {intent.intent_id for intent in before.intents} | {each.intent_id for each in before.deprecated}
@@ -130,7 +140,8 @@ def carried_ids(before: Catalogue, ids: Sequence[str], decoder: Floats, matching
         if latent in old_of_new:
             carried.append(before.intents[old_of_new[latent]].intent_id)
             continue
-        intent_id = own if own not in taken else _unused_id(decoder[latent], taken)
+        origin = decoder[latent].astype(np.float16).tobytes() if latent < len(decoder) else own.encode()
+        intent_id = own if own not in taken else _unused_id(origin, taken)
         taken.add(intent_id)
         carried.append(intent_id)
     return carried
@@ -188,6 +199,7 @@ def deprecated(
         description=intent.description,
         terms=intent.terms,
         label_source=intent.label_source,
+        dictionary=intent.dictionary,
         last_version=last_version,
         successors=[other.intent_id for other in near[:MAX_SUCCESSORS]],
     )
@@ -232,9 +244,8 @@ def _still_deprecated(
     return result
 
 
-def _unused_id(direction: Floats, taken: set[str]) -> str:
-    """An id for a latent whose own is in use for another intent, for good."""
-    content = direction.astype(np.float16).tobytes()
+def _unused_id(content: bytes, taken: set[str]) -> str:
+    """An id for a latent whose own is in use for another intent, for good; `content` tells the latent apart."""
     while True:
         content = hashlib.sha256(content).digest()
         intent_id = f"int-{content.hex()[:16]}"

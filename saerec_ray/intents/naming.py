@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 
 from saerec_ray.intents.attributes import MIN_F1
 from saerec_ray.intents.catalogue import AttributeMatch
@@ -32,6 +33,21 @@ class Name:
     detection_auc: float | None
     shuffled_auc: float | None = None
     source: Literal["terms", "model"] = "terms"
+
+
+def directions_of_carriers(codes: csr_array, embeddings: Floats, mean: Floats) -> Floats:
+    """Where the texts of each latent's items lie, for latents that are no directions of texts: (latents, d).
+
+    Unit rows: the mean embedding of the items that carry the latent, weighted by activation, seen from `mean`;
+    a row of zeros where no item does. `codes`: (items, latents); `embeddings`: unit rows, (items, d).
+    """
+    mass = np.asarray(codes.sum(axis=0)).ravel()
+    carried = mass > 0
+    directions = np.zeros((codes.shape[1], embeddings.shape[1]), dtype=np.float32)
+    directions[carried] = (codes.T @ embeddings)[carried] / mass[carried, None] - mean
+    lengths = np.linalg.norm(directions, axis=1, keepdims=True)
+    np.divide(directions, lengths, out=directions, where=lengths > 0)
+    return directions
 
 
 def choose_names(

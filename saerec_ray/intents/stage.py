@@ -12,7 +12,8 @@ from safetensors.numpy import load_file, save_file
 
 from saerec_ray.config import IntentsConfig
 from saerec_ray.data.prepared import PreparedItems, read_items, read_sequences
-from saerec_ray.dictionary.sae import read_codes, read_dictionary
+from saerec_ray.dictionary.concatenated import read_dictionaries
+from saerec_ray.dictionary.sae import read_codes
 from saerec_ray.dictionary.stability import read_stability
 from saerec_ray.intents.build import OnProgress, build_catalogue
 from saerec_ray.intents.catalogue import stable_ids, write_catalogue
@@ -26,6 +27,7 @@ from saerec_ray.intents.identity import (
     match_latents,
 )
 from saerec_ray.intents.language_model import LanguageModel
+from saerec_ray.intents.origins import directions_in_texts, figures_by_origin, with_origins
 from saerec_ray.intents.overlay import read_overlay
 from saerec_ray.intents.policy import enforce, read_policy
 from saerec_ray.intents.population import Population, measure_population
@@ -51,7 +53,7 @@ def build_intents(
     policy: Path | None = None,
     answers: Path | None = None,
     say: Callable[[str], None] | None = None,
-    prefixes: Sequence[int] = (),
+    prefixes: Sequence[Sequence[int]] = (),
     previous: NamedLatents | None = None,
 ) -> dict[str, Any]:
     """Names every latent, decides which are published, and measures the training population.
@@ -59,7 +61,7 @@ def build_intents(
     `encode` turns texts into unit vectors with the model of the embed stage; `overlay` is the file of what people
     corrected, `policy` that of sensitive topics; `answers` the folder that keeps what the language model answered,
     needed when there is one; `say` is told what people have to know; `prefixes` are the lengths of the nested
-    prefixes of the latents, for families; ids are carried over from `previous`. Returns the metrics.
+    prefixes of the latents of each dictionary, for families; ids are carried over from `previous`. Returns the metrics.
     Raises InputError when the overlay, the policy or the settings of the language model are not usable.
     """
     edits = read_overlay(overlay) if overlay else None
@@ -70,22 +72,23 @@ def build_intents(
             raise ValueError("a language model needs a folder for its answers")
         language_model = LanguageModel(config.language_model, answers)
     items, sequences = read_items(prepared), read_sequences(prepared)
-    codes, dictionary = read_codes(dictionary_folder), read_dictionary(dictionary_folder)
+    codes, dictionaries = read_codes(dictionary_folder), read_dictionaries(dictionary_folder)
+    text, embeddings = dictionaries.text, load_embeddings(embedded)
     users, met = sequences.train_interactions()
     population = measure_population(codes, users, met, item_categories(items))
-    ids = stable_ids(dictionary.decoder)
+    ids = stable_ids(dictionaries.directions)
     matching = None
     if previous is not None:  # before naming, because what people decided is kept by id
-        matching = match_latents(previous, Latents(dictionary.decoder, codes, item_keys(items)))
-        ids = carried_ids(previous.catalogue, ids, dictionary.decoder, matching)
+        matching = match_latents(previous, Latents(text.decoder, codes, item_keys(items)))
+        ids = carried_ids(previous.catalogue, ids, text.decoder, matching)
     results = build_catalogue(
         config,
         ids,
         items,
         codes,
-        load_embeddings(embedded),
-        dictionary.decoder,
-        dictionary.scaling.mean,
+        embeddings,
+        directions_in_texts(dictionaries, codes, embeddings, seed),
+        text.scaling.mean,
         population,
         encode,
         seed,
@@ -95,11 +98,17 @@ def build_intents(
         stability=read_stability(dictionary_folder),
         policy=topics,
     )
-    catalogue = with_parents(results.catalogue, codes, dictionary.decoder, prefixes)
-    summary = results.summary | {"with_parent": sum(1 for intent in catalogue.intents if intent.parent_id)}
+    catalogue = with_parents(results.catalogue, codes, text.decoder, prefixes[0] if prefixes else ())
+    summary = results.summary
+    if dictionaries.cooccurrence is not None:
+        catalogue = with_origins(catalogue, text.width)
+        second = dictionaries.cooccurrence.decoder
+        catalogue = with_parents(catalogue, codes, second, prefixes[1] if prefixes else (), text.width)
+        summary |= figures_by_origin(catalogue, codes)
+    summary |= {"with_parent": sum(1 for intent in catalogue.intents if intent.parent_id)}
     if previous is not None and matching is not None:
         decided = frozenset(edits.intents) if edits else frozenset()
-        named = NamedLatents(dictionary.decoder, codes, item_keys(items), catalogue)
+        named = NamedLatents(text.decoder, codes, item_keys(items), catalogue)
         catalogue = carry_over(previous, named, matching, decided)
         summary |= {"carried": len(matching.new_of_old), "deprecated": len(catalogue.deprecated)}
     sentences = results.sentences

@@ -55,7 +55,7 @@ class TextProperties:
     languages: frozenset[int]
     """The columns that tell which texts are in a language."""
     templates: dict[int, frozenset[str]]
-    """The words of the repeated phrase, for the columns that tell which texts hold one."""
+    """All words of the repeated template, for the columns that tell which texts hold one."""
 
 
 def measure_texts(texts: Sequence[str]) -> TextProperties:
@@ -67,13 +67,13 @@ def measure_texts(texts: Sequence[str]) -> TextProperties:
     columns |= _languages(texts)
     names = [name for name, values in columns.items() if len(set(values.tolist())) > 1]
     found = _templates(texts)
-    values = [columns[name] for name in names] + [holders for _, holders in found]
+    values = [columns[name] for name in names] + [holders for _, holders, _ in found]
     stacked = np.stack(values, axis=1) if values else np.empty((len(texts), 0))
     return TextProperties(
-        names=names + [f"the repeated phrase '{phrase}'" for phrase, _ in found],
+        names=names + [f"the repeated phrase '{phrase}'" for phrase, _, _ in found],
         values=stacked,
         languages=frozenset(place for place, name in enumerate(names) if name.startswith(_LANGUAGE)),
-        templates={len(names) + place: frozenset(phrase.split()) for place, (phrase, _) in enumerate(found)},
+        templates={len(names) + place: words for place, (_, _, words) in enumerate(found)},
     )
 
 
@@ -110,10 +110,11 @@ def _languages(texts: Sequence[str]) -> dict[str, Values]:
     return {f"{_LANGUAGE}{language}": (guesses == language).astype(np.float64) for language in frequent}
 
 
-def _templates(texts: Sequence[str]) -> list[tuple[str, Values]]:
-    """Runs of TEMPLATE_WORDS words that several texts repeat, the most frequent first, with their holders.
+def _templates(texts: Sequence[str]) -> list[tuple[str, Values, frozenset[str]]]:
+    """Templates that several texts repeat, the most frequent first: its first run, its holders, all its words.
 
-    They are looked for in SAMPLED texts spread over the catalogue, and then in all.
+    Runs of TEMPLATE_WORDS words are looked for in SAMPLED texts spread over the catalogue, and then in all; those
+    with nearly the same holders are parts of one template.
     """
     step = max(1, -(-len(texts) // SAMPLED))
     counts = Counter(run for text in texts[::step] for run in _runs(text))
@@ -122,21 +123,29 @@ def _templates(texts: Sequence[str]) -> list[tuple[str, Values]]:
     for place, text in enumerate(texts):
         for run in _runs(text) & frequent:
             holders[run].add(place)
-    kept: list[str] = []
+    kept: list[tuple[str, Values, frozenset[str]]] = []
+    places: list[set[int]] = []
     for run in sorted(frequent, key=lambda run: (-len(holders[run]), run)):
         found = holders[run]
-        if len(kept) == MAX_TEMPLATES:
-            break
-        if MIN_HOLDERS <= len(found) < len(texts) and all(
-            len(found & holders[other]) < SAME_HOLDERS * len(found | holders[other]) for other in kept
-        ):
-            kept.append(run)
-    result = []
-    for run in kept:
-        column = np.zeros(len(texts))
-        column[sorted(holders[run])] = 1
-        result.append((run, column))
-    return result
+        if not MIN_HOLDERS <= len(found) < len(texts):
+            continue
+        whole = next(
+            (
+                at
+                for at, other in enumerate(places)
+                if len(found & other) >= SAME_HOLDERS * len(found | other)
+            ),
+            None,
+        )
+        if whole is not None:
+            first, column, words = kept[whole]
+            kept[whole] = (first, column, words | frozenset(run.split()))
+        elif len(kept) < MAX_TEMPLATES:
+            column = np.zeros(len(texts))
+            column[sorted(found)] = 1
+            kept.append((run, column, frozenset(run.split())))
+            places.append(found)
+    return kept
 
 
 def _runs(text: str) -> set[str]:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"saerec_ray/v1/intent_service.proto\x12\rsaerec_ray.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc7\x03\n\x06Intent\x12\x11\n\tintent_id\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x30\n\x0clabel_source\x18\x04 \x01(\x0e\x32\x1a.saerec_ray.v1.LabelSource\x12\x18\n\x10label_confidence\x18\x05 \x01(\x01\x12)\n\x05state\x18\x06 \x01(\x0e\x32\x1a.saerec_ray.v1.IntentState\x12\x11\n\tsteerable\x18\x07 \x01(\x08\x12\x0f\n\x07\x64\x65nsity\x18\x08 \x01(\x01\x12-\n\ttop_items\x18\t \x03(\x0b\x32\x1a.saerec_ray.v1.ItemLoading\x12\x11\n\ttop_terms\x18\n \x03(\t\x12\x1c\n\x14successor_intent_ids\x18\x0b \x03(\t\x12\x17\n\x0fintents_version\x18\x0c \x01(\t\x12/\n\x0bupdate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10parent_intent_id\x18\x0e \x01(\t\x12\'\n\x04kind\x18\x10 \x01(\x0e\x32\x19.saerec_ray.v1.IntentKind\">\n\x0bItemLoading\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x0f\n\x07loading\x18\x02 \x01(\x01\x12\r\n\x05title\x18\x03 \x01(\t\"\x98\x01\n\x12ListIntentsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12*\n\x06states\x18\x03 \x03(\x0e\x32\x1a.saerec_ray.v1.IntentState\x12\x16\n\x0esteerable_only\x18\x04 \x01(\x08\x12\x17\n\x0fintents_version\x18\x05 \x01(\t\"\x83\x01\n\x13ListIntentsResponse\x12&\n\x07intents\x18\x01 \x03(\x0b\x32\x15.saerec_ray.v1.Intent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x05\x12\x17\n\x0fintents_version\x18\x04 \x01(\t\"<\n\x10GetIntentRequest\x12\x11\n\tintent_id\x18\x01 \x01(\t\x12\x15\n\rmax_top_items\x18\x02 \x01(\x05\":\n\x11GetIntentResponse\x12%\n\x06intent\x18\x01 \x01(\x0b\x32\x15.saerec_ray.v1.Intent\"\x87\x01\n\x14SearchIntentsRequest\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12/\n\x08\x65xamples\x18\x02 \x01(\x0b\x32\x1b.saerec_ray.v1.ExampleItemsH\x00\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\tB\x07\n\x05query\" \n\x0c\x45xampleItems\x12\x10\n\x08item_ids\x18\x01 \x03(\t\"]\n\x15SearchIntentsResponse\x12+\n\x07matches\x18\x01 \x03(\x0b\x32\x1a.saerec_ray.v1.IntentMatch\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"C\n\x0bIntentMatch\x12%\n\x06intent\x18\x01 \x01(\x0b\x32\x15.saerec_ray.v1.Intent\x12\r\n\x05score\x18\x02 \x01(\x01*{\n\x0bIntentState\x12\x1c\n\x18INTENT_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13INTENT_STATE_ACTIVE\x10\x01\x12\x1b\n\x17INTENT_STATE_DEPRECATED\x10\x02\x12\x18\n\x14INTENT_STATE_BLOCKED\x10\x03*s\n\x0bLabelSource\x12\x1c\n\x18LABEL_SOURCE_UNSPECIFIED\x10\x00\x12\x16\n\x12LABEL_SOURCE_HUMAN\x10\x01\x12\x16\n\x12LABEL_SOURCE_MODEL\x10\x02\x12\x16\n\x12LABEL_SOURCE_TERMS\x10\x03*z\n\nIntentKind\x12\x1b\n\x17INTENT_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12INTENT_KIND_INTENT\x10\x01\x12\x1d\n\x19INTENT_KIND_ITEM_PROPERTY\x10\x02\x12\x18\n\x14INTENT_KIND_NUISANCE\x10\x03\x32\xa0\x02\n\rIntentService\x12Y\n\x0bListIntents\x12!.saerec_ray.v1.ListIntentsRequest\x1a\".saerec_ray.v1.ListIntentsResponse\"\x03\x90\x02\x01\x12S\n\tGetIntent\x12\x1f.saerec_ray.v1.GetIntentRequest\x1a .saerec_ray.v1.GetIntentResponse\"\x03\x90\x02\x01\x12_\n\rSearchIntents\x12#.saerec_ray.v1.SearchIntentsRequest\x1a$.saerec_ray.v1.SearchIntentsResponse\"\x03\x90\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"saerec_ray/v1/intent_service.proto\x12\rsaerec_ray.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xfc\x03\n\x06Intent\x12\x11\n\tintent_id\x18\x01 \x01(\t\x12\r\n\x05label\x18\x02 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x03 \x01(\t\x12\x30\n\x0clabel_source\x18\x04 \x01(\x0e\x32\x1a.saerec_ray.v1.LabelSource\x12\x18\n\x10label_confidence\x18\x05 \x01(\x01\x12)\n\x05state\x18\x06 \x01(\x0e\x32\x1a.saerec_ray.v1.IntentState\x12\x11\n\tsteerable\x18\x07 \x01(\x08\x12\x0f\n\x07\x64\x65nsity\x18\x08 \x01(\x01\x12-\n\ttop_items\x18\t \x03(\x0b\x32\x1a.saerec_ray.v1.ItemLoading\x12\x11\n\ttop_terms\x18\n \x03(\t\x12\x1c\n\x14successor_intent_ids\x18\x0b \x03(\t\x12\x17\n\x0fintents_version\x18\x0c \x01(\t\x12/\n\x0bupdate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x10parent_intent_id\x18\x0e \x01(\t\x12\x33\n\ndictionary\x18\x0f \x01(\x0e\x32\x1f.saerec_ray.v1.IntentDictionary\x12\'\n\x04kind\x18\x10 \x01(\x0e\x32\x19.saerec_ray.v1.IntentKind\">\n\x0bItemLoading\x12\x0f\n\x07item_id\x18\x01 \x01(\t\x12\x0f\n\x07loading\x18\x02 \x01(\x01\x12\r\n\x05title\x18\x03 \x01(\t\"\x98\x01\n\x12ListIntentsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12*\n\x06states\x18\x03 \x03(\x0e\x32\x1a.saerec_ray.v1.IntentState\x12\x16\n\x0esteerable_only\x18\x04 \x01(\x08\x12\x17\n\x0fintents_version\x18\x05 \x01(\t\"\x83\x01\n\x13ListIntentsResponse\x12&\n\x07intents\x18\x01 \x03(\x0b\x32\x15.saerec_ray.v1.Intent\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x05\x12\x17\n\x0fintents_version\x18\x04 \x01(\t\"<\n\x10GetIntentRequest\x12\x11\n\tintent_id\x18\x01 \x01(\t\x12\x15\n\rmax_top_items\x18\x02 \x01(\x05\":\n\x11GetIntentResponse\x12%\n\x06intent\x18\x01 \x01(\x0b\x32\x15.saerec_ray.v1.Intent\"\x87\x01\n\x14SearchIntentsRequest\x12\x0e\n\x04text\x18\x01 \x01(\tH\x00\x12/\n\x08\x65xamples\x18\x02 \x01(\x0b\x32\x1b.saerec_ray.v1.ExampleItemsH\x00\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\tB\x07\n\x05query\" \n\x0c\x45xampleItems\x12\x10\n\x08item_ids\x18\x01 \x03(\t\"]\n\x15SearchIntentsResponse\x12+\n\x07matches\x18\x01 \x03(\x0b\x32\x1a.saerec_ray.v1.IntentMatch\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"C\n\x0bIntentMatch\x12%\n\x06intent\x18\x01 \x01(\x0b\x32\x15.saerec_ray.v1.Intent\x12\r\n\x05score\x18\x02 \x01(\x01*{\n\x0bIntentState\x12\x1c\n\x18INTENT_STATE_UNSPECIFIED\x10\x00\x12\x17\n\x13INTENT_STATE_ACTIVE\x10\x01\x12\x1b\n\x17INTENT_STATE_DEPRECATED\x10\x02\x12\x18\n\x14INTENT_STATE_BLOCKED\x10\x03*s\n\x0bLabelSource\x12\x1c\n\x18LABEL_SOURCE_UNSPECIFIED\x10\x00\x12\x16\n\x12LABEL_SOURCE_HUMAN\x10\x01\x12\x16\n\x12LABEL_SOURCE_MODEL\x10\x02\x12\x16\n\x12LABEL_SOURCE_TERMS\x10\x03*u\n\x10IntentDictionary\x12!\n\x1dINTENT_DICTIONARY_UNSPECIFIED\x10\x00\x12\x1a\n\x16INTENT_DICTIONARY_TEXT\x10\x01\x12\"\n\x1eINTENT_DICTIONARY_COOCCURRENCE\x10\x02*z\n\nIntentKind\x12\x1b\n\x17INTENT_KIND_UNSPECIFIED\x10\x00\x12\x16\n\x12INTENT_KIND_INTENT\x10\x01\x12\x1d\n\x19INTENT_KIND_ITEM_PROPERTY\x10\x02\x12\x18\n\x14INTENT_KIND_NUISANCE\x10\x03\x32\xa0\x02\n\rIntentService\x12Y\n\x0bListIntents\x12!.saerec_ray.v1.ListIntentsRequest\x1a\".saerec_ray.v1.ListIntentsResponse\"\x03\x90\x02\x01\x12S\n\tGetIntent\x12\x1f.saerec_ray.v1.GetIntentRequest\x1a .saerec_ray.v1.GetIntentResponse\"\x03\x90\x02\x01\x12_\n\rSearchIntents\x12#.saerec_ray.v1.SearchIntentsRequest\x1a$.saerec_ray.v1.SearchIntentsResponse\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,32 +38,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INTENTSERVICE'].methods_by_name['GetIntent']._serialized_options = b'\220\002\001'
   _globals['_INTENTSERVICE'].methods_by_name['SearchIntents']._loaded_options = None
   _globals['_INTENTSERVICE'].methods_by_name['SearchIntents']._serialized_options = b'\220\002\001'
-  _globals['_INTENTSTATE']._serialized_start=1355
-  _globals['_INTENTSTATE']._serialized_end=1478
-  _globals['_LABELSOURCE']._serialized_start=1480
-  _globals['_LABELSOURCE']._serialized_end=1595
-  _globals['_INTENTKIND']._serialized_start=1597
-  _globals['_INTENTKIND']._serialized_end=1719
+  _globals['_INTENTSTATE']._serialized_start=1408
+  _globals['_INTENTSTATE']._serialized_end=1531
+  _globals['_LABELSOURCE']._serialized_start=1533
+  _globals['_LABELSOURCE']._serialized_end=1648
+  _globals['_INTENTDICTIONARY']._serialized_start=1650
+  _globals['_INTENTDICTIONARY']._serialized_end=1767
+  _globals['_INTENTKIND']._serialized_start=1769
+  _globals['_INTENTKIND']._serialized_end=1891
   _globals['_INTENT']._serialized_start=87
-  _globals['_INTENT']._serialized_end=542
-  _globals['_ITEMLOADING']._serialized_start=544
-  _globals['_ITEMLOADING']._serialized_end=606
-  _globals['_LISTINTENTSREQUEST']._serialized_start=609
-  _globals['_LISTINTENTSREQUEST']._serialized_end=761
-  _globals['_LISTINTENTSRESPONSE']._serialized_start=764
-  _globals['_LISTINTENTSRESPONSE']._serialized_end=895
-  _globals['_GETINTENTREQUEST']._serialized_start=897
-  _globals['_GETINTENTREQUEST']._serialized_end=957
-  _globals['_GETINTENTRESPONSE']._serialized_start=959
-  _globals['_GETINTENTRESPONSE']._serialized_end=1017
-  _globals['_SEARCHINTENTSREQUEST']._serialized_start=1020
-  _globals['_SEARCHINTENTSREQUEST']._serialized_end=1155
-  _globals['_EXAMPLEITEMS']._serialized_start=1157
-  _globals['_EXAMPLEITEMS']._serialized_end=1189
-  _globals['_SEARCHINTENTSRESPONSE']._serialized_start=1191
-  _globals['_SEARCHINTENTSRESPONSE']._serialized_end=1284
-  _globals['_INTENTMATCH']._serialized_start=1286
-  _globals['_INTENTMATCH']._serialized_end=1353
-  _globals['_INTENTSERVICE']._serialized_start=1722
-  _globals['_INTENTSERVICE']._serialized_end=2010
+  _globals['_INTENT']._serialized_end=595
+  _globals['_ITEMLOADING']._serialized_start=597
+  _globals['_ITEMLOADING']._serialized_end=659
+  _globals['_LISTINTENTSREQUEST']._serialized_start=662
+  _globals['_LISTINTENTSREQUEST']._serialized_end=814
+  _globals['_LISTINTENTSRESPONSE']._serialized_start=817
+  _globals['_LISTINTENTSRESPONSE']._serialized_end=948
+  _globals['_GETINTENTREQUEST']._serialized_start=950
+  _globals['_GETINTENTREQUEST']._serialized_end=1010
+  _globals['_GETINTENTRESPONSE']._serialized_start=1012
+  _globals['_GETINTENTRESPONSE']._serialized_end=1070
+  _globals['_SEARCHINTENTSREQUEST']._serialized_start=1073
+  _globals['_SEARCHINTENTSREQUEST']._serialized_end=1208
+  _globals['_EXAMPLEITEMS']._serialized_start=1210
+  _globals['_EXAMPLEITEMS']._serialized_end=1242
+  _globals['_SEARCHINTENTSRESPONSE']._serialized_start=1244
+  _globals['_SEARCHINTENTSRESPONSE']._serialized_end=1337
+  _globals['_INTENTMATCH']._serialized_start=1339
+  _globals['_INTENTMATCH']._serialized_end=1406
+  _globals['_INTENTSERVICE']._serialized_start=1894
+  _globals['_INTENTSERVICE']._serialized_end=2182
 # @@protoc_insertion_point(module_scope)

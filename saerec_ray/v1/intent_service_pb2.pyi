@@ -76,6 +76,30 @@ LABEL_SOURCE_TERMS: LabelSource.ValueType  # 3
 """Top terms, no name."""
 global___LabelSource = LabelSource
 
+class _IntentDictionary:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: typing_extensions.TypeAlias = ValueType
+
+class _IntentDictionaryEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._EnumTypeWrapper[_IntentDictionary.ValueType], builtins.type):
+    DESCRIPTOR: google.protobuf.descriptor.EnumDescriptor
+    INTENT_DICTIONARY_UNSPECIFIED: _IntentDictionary.ValueType  # 0
+    """Never sent."""
+    INTENT_DICTIONARY_TEXT: _IntentDictionary.ValueType  # 1
+    """In the texts of items."""
+    INTENT_DICTIONARY_COOCCURRENCE: _IntentDictionary.ValueType  # 2
+    """In what people take together; texts only name it."""
+
+class IntentDictionary(_IntentDictionary, metaclass=_IntentDictionaryEnumTypeWrapper):
+    """Where an intent was found."""
+
+INTENT_DICTIONARY_UNSPECIFIED: IntentDictionary.ValueType  # 0
+"""Never sent."""
+INTENT_DICTIONARY_TEXT: IntentDictionary.ValueType  # 1
+"""In the texts of items."""
+INTENT_DICTIONARY_COOCCURRENCE: IntentDictionary.ValueType  # 2
+"""In what people take together; texts only name it."""
+global___IntentDictionary = IntentDictionary
+
 class _IntentKind:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: typing_extensions.TypeAlias = ValueType
@@ -124,6 +148,7 @@ class Intent(google.protobuf.message.Message):
     INTENTS_VERSION_FIELD_NUMBER: builtins.int
     UPDATE_TIME_FIELD_NUMBER: builtins.int
     PARENT_INTENT_ID_FIELD_NUMBER: builtins.int
+    DICTIONARY_FIELD_NUMBER: builtins.int
     KIND_FIELD_NUMBER: builtins.int
     intent_id: builtins.str
     """Stable id, e.g. "int-4f1c09ab": "int-" and 8 to 64 hexadecimal digits."""
@@ -147,6 +172,8 @@ class Intent(google.protobuf.message.Message):
     """Dictionary version that last changed it."""
     parent_intent_id: builtins.str
     """The broader intent this one belongs to; empty when there is none."""
+    dictionary: global___IntentDictionary.ValueType
+    """Where it was found."""
     kind: global___IntentKind.ValueType
     """What it is taken for."""
     @property
@@ -182,10 +209,11 @@ class Intent(google.protobuf.message.Message):
         intents_version: builtins.str = ...,
         update_time: google.protobuf.timestamp_pb2.Timestamp | None = ...,
         parent_intent_id: builtins.str = ...,
+        dictionary: global___IntentDictionary.ValueType = ...,
         kind: global___IntentKind.ValueType = ...,
     ) -> None: ...
     def HasField(self, field_name: typing.Literal["update_time", b"update_time"]) -> builtins.bool: ...
-    def ClearField(self, field_name: typing.Literal["density", b"density", "description", b"description", "intent_id", b"intent_id", "intents_version", b"intents_version", "kind", b"kind", "label", b"label", "label_confidence", b"label_confidence", "label_source", b"label_source", "parent_intent_id", b"parent_intent_id", "state", b"state", "steerable", b"steerable", "successor_intent_ids", b"successor_intent_ids", "top_items", b"top_items", "top_terms", b"top_terms", "update_time", b"update_time"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["density", b"density", "description", b"description", "dictionary", b"dictionary", "intent_id", b"intent_id", "intents_version", b"intents_version", "kind", b"kind", "label", b"label", "label_confidence", b"label_confidence", "label_source", b"label_source", "parent_intent_id", b"parent_intent_id", "state", b"state", "steerable", b"steerable", "successor_intent_ids", b"successor_intent_ids", "top_items", b"top_items", "top_terms", b"top_terms", "update_time", b"update_time"]) -> None: ...
 
 global___Intent = Intent
 

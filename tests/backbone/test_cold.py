@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,19 +10,26 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save_file
+from scipy.sparse import csr_array
 
 from saerec_ray.backbone.build import BASELINE_FILE, build_backbone, read_model
 from saerec_ray.backbone.cold import WarmCatalogue, draw_cold_items, read_cold_items, without_cold
 from saerec_ray.backbone.frozen import read_frozen
 from saerec_ray.config import ClusterConfig
 from saerec_ray.data.prepared import read_sequences
+from saerec_ray.dictionary.concatenated import concatenated, write_cooccurrence
+from saerec_ray.dictionary.sae import read_codes, read_dictionary, write_codes
 from saerec_ray.errors import InputError
+from saerec_ray.intents.stage import POPULATION_FILE
 from tests.backbone.small_sets import (
+    INTENTS,
     ITEMS,
     Parts,
     any_users,
     frozen_of,
     grouped_users,
+    population_of,
     sequences_of,
     small_settings,
 )
@@ -75,6 +83,33 @@ def test_what_training_reads_has_no_trace_of_cold_items(tmp_path: Path) -> None:
     assert side.codes.shape[0] == len(side.popularity) == len(kept)
     np.testing.assert_array_equal(side.codes.toarray(), frozen.codes.toarray()[kept])
     np.testing.assert_array_equal(side.popularity, frozen.popularity[kept])
+
+
+def test_cold_items_have_codes_of_texts_alone(tmp_path: Path) -> None:
+    """What people take together says nothing of an item that nobody has met."""
+    write_stages(tmp_path, SEQUENCES)
+    second = replace(read_dictionary(tmp_path / "dictionary"), decoder=np.eye(3, dtype=np.float32))
+    write_cooccurrence(second, tmp_path / "dictionary")
+    text = read_codes(tmp_path / "dictionary")
+    codes = concatenated(text, csr_array(np.ones((ITEMS, 3), np.float32)))
+    write_codes(codes, tmp_path / "dictionary")
+    population = population_of(SEQUENCES, codes)
+    scalars = {name: np.array([float(getattr(population, name))]) for name in ("users", "mean_item_mass")}
+    save_file({**population.arrays(), **scalars}, tmp_path / "intents" / POPULATION_FILE)
+    build_backbone(
+        small_settings(epochs=1, cold_share=0.25),
+        ClusterConfig(engine="local", max_failures=0, gpus=False),
+        7,
+        *(tmp_path / name for name in ("prepare", "dictionary", "intents", "train", "runs")),
+    )
+    space, _, frozen = read_model(tmp_path / "train", small_settings())
+    cold = read_cold_items(tmp_path / "train")
+    assert cold is not None
+    assert 0 < cold.sum() < ITEMS
+    for found in (space.codes.toarray(), frozen.codes.toarray()):
+        np.testing.assert_array_equal(found[:, :INTENTS], text.toarray())
+        np.testing.assert_array_equal(found[:, INTENTS:], np.where(cold[:, None], 0, np.ones((ITEMS, 3))))
+    assert len(space.intent_vectors) == INTENTS + 3
 
 
 def test_learned_rows_return_to_their_items_and_cold_ones_are_zero(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, hstack
 
 from saerec_ray.backbone.encoder import UserEncoder
 from saerec_ray.backbone.model import SequenceEncoder
@@ -120,6 +120,16 @@ def test_names_that_fit_keep_finding_items_and_names_of_others_do_not() -> None:
     assert strange["auc_away"] == pytest.approx(0.5, abs=0.1)
 
 
+def test_intents_of_co_occurrence_are_not_taken_to_other_domains() -> None:
+    vectors = texts_along(HERE, 12)
+    codes = read_by(HERE).encode(vectors)
+    intents = [intent(f"int-0000000{latent}", latent, detection_auc=0.95) for latent in range(LATENTS)]
+    alone = label_transfer(intents, HERE.astype(np.float32), codes, vectors, seed=13)
+    more = intent("int-00000009", LATENTS, detection_auc=0.1, dictionary="cooccurrence")
+    labels = np.concatenate([HERE, THERE[:1]]).astype(np.float32)
+    assert label_transfer([*intents, more], labels, codes, vectors, seed=13) == alone
+
+
 def test_names_of_latents_that_hardly_fire_are_not_judged() -> None:
     vectors = texts_along(HERE, 14)
     codes = csr_array((len(vectors), LATENTS), dtype=np.float32)
@@ -141,13 +151,13 @@ def trained(codes: csr_array, seed: int, prior_weight: float = 0.3) -> TrainedMo
     return TrainedModel(
         space=ItemSpace(
             codes=codes,
-            intent_vectors=rng.normal(size=(LATENTS, 16)).astype(np.float32),
+            intent_vectors=rng.normal(size=(codes.shape[1], 16)).astype(np.float32),
             residuals=np.zeros((items, 16), np.float32),
             biases=np.zeros(items, np.float32),
             popularity=np.zeros(items, np.float32),
             prior_weight=prior_weight,
         ),
-        prior=PriorTable(np.ones(LATENTS, np.float32), np.zeros(LATENTS, np.float32), 0.0),
+        prior=PriorTable(np.ones(codes.shape[1], np.float32), np.zeros(codes.shape[1], np.float32), 0.0),
         settings=SETTINGS,
         encoder={name: value.numpy() for name, value in encoder.state_dict().items()},
     )
@@ -166,14 +176,16 @@ def users_of(histories: list[list[int]], targets: list[int]) -> SharedUsers:
 
 def test_a_foreign_item_counts_like_an_item_of_the_same_text_here() -> None:
     vectors = texts_along(HERE, 16, items=30)
-    codes = read_by(HERE).encode(vectors)
+    texts = read_by(HERE).encode(vectors)
+    nothing = csr_array((30, 2), dtype=np.float32)  # latents of co-occurrence, which foreign items lack
+    codes = csr_array(hstack([texts, nothing]))
     model = trained(codes, 17)
     order = np.random.default_rng(18).permutation(30)
     histories = [[3, 1, 4], [1, 5], [9, 2, 6, 5, 3]]
     users = users_of(
         [[int(np.flatnonzero(order == item)[0]) for item in each] for each in histories], [0, 0, 0]
     )
-    abroad = encode_foreign(model, csr_array(codes[order]), users)
+    abroad = encode_foreign(model, csr_array(codes[order][:, :LATENTS]), users)
     at_home = UserEncoder(SETTINGS, model.encoder, model.space, model.prior).encode(
         [np.array(each) for each in histories]
     )

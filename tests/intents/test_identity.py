@@ -261,6 +261,67 @@ def test_items_of_two_catalogues_that_number_theirs_from_one_are_not_shared() ->
         )
 
 
+def with_second(latents: NamedLatents, codes: np.ndarray) -> NamedLatents:
+    """The same with a second dictionary of co-occurrence, which has codes and no directions of texts."""
+    together = csr_array(np.hstack([latents.codes.toarray(), codes]).astype(np.float32))
+    more = [
+        intent(f"int-c{place:07x}", latents.codes.shape[1] + place, dictionary="cooccurrence")
+        for place in range(codes.shape[1])
+    ]
+    catalogue = latents.catalogue.model_copy(update={"intents": [*latents.catalogue.intents, *more]})
+    return replace(latents, codes=together, catalogue=catalogue)
+
+
+def test_latents_of_co_occurrence_are_matched_by_their_items_and_among_themselves() -> None:
+    old = dictionary(31)
+    rng = np.random.default_rng(32)
+    second = sparse_codes(rng, ITEMS, 5)
+    second[:, 4] = old.codes.toarray()[:, 0]  # fires just where a text latent does
+    order = np.array([3, 0, 4, 1, 2])
+    new = with_second(permuted(old, rng.permutation(LATENTS)), second[:, order])
+    before = with_second(old, second)
+    matching = match_latents(before, new)
+    assert matching.similarity.shape == (LATENTS + 5, LATENTS + 5)
+    assert not matching.similarity[:LATENTS, LATENTS:].any()
+    assert not matching.similarity[LATENTS:, :LATENTS].any()
+    assert {
+        old_one - LATENTS: new_one - LATENTS
+        for old_one, new_one in matching.new_of_old.items()
+        if old_one >= LATENTS
+    } == {int(origin): place for place, origin in enumerate(order)}
+    found = carried(before, new)
+    assert [each.intent_id for each in found.intents[LATENTS:]] == [f"int-c{place:07x}" for place in order]
+
+
+def test_a_second_dictionary_changes_nothing_for_text_latents() -> None:
+    old, new = dictionary(33), dictionary(34)
+    alone = match_latents(old, new)
+    rng = np.random.default_rng(35)
+    together = match_latents(
+        with_second(old, sparse_codes(rng, ITEMS, 5)), with_second(new, sparse_codes(rng, ITEMS, 4))
+    )
+    np.testing.assert_array_equal(together.similarity[:LATENTS, :LATENTS], alone.similarity)
+    assert {row: column for row, column in together.new_of_old.items() if row < LATENTS} == alone.new_of_old
+
+
+def test_intents_of_a_second_dictionary_that_is_gone_are_deprecated_as_what_they_were() -> None:
+    old = dictionary(36)
+    before = with_second(old, sparse_codes(np.random.default_rng(37), ITEMS, 2))
+    gone = carried(before, permuted(old, np.arange(LATENTS))).deprecated
+    assert [(each.intent_id, each.dictionary, each.successors) for each in gone] == [
+        ("int-c0000000", "cooccurrence", []),
+        ("int-c0000001", "cooccurrence", []),
+    ]
+
+
+def test_an_id_of_co_occurrence_that_stood_for_another_intent_is_not_used_again() -> None:
+    codes = sparse_codes(np.random.default_rng(38), ITEMS, 4)
+    before, new = with_second(dictionary(39), codes[:, :2]), with_second(dictionary(39), codes[:, 2:])
+    ids = [each.intent_id for each in carried(before, new).intents]
+    assert len(set(ids)) == len(ids)
+    assert not {"int-c0000000", "int-c0000001"} & set(ids), "both stood for other intents"
+
+
 def test_nothing_matches_when_nothing_can_be_compared() -> None:
     rng = np.random.default_rng(15)
     old = dictionary(15)

@@ -21,6 +21,8 @@ from saerec_ray.intents.text_properties import guess_language, measure_texts
 from tests.intents.planted import FILLER, TOPICS, Planted, encode, plant
 
 TEMPLATE = "this product cannot be shipped to alaska"
+NOTICE = f"{TEMPLATE}, please allow five to seven business days for delivery of your order"
+"""Longer than one run of words: all of it is left out when the likeness of items is measured."""
 GERMAN = "der die das und mit von für ist"
 MORE = [f"{first}{second}" for first in FILLER for second in FILLER]
 """Words that say nothing."""
@@ -30,7 +32,7 @@ FORMS = {
     "digits": lambda text, rng: f"{text} {rng.integers(10**8, 10**9)}",
     "upper-case": lambda text, rng: text.upper(),
     "German": lambda text, rng: f"{' '.join(rng.choice(GERMAN.split(), 6))} {text}",
-    "repeated phrase": lambda text, rng: f"{text}, {TEMPLATE}",
+    "repeated phrase": lambda text, rng: f"{text}, {NOTICE}",
 }
 
 
@@ -253,7 +255,7 @@ def test_a_phrase_is_a_template_only_in_one_clause_of_many_texts() -> None:
     texts = [f"item {place}, {TEMPLATE}" for place in range(30)] + [f"item {place}" for place in range(30)]
     properties = measure_texts(texts)
     (column,) = properties.templates
-    assert properties.templates[column] <= set(TEMPLATE.split())
+    assert properties.templates[column] == set(TEMPLATE.split())  # of both runs, for they are one template
     np.testing.assert_array_equal(properties.values[:, column], [1.0] * 30 + [0.0] * 30)
     broken = [text.replace("cannot be", "cannot, be") for text in texts]
     assert measure_texts(broken).templates == {}
