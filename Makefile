@@ -9,6 +9,8 @@ BIN := $(VENV)/bin
 STUBS_VENV ?= .venv-stubs
 SAEREC_DATA ?= ../shared/data
 PYTEST_ARGS ?=
+# Most tests wait for servers and Ray to start, so two processes keep two cores busy; 0 runs all in one.
+TEST_PROCESSES ?= 2
 
 # Nothing is downloaded and nothing is reported while tests or the demo run.
 export HF_HUB_OFFLINE := 1
@@ -41,7 +43,7 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/.made
 setup: $(VENV)/.dev  ## make .venv and install everything for development (about 2.2 GB)
 
 test: $(VENV)/.dev imports  ## import contracts and all tests that are not slow
-	$(BIN)/pytest -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/pytest -m "not slow" -n $(TEST_PROCESSES) --dist loadgroup $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.dev  ## the long proofs: killed workers and drivers, accuracy on real data
 	$(BIN)/pytest -m slow $(PYTEST_ARGS)

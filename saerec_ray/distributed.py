@@ -17,12 +17,13 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+import torch.distributed
 from torch import nn
 
 from saerec_ray.attempts import (
@@ -37,7 +38,7 @@ from saerec_ray.errors import StageError
 from saerec_ray.local_workers import latest_checkpoint, run_local
 from saerec_ray.worker import Loop, Values, Worker, append_values
 
-__all__ = ["Engine", "Loop", "OnLog", "Worker", "run", "run_many", "start_ray", "wrap"]
+__all__ = ["Engine", "Loop", "OnLog", "Worker", "average_sparse", "run", "run_many", "start_ray", "wrap"]
 
 OnLog = Callable[[dict[str, Any]], None]
 Engine = Literal["auto", "ray", "local"]
@@ -49,12 +50,41 @@ _START_TRIES = 2
 _OBJECT_STORE_BYTES = 256 << 20
 
 
-def wrap(model: nn.Module, worker: Worker) -> nn.Module:
-    """The model with averaged gradients when there are several workers, else the model itself."""
+def wrap(model: nn.Module, worker: Worker, sparse: Sequence[str] = ()) -> nn.Module:
+    """The model with averaged gradients when there are several workers, else the model itself.
+
+    `sparse` names parameters with sparse gradients: average_sparse does the same for them after backward.
+    """
     if worker.world_size == 1:
         return model
+    ignore = nn.parallel.DistributedDataParallel._set_params_and_buffers_to_ignore_for_model
+    ignore(model, list(sparse))  # type: ignore[no-untyped-call]
     devices = [worker.device] if worker.device.type == "cuda" else None
     return nn.parallel.DistributedDataParallel(model, device_ids=devices)
+
+
+def average_sparse(parameter: nn.Parameter, worker: Worker) -> None:
+    """Replaces the sparse gradient of a parameter by its mean over the workers; every worker takes part."""
+    if worker.world_size == 1 or parameter.grad is None:
+        return
+    own = parameter.grad.coalesce()
+    count = torch.tensor([own.values().shape[0]], device=worker.device)
+    counts = [torch.zeros_like(count) for _ in range(worker.world_size)]
+    torch.distributed.all_gather(counts, count)
+    longest = int(max(counts))
+    rows = own.indices()[0].new_zeros(longest)
+    values = own.values().new_zeros((longest, *own.values().shape[1:]))
+    rows[: int(count)], values[: int(count)] = own.indices()[0], own.values()
+    all_rows = [torch.zeros_like(rows) for _ in counts]
+    all_values = [torch.zeros_like(values) for _ in counts]
+    torch.distributed.all_gather(all_rows, rows)
+    torch.distributed.all_gather(all_values, values)
+    present = [slice(int(each)) for each in counts]
+    parameter.grad = torch.sparse_coo_tensor(
+        torch.cat([each[kept] for each, kept in zip(all_rows, present, strict=True)])[None],
+        torch.cat([each[kept] for each, kept in zip(all_values, present, strict=True)]) / worker.world_size,
+        parameter.shape,
+    ).coalesce()
 
 
 def run(

@@ -10,9 +10,10 @@ from pydantic import ValidationError
 from scipy.sparse import csr_array
 
 from saerec_ray.bundle import BUNDLE_MANIFEST, Bundle, load_bundle
-from saerec_ray.config import Config, DictionaryConfig, EmbedConfig, digest
+from saerec_ray.config import Config, EmbedConfig, digest
 from saerec_ray.data.prepared import read_items
 from saerec_ray.dictionary.sae import Dictionary, Floats, read_codes, read_dictionary
+from saerec_ray.dictionary_settings import DictionaryConfig
 from saerec_ray.errors import InputError, StageError
 from saerec_ray.intents.catalogue import read_catalogue
 from saerec_ray.intents.identity import NamedLatents, item_keys

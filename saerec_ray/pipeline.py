@@ -21,8 +21,9 @@ from saerec_ray.backbone.build import build_backbone
 from saerec_ray.backbone.cold import draw_cold_items, without_cold
 from saerec_ray.config import Config, EmbedConfig, digest
 from saerec_ray.data.prepare import prepare, source_files
-from saerec_ray.data.prepared import SEQUENCES_FILE, PreparedSequences, read_sequences
+from saerec_ray.data.prepared import ITEMS_FILE, SEQUENCES_FILE, PreparedSequences, read_items, read_sequences
 from saerec_ray.dictionary.adoption import adopt_dictionary
+from saerec_ray.dictionary.attributes import add_attributes
 from saerec_ray.dictionary.build import build_dictionary
 from saerec_ray.dictionary.cooccurrence_build import add_cooccurrence, autoencoder_settings
 from saerec_ray.dictionary.kinds import KINDS
@@ -132,6 +133,9 @@ def _dictionary(job: Job) -> dict[str, Any]:
         metrics["cooccurrence"] = add_cooccurrence(
             config.dictionary, config.cluster, seed, met, job.folder, job.runs, show
         )
+    if config.dictionary.attributes is not None:
+        items = read_items(job.stage("prepare"))
+        metrics["attributes"] = add_attributes(config.dictionary.attributes, items.attributes, job.folder)
     return metrics
 
 
@@ -251,7 +255,10 @@ STAGES = (
         _dictionary_settings,
         _dictionary,
         lambda c: c.dictionary.source,
-        lambda c: (f"prepare/{SEQUENCES_FILE}",) if c.dictionary.cooccurrence else (),
+        lambda c: (
+            *([f"prepare/{SEQUENCES_FILE}"] if c.dictionary.cooccurrence else []),
+            *([f"prepare/{ITEMS_FILE}"] if c.dictionary.attributes else []),
+        ),
     ),
     Stage(
         "intents",

@@ -53,10 +53,12 @@ _SOURCES = {
     intents_api.LABEL_SOURCE_HUMAN: "person",
     intents_api.LABEL_SOURCE_MODEL: "language model",
     intents_api.LABEL_SOURCE_TERMS: "top terms",
+    intents_api.LABEL_SOURCE_ATTRIBUTE: "attribute",
 }
 _DICTIONARIES = {
     intents_api.INTENT_DICTIONARY_TEXT: "texts",
     intents_api.INTENT_DICTIONARY_COOCCURRENCE: "co-occurrence",
+    intents_api.INTENT_DICTIONARY_ATTRIBUTES: "attributes",
 }
 
 _KINDS = {
@@ -269,7 +271,7 @@ def intent_list(listed: Sequence[intents_api.Intent], total: int) -> RenderableT
     table.add_column("Users", justify="right")
     table.add_column("State,\nkind")
     table.add_column("Steerable")
-    mixed = any(intent.dictionary == intents_api.INTENT_DICTIONARY_COOCCURRENCE for intent in listed)
+    mixed = len({intent.dictionary for intent in listed}) > 1
     if mixed:  # most catalogues have texts alone, and the table is narrow
         table.add_column("Found in")
     table.add_column("Strongest items", ratio=4, min_width=12)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 TENSORS_FILE = "state.safetensors"
 NUMBERS_FILE = "state.json"
+_INTEGER = ".integer"
 
 
 def save_training_state(folder: Path, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
@@ -34,22 +35,27 @@ def with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The running averages and step counts of an optimiser as named tensors: `parameter.key`."""
-    state = optimizer.state_dict()["state"]
-    return {
-        f"{parameter}.{key}": value if isinstance(value, Tensor) else torch.tensor(float(value))
-        for parameter, values in state.items()
-        for key, value in values.items()
-    }
+    """The running averages and step counts of an optimiser as named tensors: `parameter.key`.
+
+    Counts that the optimiser keeps as plain integers are named `parameter.key.integer`.
+    """
+    tensors: dict[str, Tensor] = {}
+    for parameter, values in optimizer.state_dict()["state"].items():
+        for key, value in values.items():
+            if isinstance(value, Tensor):
+                tensors[f"{parameter}.{key}"] = value
+            else:
+                tensors[f"{parameter}.{key}{_INTEGER}"] = torch.tensor(value, dtype=torch.int64)
+    return tensors
 
 
 def load_optimizer_tensors(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """Puts the tensors of optimizer_tensors back; learning rate and other settings stay as they are."""
     current = optimizer.state_dict()
-    state: dict[int, dict[str, Tensor]] = {}
+    state: dict[int, dict[str, Tensor | int]] = {}
     for name, value in tensors.items():
-        parameter, key = name.split(".", 1)
-        state.setdefault(int(parameter), {})[key] = value
+        parameter, key = name.removesuffix(_INTEGER).split(".", 1)
+        state.setdefault(int(parameter), {})[key] = int(value) if name.endswith(_INTEGER) else value
     optimizer.load_state_dict({"state": state, "param_groups": current["param_groups"]})
 
 

@@ -22,10 +22,12 @@ _SOURCES = {
     "human": messages.LABEL_SOURCE_HUMAN,
     "model": messages.LABEL_SOURCE_MODEL,
     "terms": messages.LABEL_SOURCE_TERMS,
+    "attribute": messages.LABEL_SOURCE_ATTRIBUTE,
 }
 _DICTIONARIES = {
     "text": messages.INTENT_DICTIONARY_TEXT,
     "cooccurrence": messages.INTENT_DICTIONARY_COOCCURRENCE,
+    "attributes": messages.INTENT_DICTIONARY_ATTRIBUTES,
 }
 _KINDS = {
     "unknown": messages.INTENT_KIND_UNSPECIFIED,

@@ -13,6 +13,16 @@ import pytest
 from tests.small_run import run_small
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several processes share the tests, one gets all that use the trained bundle, so it is made once.
+
+    Other files go to a process whole.
+    """
+    for item in items:
+        trained = "trained_workdir" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("trained" if trained else item.nodeid.split("::")[0]))
+
+
 @pytest.fixture(scope="session")
 def trained_workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The work directory of a finished run on a real data set, with two Ray workers."""

@@ -146,8 +146,8 @@ def write_synthetic_bundle(
         population=population,
         value_quantiles=np.percentile(values, np.linspace(0, 100, 101), axis=0).astype(np.float32),
         label_vectors=(decoder / np.linalg.norm(decoder, axis=1, keepdims=True)).astype(np.float32),
-        backbone={name: tensor.numpy() for name, tensor in encoder.state_dict().items()},
-        dictionary=_dictionary(decoder).arrays(),
+        backbone={f"0.{name}": tensor.numpy() for name, tensor in encoder.state_dict().items()},
+        dictionary=plain_dictionary(decoder).arrays(),
         evaluation={},
     )
     origin = BundleOrigin("0" * 64, "1" * 64, {"python": "3"}, seed)
@@ -155,7 +155,7 @@ def write_synthetic_bundle(
     return target
 
 
-def _dictionary(directions: np.ndarray) -> Dictionary:
+def plain_dictionary(directions: np.ndarray) -> Dictionary:
     """A dictionary that reads what it writes."""
     width, length = directions.shape
     return Dictionary(

@@ -15,8 +15,9 @@ from rich.console import Console
 
 from saerec_ray import pipeline
 from saerec_ray.bundle import load_bundle
-from saerec_ray.config import Config, DictionaryConfig, EmbedConfig, load_config
+from saerec_ray.config import Config, EmbedConfig, load_config
 from saerec_ray.dictionary.sae import Dictionary, write_codes, write_dictionary
+from saerec_ray.dictionary_settings import DictionaryConfig
 from saerec_ray.earlier import earlier_sha256, read_earlier, settled
 from saerec_ray.errors import InputError
 from saerec_ray.intents.catalogue import write_catalogue

@@ -19,10 +19,17 @@ from saerec_ray import distributed, training_state
 from saerec_ray.backbone.cold import WarmCatalogue, draw_cold_items, without_cold, write_cold_items
 from saerec_ray.backbone.encoder import UserEncoder
 from saerec_ray.backbone.frozen import Frozen, prior_table, read_frozen, write_frozen
-from saerec_ray.backbone.trainer import BEST_FILE, VALIDATION_CUTOFF, train_backbone, trained_parts
+from saerec_ray.backbone.trainer import (
+    BEST_FILE,
+    VALIDATION_CUTOFF,
+    together,
+    train_backbone,
+    trained_parts,
+)
 from saerec_ray.backbone.validation import (
     EncodedUsers,
     HeldOut,
+    affordable,
     encode_users,
     held_out,
     model_ranks,
@@ -44,6 +51,8 @@ MODEL_FILE = "model.safetensors"
 BASELINE_FILE = "baseline.safetensors"
 STEERING_FILE = "steering.safetensors"
 QUANTILES = 101
+_MEMBER_SEEDS = 1_000_003
+"""Between the seeds of two members: runs with neighbouring seeds must not share one."""
 _POPULATION_SAMPLE = 20_000
 _SPREAD_SAMPLE = 256
 
@@ -75,28 +84,35 @@ def build_backbone(
     warm = WarmCatalogue.write(runs / "warm", everything, frozen, cold) if cold.any() else None
     metrics: dict[str, Any] = {}
     for name, file in _trainings(config):
-        checkpoint = distributed.run(
-            train_backbone,
-            {
-                "prepared": str((warm.folder if warm else prepared).absolute()),
-                "frozen": str((warm.folder if warm else folder).absolute()),
-                "config": config.model_dump(mode="json"),
-                "intents": file == MODEL_FILE,
-                "seed": seed,
-                "checkpoint_samples": cluster.checkpoint_samples,
-            },
-            folder=runs,
-            name=name,
-            workers=config.workers,
-            engine=cluster.engine,
-            max_failures=cluster.max_failures,
-            gpus=cluster.gpus,
-            on_log=_naming(on_log, name),
-        )
-        state = load_file(checkpoint / BEST_FILE)
-        save_tensors(warm.whole(state) if warm else state, folder / file)
-        numbers = training_state.load_training_state(checkpoint)[1]
-        metrics[name] = {"epochs": numbers["epoch"], "validation_ndcg": numbers["best_ndcg"]}
+        states, records = [], []
+        for member in range(config.members):
+            label = name if config.members == 1 else f"{name}_{member + 1}"
+            checkpoint = distributed.run(
+                train_backbone,
+                {
+                    "prepared": str((warm.folder if warm else prepared).absolute()),
+                    "frozen": str((warm.folder if warm else folder).absolute()),
+                    "config": config.model_dump(mode="json"),
+                    "intents": file == MODEL_FILE,
+                    "seed": seed + _MEMBER_SEEDS * member,
+                    "checkpoint_samples": cluster.checkpoint_samples,
+                },
+                folder=runs,
+                name=label,
+                workers=config.workers,
+                engine=cluster.engine,
+                max_failures=cluster.max_failures,
+                gpus=cluster.gpus,
+                on_log=_naming(on_log, label),
+            )
+            state = load_file(checkpoint / BEST_FILE)
+            states.append(warm.whole(state) if warm else state)
+            records.append(training_state.load_training_state(checkpoint)[1])
+        save_tensors(together(states), folder / file)
+        metrics[name] = {
+            "epochs": [numbers["epoch"] for numbers in records],
+            "validation_ndcg": [numbers["best_ndcg"] for numbers in records],
+        }
     metrics.update(_calibrate(config, seed, sequences, folder))
     return metrics
 
@@ -142,7 +158,7 @@ def _calibrate(config: TrainConfig, seed: int, sequences: PreparedSequences, fol
     frozen = read_frozen(folder, intents=True)
     space, encoder = trained_parts(state, config, frozen)
     weight, tried = 0.0, dict[str, float]()
-    if len(cases := held_out(sequences, "validation")):
+    if len(cases := affordable(held_out(sequences, "validation"), space.item_count, seed)):
         weight, tried = choose_prior_weight(config, space, frozen, encode_users(encoder, cases))
     space = replace(space, prior_weight=weight)
     values = population_values(encoder, space, frozen, sequences, seed)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from scipy.sparse import csr_array
 
+from saerec_ray.backbone.code_product import CodeProduct
 from saerec_ray.backbone.model import IntentContext, SequenceEncoder, user_profiles
 from saerec_ray.config import TrainConfig
 from saerec_ray.scoring import ItemSpace, PriorTable
@@ -52,9 +53,7 @@ def intent_context(codes: csr_array, prior: PriorTable, settings: TrainConfig) -
     return IntentContext(
         code_intents=torch.from_numpy(intents),
         code_values=torch.from_numpy(values),
-        flat_intents=torch.from_numpy(codes.indices.astype(np.int64)),
-        flat_values=torch.from_numpy(codes.data.astype(np.float32)),
-        flat_offsets=torch.from_numpy(codes.indptr[:-1].astype(np.int64)),
+        product=CodeProduct.of(codes),
         inverse_document_frequency=torch.from_numpy(prior.inverse_document_frequency),
         public=torch.from_numpy(public_intents(prior.public, settings.public_intents)),
         intent_count=int(codes.shape[1]),
@@ -62,7 +61,12 @@ def intent_context(codes: csr_array, prior: PriorTable, settings: TrainConfig) -
 
 
 class UserEncoder:
-    """A trained encoder with its item vectors; safe to share between threads."""
+    """The trained encoders of all members with their item vectors; safe to share between threads.
+
+    A model may be an ensemble (deep ensembles, arXiv 1612.01474): members are trained apart and score together.
+    The states of the members stand side by side, divided by their number, as do the item vectors. So one inner
+    product is the mean of the members' scores, and everything said of one model holds for several.
+    """
 
     def __init__(
         self,
@@ -71,24 +75,26 @@ class UserEncoder:
         space: ItemSpace,
         prior: PriorTable,
     ) -> None:
-        """`weights` is the state of a SequenceEncoder. Raises ValueError when it does not fit the settings."""
-        if space.residuals.shape[1] != settings.d_model:
+        """`weights` holds the state of one SequenceEncoder a member, each name led by `MEMBER.`, from 0 on.
+
+        Raises ValueError when they do not fit the settings or the item vectors.
+        """
+        width = settings.d_model * settings.members
+        if space.residuals.shape[1] != width:
             raise ValueError(
-                f"the item vectors have {space.residuals.shape[1]} numbers where the configuration says "
-                f"{settings.d_model}"
+                f"the item vectors have {space.residuals.shape[1]} numbers where the configuration says {width}"
             )
         self._settings = settings
-        with torch.random.fork_rng(devices=[]):  # initial weights are drawn, and a training may be under way
-            self._model = SequenceEncoder(settings, intents=any(name.startswith("gate.") for name in weights))
-        try:
-            self._model.load_state_dict({name: torch.from_numpy(np.array(w)) for name, w in weights.items()})
-        except (RuntimeError, TypeError) as error:
-            reason = " ".join(str(error).split()).rstrip(".")
-            raise ValueError(f"the backbone weights do not fit the configuration: {reason}") from error
-        self._model.eval()
+        own = [_of_member(weights, member) for member in range(settings.members)]
+        unknown = set(weights) - {f"{member}.{name}" for member, names in enumerate(own) for name in names}
+        if unknown:
+            raise ValueError(
+                f"the backbone weights do not fit the configuration: {min(unknown)} is of no member"
+            )
+        self._members = [_encoder(settings, each) for each in own]
         self._context = intent_context(space.codes, prior, settings)
-        self._item_vectors = torch.from_numpy(space.item_vectors)
-        self._intent_vectors = torch.from_numpy(space.intent_vectors)
+        self._item_vectors = _columns(space.item_vectors, settings.members)
+        self._intent_vectors = _columns(space.intent_vectors, settings.members)
 
     @property
     def max_length(self) -> int:
@@ -96,25 +102,59 @@ class UserEncoder:
         return self._settings.max_length
 
     def weights(self) -> dict[str, npt.NDArray[Any]]:
-        """The state of the SequenceEncoder, as the constructor takes it."""
-        return {name: tensor.numpy() for name, tensor in self._model.state_dict().items()}
+        """The weights as the constructor takes them."""
+        return {
+            f"{member}.{name}": tensor.numpy()
+            for member, model in enumerate(self._members)
+            for name, tensor in model.state_dict().items()
+        }
 
     @torch.inference_mode()
     def encode(self, histories: Sequence[npt.NDArray[np.integer[Any]]]) -> UserStates:
-        """Encodes non-empty histories of item indices, oldest first; only the latest max_length are read."""
+        """Encodes non-empty histories of item indices, oldest first; only the latest max_length are read.
+
+        History weights, profiles and gates are means over the members.
+        """
         recent = [history[-self.max_length :] for history in histories]
         items, present = right_aligned(recent)
-        weights = self._model.history_weights(present)
-        profiles = user_profiles(items, weights, self._context)
-        states, gates = self._model(
-            self._item_vectors[items], present, profiles, self._intent_vectors, self._context
-        )
+        states, gates, weights = [], [], []
+        for model, item_vectors, intent_vectors in zip(
+            self._members, self._item_vectors, self._intent_vectors, strict=True
+        ):
+            own = model.history_weights(present)
+            profiles = user_profiles(items, own, self._context)
+            state, gate = model(item_vectors[items], present, profiles, intent_vectors, self._context)
+            states.append(state / len(self._members))
+            gates.append(gate)
+            weights.append(own)
+        mean_weights = torch.stack(weights).mean(dim=0)  # (batch, length)
         return UserStates(
-            states=states.numpy(),
-            profiles=profiles.numpy(),
-            gates=gates.numpy(),
-            history_weights=[row[-len(own) :].numpy() for row, own in zip(weights, recent, strict=True)],
+            states=torch.cat(states, dim=1).numpy(),
+            profiles=user_profiles(items, mean_weights, self._context).numpy(),
+            gates=torch.stack(gates).mean(dim=0).numpy(),
+            history_weights=[row[-len(own) :].numpy() for row, own in zip(mean_weights, recent, strict=True)],
         )
+
+
+def _of_member(weights: Mapping[str, npt.NDArray[Any]], member: int) -> dict[str, npt.NDArray[Any]]:
+    lead = f"{member}."
+    return {name.removeprefix(lead): value for name, value in weights.items() if name.startswith(lead)}
+
+
+def _encoder(settings: TrainConfig, weights: Mapping[str, npt.NDArray[Any]]) -> SequenceEncoder:
+    with torch.random.fork_rng(devices=[]):  # initial weights are drawn, and a training may be under way
+        model = SequenceEncoder(settings, intents=any(name.startswith("gate.") for name in weights))
+    try:
+        model.load_state_dict({name: torch.from_numpy(np.array(w)) for name, w in weights.items()})
+    except (RuntimeError, TypeError) as error:
+        reason = " ".join(str(error).split()).rstrip(".")
+        raise ValueError(f"the backbone weights do not fit the configuration: {reason}") from error
+    return model.eval()
+
+
+def _columns(vectors: Floats, members: int) -> list[torch.Tensor]:
+    """The columns of each member, (rows, members x d_model) to (rows, d_model) each."""
+    return [torch.from_numpy(np.ascontiguousarray(part)) for part in np.split(vectors, members, axis=1)]
 
 
 def right_aligned(histories: Sequence[npt.NDArray[np.integer[Any]]]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -16,7 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from saerec_ray.backbone.code_product import CodeProduct
+from saerec_ray.backbone.sampled_softmax import Negatives, sampled_cross_entropy
 from saerec_ray.config import TrainConfig
+from saerec_ray.precision import chosen_precision
 
 
 @dataclass(frozen=True)
@@ -25,9 +28,7 @@ class IntentContext:
 
     code_intents: Tensor  # (items, most codes of an item) int64; unused places point at 0 with value 0
     code_values: Tensor  # (items, most codes of an item) float32
-    flat_intents: Tensor  # (codes,) int64: the same without unused places, item after item
-    flat_values: Tensor  # (codes,) float32
-    flat_offsets: Tensor  # (items,) int64: where each item begins
+    product: CodeProduct  # the same without unused places
     inverse_document_frequency: Tensor  # (intents,)
     public: Tensor  # (public intents,) int64, frequent and widespread
     intent_count: int
@@ -37,9 +38,7 @@ class IntentContext:
         return IntentContext(
             self.code_intents.to(device),
             self.code_values.to(device),
-            self.flat_intents.to(device),
-            self.flat_values.to(device),
-            self.flat_offsets.to(device),
+            self.product.to(device),
             self.inverse_document_frequency.to(device),
             self.public.to(device),
             self.intent_count,
@@ -54,6 +53,8 @@ class ItemVectors(nn.Module):
         super().__init__()
         self.residual_dropout = settings.residual_dropout if decoder is not None else 0.0
         self.residuals = nn.Parameter(torch.empty(items, settings.d_model).normal_(std=0.02))
+        if decoder is not None and not settings.residuals:
+            self.residuals.requires_grad_(False).zero_()
         self.biases = nn.Parameter(torch.zeros(items))
         if decoder is None:
             self.register_parameter("intent_vectors", None)
@@ -63,24 +64,25 @@ class ItemVectors(nn.Module):
 
     def forward(self, context: IntentContext) -> Tensor:
         """All item vectors, (items, d_model); in training whole residuals are dropped at random."""
-        residuals: Tensor = self.residuals
-        if self.training and self.residual_dropout > 0:
-            kept = torch.rand(len(residuals), 1, device=residuals.device) >= self.residual_dropout
-            residuals = residuals * kept
+        residuals = self._dropped(self.residuals)
         if self.intent_vectors is None:
             return residuals
-        return residuals + intent_part(context, self.intent_vectors)
+        return residuals + context.product.with_vectors(self.intent_vectors)
 
+    def some(self, context: IntentContext, rows: Tensor) -> Tensor:
+        """The vectors of some items, (rows, d_model), with a sparse gradient for their residuals."""
+        residuals = self._dropped(F.embedding(rows, self.residuals, sparse=True))
+        if self.intent_vectors is None:
+            return residuals
+        product = CodeProduct.of_padded(
+            context.code_intents[rows], context.code_values[rows], context.intent_count
+        )
+        return residuals + product.with_vectors(self.intent_vectors)
 
-def intent_part(context: IntentContext, intent_vectors: Tensor) -> Tensor:
-    """D z_i for every item: (items, d_model)."""
-    return F.embedding_bag(
-        context.flat_intents,
-        intent_vectors,
-        context.flat_offsets,
-        per_sample_weights=context.flat_values,
-        mode="sum",
-    )
+    def _dropped(self, residuals: Tensor) -> Tensor:
+        if not self.training or self.residual_dropout == 0:
+            return residuals
+        return residuals * (torch.rand(len(residuals), 1, device=residuals.device) >= self.residual_dropout)
 
 
 class SequenceEncoder(nn.Module):
@@ -92,7 +94,7 @@ class SequenceEncoder(nn.Module):
         d_model = settings.d_model
         self.positions = nn.Parameter(torch.empty(settings.max_length, d_model).normal_(std=0.02))
         self.norm = nn.LayerNorm(d_model)
-        self.dropout = nn.Dropout(settings.dropout)
+        self.dropout = Dropout(settings.dropout)
         self.blocks = nn.ModuleList(
             Block(d_model, settings.heads, settings.dropout) for _ in range(settings.layers)
         )
@@ -129,7 +131,7 @@ class SequenceEncoder(nn.Module):
         mask = self._mask(present)
         for block in self.blocks[:-1]:
             x = block(x, x, mask)
-        last = None if mask is None else mask[..., -1:, :]
+        last = mask[..., -1:, :]
         state = self.blocks[-1](x[:, -1:], x, last)[:, 0]  # only the last place is read: (batch, d_model)
         if intent_vectors is None or (self.personal is None and self.public is None):
             return state, state.new_ones(len(state), 1)
@@ -169,31 +171,48 @@ class SequenceEncoder(nn.Module):
         return logits.masked_fill(~present, -math.inf).softmax(dim=1)
 
 
+class Dropout(nn.Module):
+    """Dropout with a mask from uniform numbers: torch's own draws are four times slower on CPUs."""
+
+    def __init__(self, rate: float) -> None:
+        """`rate`: share of the numbers set to zero, in [0, 1)."""
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """In training, x of any shape with that share at zero and the rest scaled up; else x itself."""
+        if not self.training or self.rate == 0:
+            return x
+        return x * (torch.rand_like(x) >= self.rate) / (1 - self.rate)
+
+
 class Block(nn.Module):
     """One transformer block, normalised after each residual connection."""
 
     def __init__(self, d_model: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads = heads
-        self.dropout_rate = dropout
         self.query = nn.Linear(d_model, d_model)
         self.key_value = nn.Linear(d_model, 2 * d_model)
         self.output = nn.Linear(d_model, d_model)
         self.attention_norm = nn.LayerNorm(d_model)
         self.feed_forward = nn.Sequential(
-            nn.Linear(d_model, 4 * d_model), nn.GELU(), nn.Linear(4 * d_model, d_model), nn.Dropout(dropout)
+            nn.Linear(d_model, 4 * d_model), nn.GELU(), nn.Linear(4 * d_model, d_model), Dropout(dropout)
         )
         self.feed_forward_norm = nn.LayerNorm(d_model)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, memory: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
         """`x`: (batch, queries, d_model) attends to `memory`: (batch, length, d_model)."""
         queries = self._split(self.query(x))
         keys, values = (self._split(part) for part in self.key_value(memory).chunk(2, dim=-1))
-        attended = F.scaled_dot_product_attention(
-            queries, keys, values, attn_mask=mask, dropout_p=self.dropout_rate if self.training else 0.0
-        )  # (batch, heads, queries, d_head)
-        attended = attended.transpose(1, 2).flatten(2)
+        if self.training and self.dropout.rate > 0:  # there is no fused kernel with dropout on CPUs
+            logits = queries @ keys.transpose(2, 3) / math.sqrt(queries.shape[3])
+            weights = self.dropout(logits.masked_fill(~mask, -math.inf).softmax(dim=3))
+            attended = weights @ values
+        else:
+            attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask=mask)
+        attended = attended.transpose(1, 2).flatten(2)  # from (batch, heads, queries, d_head)
         x = self.attention_norm(x + self.dropout(self.output(attended)))
         normed: Tensor = self.feed_forward_norm(x + self.feed_forward(x))
         return normed
@@ -234,18 +253,46 @@ class Backbone(nn.Module):
         super().__init__()
         self.items = ItemVectors(items, settings, decoder)
         self.encoder = SequenceEncoder(settings, intents=decoder is not None)
+        self.precision = settings.precision
 
-    def forward(self, items: Tensor, present: Tensor, targets: Tensor, context: IntentContext) -> Tensor:
-        """Mean cross-entropy of the next item over the whole catalogue.
+    def forward(
+        self,
+        items: Tensor,
+        present: Tensor,
+        targets: Tensor,
+        context: IntentContext,
+        negatives: Negatives | None = None,
+    ) -> Tensor:
+        """Mean cross-entropy of the next item over the whole catalogue, or estimated with the negatives given.
 
         `items` and `present`: (batch, length); `targets`: (batch,).
         """
-        vectors = self.items(context)  # (items, d_model)
+        if negatives is None:
+            vectors = self.items(context)  # (items, d_model)
+            states = self._states(vectors[items], items, present, context)
+            logits = self._product(states, vectors) + self.items.biases  # (batch, items)
+            return F.cross_entropy(logits, targets)
+        needed = torch.cat([items.flatten(), targets, negatives.items])
+        rows, places = torch.unique(needed, return_inverse=True)
+        history, target, negative = places.split([items.numel(), len(targets), len(negatives.items)])
+        vectors = self.items.some(context, rows)  # (rows, d_model)
+        states = self._states(vectors[history.view_as(items)], items, present, context)
+        biases = self.items.biases[rows]
+        target_logits = (states * vectors[target]).sum(dim=1) + biases[target]  # (batch,)
+        negative_logits = self._product(states, vectors[negative]) + biases[negative]  # (batch, negatives)
+        return sampled_cross_entropy(target_logits, negative_logits, targets, negatives)
+
+    def _states(self, vectors: Tensor, items: Tensor, present: Tensor, context: IntentContext) -> Tensor:
         weights = self.encoder.history_weights(present)
         profiles = user_profiles(items, weights, context)
-        states, _ = self.encoder(vectors[items], present, profiles, self.items.intent_vectors, context)
-        logits = F.linear(states, vectors, self.items.biases)  # (batch, items)
-        return F.cross_entropy(logits, targets)
+        states: Tensor = self.encoder(vectors, present, profiles, self.items.intent_vectors, context)[0]
+        return states
+
+    def _product(self, states: Tensor, vectors: Tensor) -> Tensor:
+        """Inner products (batch, rows), most of all the work, in the chosen precision; float32 comes out."""
+        dtype = getattr(torch, chosen_precision(self.precision, vectors.device.type))
+        with torch.autocast(vectors.device.type, dtype=dtype, enabled=dtype is torch.bfloat16):
+            return F.linear(states, vectors).float()
 
 
 def user_profiles(items: Tensor, history_weights: Tensor, context: IntentContext) -> Tensor:

@@ -16,7 +16,8 @@ from saerec_ray.backbone.batches import PrefixSamples
 from saerec_ray.backbone.encoder import UserEncoder, intent_context
 from saerec_ray.backbone.frozen import Frozen, read_frozen
 from saerec_ray.backbone.model import Backbone
-from saerec_ray.backbone.validation import encode_users, held_out, model_ranks
+from saerec_ray.backbone.sampled_softmax import NegativeSampler
+from saerec_ray.backbone.validation import affordable, encode_users, held_out, model_ranks
 from saerec_ray.config import TrainConfig
 from saerec_ray.data.prepared import PreparedSequences, read_sequences
 from saerec_ray.learning_rate import learning_rate_share
@@ -36,7 +37,7 @@ def train_backbone(worker: distributed.Worker, parameters: dict[str, Any]) -> No
     config = TrainConfig.model_validate(parameters["config"])
     frozen = read_frozen(Path(parameters["frozen"]), parameters["intents"])
     sequences = read_sequences(Path(parameters["prepared"]))
-    run = _Run(worker, config, frozen, sequences, parameters)
+    run = BackboneTraining(worker, config, frozen, sequences, parameters)
     with worker.restore() as folder:
         if folder is not None:
             run.load(folder)
@@ -46,7 +47,7 @@ def train_backbone(worker: distributed.Worker, parameters: dict[str, Any]) -> No
         run.save()
 
 
-class _Run:
+class BackboneTraining:
     """The state of one training: model, optimiser, progress in samples, best weights."""
 
     def __init__(
@@ -62,13 +63,16 @@ class _Run:
         self.worker, self.config, self.frozen, self.seed = worker, config, frozen, seed
         decoder = torch.from_numpy(frozen.decoder) if parameters["intents"] else None
         self.model = Backbone(frozen.codes.shape[0], config, decoder).to(worker.device)
-        self.parallel = distributed.wrap(self.model, worker)
-        self.optimiser = torch.optim.Adam(
-            self.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
+        self.sampler: NegativeSampler | None = None
+        if frozen.codes.shape[0] > config.full_softmax_items:
+            self.sampler = NegativeSampler(np.expm1(frozen.popularity))
+        sparse = ["items.residuals"] if self.sampler is not None else []
+        self.parallel = distributed.wrap(self.model, worker, sparse)
+        self.optimisers = _optimisers(self.model, config, sparse=self.sampler is not None)
         self.context = intent_context(frozen.codes, frozen.prior, config).to(worker.device)
         self.samples = PrefixSamples(sequences, config.max_length)
-        self.cases = held_out(sequences, "validation").share(worker.rank, worker.world_size)
+        cases = affordable(held_out(sequences, "validation"), frozen.codes.shape[0], seed)
+        self.cases = cases.share(worker.rank, worker.world_size)
         torch.manual_seed(seed * 1_000_003 + worker.rank + 1)  # dropout differs between workers
         self.epoch = 0
         self.samples_done = 0  # of the epoch under way
@@ -89,7 +93,7 @@ class _Run:
         for batch in self.samples.epoch(self.config.batch_size, self.seed, self.epoch, self.samples_done):
             own = batch[rank::world] if len(batch) >= world else batch
             share = len(own) * world / len(batch) if len(batch) >= world else 1.0
-            loss = self._step(own, share)
+            loss = self.step(own, share)
             self.samples_done += len(batch)
             since_checkpoint += len(batch)
             self._log(loss)
@@ -99,21 +103,30 @@ class _Run:
         self.epoch += 1
         self.samples_done = 0
 
-    def _step(self, samples: np.ndarray[Any, Any], share: float) -> Tensor:
+    def step(self, samples: np.ndarray[Any, Any], share: float) -> Tensor:
         """`share`: samples of this worker over those of the average worker, so that each sample counts alike."""
         batch = self.samples.batch(samples)
         device = self.worker.device
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.config.learning_rate * self._learning_rate_share()
-        self.optimiser.zero_grad(set_to_none=True)
+        negatives = None
+        if self.sampler is not None:
+            key = (self.seed, self.epoch, self.samples_done)
+            negatives = self.sampler.draw(self.config.negatives, key).to(device)
+        for optimiser in self.optimisers.values():
+            for group in optimiser.param_groups:
+                group["lr"] = self.config.learning_rate * self._learning_rate_share()
+            optimiser.zero_grad(set_to_none=True)
         loss: Tensor = self.parallel(
             torch.from_numpy(batch.items).to(device),
             torch.from_numpy(batch.present).to(device),
             torch.from_numpy(batch.targets).to(device),
             self.context,
+            negatives,
         )
         (loss * share).backward()  # type: ignore[no-untyped-call]
-        self.optimiser.step()
+        if self.sampler is not None:
+            distributed.average_sparse(self.model.items.residuals, self.worker)
+        for optimiser in self.optimisers.values():
+            optimiser.step()
         return loss
 
     def _learning_rate_share(self) -> float:
@@ -152,7 +165,8 @@ class _Run:
 
     def _validation_ndcg(self) -> float | None:
         state = {name: value.detach().cpu() for name, value in self.model.state_dict().items()}
-        space, encoder = trained_parts(state, self.config, self.frozen)
+        alone = self.config.model_copy(update={"members": 1})
+        space, encoder = trained_parts(together([state]), alone, self.frozen)
         ranks = np.empty(0, dtype=np.int64)
         if len(self.cases):
             ranks = model_ranks(space, self.frozen.prior, encode_users(encoder, self.cases))
@@ -173,8 +187,9 @@ class _Run:
         tensors = {
             **{f"model.{name}": value for name, value in self.model.state_dict().items()},
             **{
-                f"optimiser.{name}": value
-                for name, value in training_state.optimizer_tensors(self.optimiser).items()
+                f"{kind}.{name}": value
+                for kind, optimiser in self.optimisers.items()
+                for name, value in training_state.optimizer_tensors(optimiser).items()
             },
         }
         numbers = {
@@ -191,9 +206,8 @@ class _Run:
         """Goes back to a checkpoint."""
         tensors, numbers = training_state.load_training_state(folder)
         self.model.load_state_dict(training_state.with_prefix(tensors, "model."))
-        training_state.load_optimizer_tensors(
-            self.optimiser, training_state.with_prefix(tensors, "optimiser.")
-        )
+        for kind, optimiser in self.optimisers.items():
+            training_state.load_optimizer_tensors(optimiser, training_state.with_prefix(tensors, f"{kind}."))
         self.epoch = int(numbers["epoch"])
         self.samples_done = int(numbers["samples_done"])
         self.best_ndcg = float(numbers["best_ndcg"])
@@ -202,16 +216,43 @@ class _Run:
         training_state.load_random_state(folder, self.worker.rank)
 
 
+def _optimisers(model: Backbone, config: TrainConfig, sparse: bool) -> dict[str, torch.optim.Optimizer]:
+    """Adam for everything; with sparse gradients the residuals get one that touches only the rows in use.
+
+    Weight decay would touch every row, so it leaves those residuals out.
+    """
+    rest = [weights for weights in model.parameters() if not (sparse and weights is model.items.residuals)]
+    adam = torch.optim.Adam(rest, lr=config.learning_rate, weight_decay=config.weight_decay)
+    if not sparse:
+        return {"optimiser": adam}
+    rows = torch.optim.SparseAdam([model.items.residuals], lr=config.learning_rate)
+    return {"optimiser": adam, "sparse_optimiser": rows}
+
+
+def together(members: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The states of several Backbones as one: item vectors side by side, mean biases, encoders by number."""
+    columns = ("items.residuals", "items.intent_vectors")
+    joined = {
+        name: torch.cat([state[name] for state in members], dim=1) for name in columns if name in members[0]
+    }
+    joined["items.biases"] = torch.stack([state["items.biases"] for state in members]).mean(dim=0)
+    for member, state in enumerate(members):
+        for name, value in training_state.with_prefix(state, "encoder.").items():
+            joined[f"encoder.{member}.{name}"] = value
+    return joined
+
+
 def trained_parts(
     state: dict[str, Tensor], config: TrainConfig, frozen: Frozen, prior_weight: float = 0.0
 ) -> tuple[ItemSpace, UserEncoder]:
-    """The scoring space and the user encoder of a Backbone's state."""
+    """The scoring space and the user encoder of a state made by `together`."""
     arrays = {name: value.numpy() for name, value in state.items()}
-    no_intents = np.zeros((frozen.codes.shape[1], config.d_model), dtype=np.float32)
+    residuals = arrays["items.residuals"]
+    no_intents = np.zeros((frozen.codes.shape[1], residuals.shape[1]), dtype=np.float32)
     space = ItemSpace(
         codes=frozen.codes,
         intent_vectors=arrays.get("items.intent_vectors", no_intents),
-        residuals=arrays["items.residuals"],
+        residuals=residuals,
         biases=arrays["items.biases"],
         popularity=frozen.popularity,
         prior_weight=prior_weight,

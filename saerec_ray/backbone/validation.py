@@ -17,6 +17,10 @@ Floats = npt.NDArray[np.float32]
 Part = Literal["validation", "test"]
 
 _USERS_AT_ONCE = 256
+_SCORES_AT_ONCE = 1 << 25
+"""128 MiB of float32: with a million items fewer users are scored at once."""
+_MOST_SCORES = 2_000_000_000
+"""Scores one choice on validation may cost: all users of a usual catalogue, 2,000 of a million items."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,17 @@ class HeldOut:
         return HeldOut(
             self.users[rank::world_size], self.histories[rank::world_size], self.targets[rank::world_size]
         )
+
+
+def affordable(cases: HeldOut, items: int, seed: int) -> HeldOut:
+    """The cases to choose on: all of them, or a random sample where the catalogue makes all too many scores."""
+    most = max(1, _MOST_SCORES // items)
+    if len(cases) <= most:
+        return cases
+    chosen = np.sort(np.random.default_rng(seed).choice(len(cases), most, replace=False))
+    return HeldOut(
+        cases.users[chosen], [cases.histories[row] for row in chosen], [cases.targets[row] for row in chosen]
+    )
 
 
 def held_out(sequences: PreparedSequences, part: Part) -> HeldOut:
@@ -79,8 +94,9 @@ def encode_users(encoder: UserEncoder, cases: HeldOut) -> EncodedUsers:
 
 def user_scores(space: ItemSpace, table: PriorTable, users: EncodedUsers) -> Iterator[tuple[int, Floats]]:
     """Base scores of all cases in batches: the first case of the batch and the scores (batch, items)."""
-    for start in range(0, len(users.cases), _USERS_AT_ONCE):
-        stop = start + _USERS_AT_ONCE
+    at_once = max(1, min(_USERS_AT_ONCE, _SCORES_AT_ONCE // space.item_count))
+    for start in range(0, len(users.cases), at_once):
+        stop = start + at_once
         priors = prior(users.profiles[start:stop], table)
         values = intent_values(space, users.states[start:stop], priors)
         yield start, base_scores(space, users.states[start:stop], values)

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from saerec_ray.config import DictionaryConfig
 from saerec_ray.dictionary.metrics import activation_counts
 from saerec_ray.dictionary.sae import (
     Dictionary,
@@ -20,6 +19,7 @@ from saerec_ray.dictionary.sae import (
 )
 from saerec_ray.dictionary.samples import item_codes, load_samples, with_scaled_item_codes
 from saerec_ray.dictionary.stability import write_stability
+from saerec_ray.dictionary_settings import DictionaryConfig
 from saerec_ray.errors import InputError
 
 

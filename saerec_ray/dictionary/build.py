@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from saerec_ray import distributed
-from saerec_ray.config import ClusterConfig, DictionaryConfig
+from saerec_ray.config import ClusterConfig
 from saerec_ray.dictionary.metrics import (
     activation_counts,
     fraction_of_variance_unexplained,
@@ -31,6 +31,7 @@ from saerec_ray.dictionary.samples import (
 )
 from saerec_ray.dictionary.stability import stability, stability_figures, write_stability
 from saerec_ray.dictionary.trainer import BEST_FOLDER, split_items, train_dictionary
+from saerec_ray.dictionary_settings import DictionaryConfig
 from saerec_ray.errors import InputError
 
 OnLog = Callable[[dict[str, Any]], None]

@@ -1,15 +1,16 @@
-"""The dictionaries of a run side by side: that of the texts, then, where there is one, that of co-occurrence.
+"""The sources of intents side by side: texts, then, where wanted, co-occurrence, then attributes.
 
-The latents of both are numbered in one row, so a code is z = [z_text; z_cooccurrence]. The directions of one
-say nothing of those of the other: as one matrix they are block-diagonal, and cosines across are 0.
+The latents of all are numbered in one row, so a code is z = [z_text; z_cooccurrence; z_attributes]. The directions
+of one say nothing of those of another: as one matrix they are block-diagonal, and cosines across are 0.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +18,12 @@ from safetensors.numpy import load_file, save_file
 from scipy.linalg import block_diag
 from scipy.sparse import csr_array, hstack
 
+from saerec_ray.dictionary.attributes import AttributeValue, parse_attributes, read_attributes
 from saerec_ray.dictionary.sae import DICTIONARY_FILE, Dictionary, Floats
 
 COOCCURRENCE_FILE = "cooccurrence.safetensors"
+_ATTRIBUTES = "attributes"
+"""Name of the bytes of the attributes' JSON among the arrays."""
 _PREFIX = "cooccurrence."
 """Of the names of the second dictionary's arrays, where both are in one file."""
 
@@ -30,23 +34,41 @@ class Dictionaries:
 
     text: Dictionary
     cooccurrence: Dictionary | None = None
+    attributes: tuple[AttributeValue, ...] = ()
 
     @property
     def width(self) -> int:
-        """Number of latents of both."""
+        """Number of latents of all."""
+        return self.learnt + len(self.attributes)
+
+    @property
+    def learnt(self) -> int:
+        """Number of latents that were trained: those of texts and of co-occurrence, which come first."""
         return self.text.width + (self.cooccurrence.width if self.cooccurrence else 0)
 
     @property
     def directions(self) -> list[Floats]:
-        """The unit decoder direction of every latent, each in the space of its own dictionary."""
+        """The unit decoder direction of every learnt latent, each in the space of its own dictionary."""
         return [*self.text.decoder, *(self.cooccurrence.decoder if self.cooccurrence else ())]
 
     @property
     def decoder(self) -> Floats:
-        """The directions as one block-diagonal matrix: (latents, d_text + d_cooccurrence)."""
-        if self.cooccurrence is None:
-            return self.text.decoder
-        return np.asarray(block_diag(self.text.decoder, self.cooccurrence.decoder), dtype=np.float32)
+        """The directions as one block-diagonal matrix, every attribute with an axis of its own.
+
+        (latents, d_text + d_cooccurrence + attributes).
+        """
+        blocks = [self.text.decoder]
+        if self.cooccurrence is not None:
+            blocks.append(self.cooccurrence.decoder)
+        if self.attributes:
+            blocks.append(np.eye(len(self.attributes), dtype=np.float32))
+        return blocks[0] if len(blocks) == 1 else np.asarray(block_diag(*blocks), dtype=np.float32)
+
+    def origin(self, latent: int) -> Literal["text", "cooccurrence", "attributes"]:
+        """Which source a latent is of."""
+        if latent < self.text.width:
+            return "text"
+        return "cooccurrence" if latent < self.learnt else "attributes"
 
     @staticmethod
     def from_arrays(arrays: Mapping[str, npt.NDArray[Any]]) -> Dictionaries:
@@ -54,8 +76,11 @@ class Dictionaries:
         second = {
             name.removeprefix(_PREFIX): values for name, values in arrays.items() if name.startswith(_PREFIX)
         }
+        attributes = arrays.get(_ATTRIBUTES)
         return Dictionaries(
-            Dictionary.from_arrays(arrays), Dictionary.from_arrays(second) if second else None
+            Dictionary.from_arrays(arrays),
+            Dictionary.from_arrays(second) if second else None,
+            () if attributes is None else parse_attributes(attributes.tobytes().decode()),
         )
 
 
@@ -74,9 +99,13 @@ def read_arrays(folder: Path) -> dict[str, npt.NDArray[Any]]:
     """All arrays of a stage folder; those of the second dictionary have names of their own."""
     path = folder / COOCCURRENCE_FILE
     second = load_file(path) if path.exists() else {}
-    return load_file(folder / DICTIONARY_FILE) | {
+    arrays = load_file(folder / DICTIONARY_FILE) | {
         f"{_PREFIX}{name}": values for name, values in second.items()
     }
+    if attributes := read_attributes(folder):
+        text = json.dumps(attributes, ensure_ascii=False)
+        arrays[_ATTRIBUTES] = np.frombuffer(text.encode(), dtype=np.uint8)
+    return arrays
 
 
 def concatenated(text: csr_array, cooccurrence: csr_array) -> csr_array:
@@ -97,6 +126,7 @@ def without_cooccurrence(
 ) -> csr_array:
     """The codes, (all items, latents), of which the marked items, (all items,), keep those of their texts alone."""
     rows = np.repeat(items, np.diff(codes.indptr))
-    kept = ~(rows & (codes.indices >= dictionaries.text.width))
+    second = (codes.indices >= dictionaries.text.width) & (codes.indices < dictionaries.learnt)
+    kept = ~(rows & second)
     offsets = np.concatenate([[0], np.cumsum(kept)])[codes.indptr]
     return csr_array((codes.data[kept], codes.indices[kept], offsets), shape=codes.shape)

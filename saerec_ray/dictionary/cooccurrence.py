@@ -15,10 +15,10 @@ import numpy.typing as npt
 from scipy.sparse import csr_array, diags_array
 from scipy.sparse.linalg import ArpackNoConvergence, eigsh
 
-from saerec_ray.config import CooccurrenceConfig
 from saerec_ray.data.prepared import PreparedSequences
 from saerec_ray.dictionary.linear_autoencoder import fit_to_histories
 from saerec_ray.dictionary.sae import Floats
+from saerec_ray.dictionary_settings import CooccurrenceConfig
 from saerec_ray.errors import InputError, StageError
 
 CONTEXT_SMOOTHING = 0.75

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from saerec_ray.config import ClusterConfig, DictionaryConfig
+from saerec_ray.config import ClusterConfig
 from saerec_ray.data.prepared import PreparedSequences
 from saerec_ray.dictionary.build import train_on
 from saerec_ray.dictionary.concatenated import concatenated, spread, write_cooccurrence
 from saerec_ray.dictionary.cooccurrence import item_vectors
 from saerec_ray.dictionary.sae import Floats, read_codes, write_codes
 from saerec_ray.dictionary.stability import read_stability, write_stability
+from saerec_ray.dictionary_settings import DictionaryConfig
 from saerec_ray.text.embed import EMBEDDINGS_FILE
 
 NAME = "cooccurrence"

@@ -13,15 +13,16 @@ from typing import Any
 from pydantic import ValidationError
 from safetensors.numpy import save_file
 
-from saerec_ray.config import ClusterConfig, DictionaryConfig
+from saerec_ray.config import ClusterConfig
 from saerec_ray.dictionary.build import OnLog, train_on
 from saerec_ray.dictionary.sae import Dictionary, Floats
 from saerec_ray.dictionary.vectors import VectorSource, read_vectors
+from saerec_ray.dictionary_settings import DictionaryConfig
 from saerec_ray.distributed import Engine
 from saerec_ray.errors import InputError
 from saerec_ray.text.embed import EMBEDDINGS_FILE
 
-_NOT_HERE = {"source", "recentre", "cooccurrence"}
+_NOT_HERE = {"source", "recentre", "cooccurrence", "attributes"}
 """Settings of the dictionary stage that need other stages."""
 
 

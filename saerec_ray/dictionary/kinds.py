@@ -8,8 +8,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from saerec_ray.config import DictionaryConfig
 from saerec_ray.dictionary.sparse_batch import largest_of_batch, largest_of_rows
+from saerec_ray.dictionary_settings import DictionaryConfig
 
 Limits = Callable[[Tensor, list[int]], list[Tensor]]
 

@@ -14,12 +14,12 @@ import torch.distributed
 from torch import Tensor
 
 from saerec_ray import distributed, training_state
-from saerec_ray.config import DictionaryConfig
 from saerec_ray.dictionary.metrics import fraction_of_variance_unexplained
 from saerec_ray.dictionary.revival import forget, of_latents, point_anew, unreachable, worst_residuals
 from saerec_ray.dictionary.sae import Dictionary, Floats, Scaling, read_dictionary, write_dictionary
 from saerec_ray.dictionary.samples import load_samples
 from saerec_ray.dictionary.training import TrainingDictionary, active_at
+from saerec_ray.dictionary_settings import DictionaryConfig
 from saerec_ray.errors import StageError
 from saerec_ray.learning_rate import learning_rate_share
 

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from saerec_ray.config import DictionaryConfig
 from saerec_ray.dictionary.jumprelu import Jump, starting_threshold
 from saerec_ray.dictionary.kinds import KINDS, Limits, keep_top_of_rows
 from saerec_ray.dictionary.sae import Dictionary, Floats, Scaling, calibrated_threshold
 from saerec_ray.dictionary.sparse_batch import ActiveEntries
+from saerec_ray.dictionary_settings import DictionaryConfig
 
 _CHUNK = 8192
 

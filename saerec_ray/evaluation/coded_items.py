@@ -12,10 +12,10 @@ import numpy.typing as npt
 from pydantic import ValidationError
 from scipy.sparse import csr_array
 
-from saerec_ray.config import DictionaryConfig
 from saerec_ray.dictionary.sae import Dictionary, Floats, read_dictionary
 from saerec_ray.dictionary.stability import read_stability
 from saerec_ray.dictionary.trainer import split_items
+from saerec_ray.dictionary_settings import DictionaryConfig
 from saerec_ray.errors import StageError
 from saerec_ray.evaluation.codings import Coding, codings
 from saerec_ray.manifest import read_manifest

@@ -123,7 +123,7 @@ class TrainedModel:
     space: ItemSpace
     prior: PriorTable
     settings: TrainConfig
-    encoder: Mapping[str, npt.NDArray[Any]]  # the weights of its SequenceEncoder
+    encoder: Mapping[str, npt.NDArray[Any]]  # as UserEncoder takes them
 
 
 def profile_transfer(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from scipy.sparse import csr_array, vstack
 
 from saerec_ray.config import IntentsConfig
 from saerec_ray.data.prepared import PreparedItems
+from saerec_ray.dictionary.attributes import AttributeValue
 from saerec_ray.intents.attributes import AttributeValues, match_attributes
 from saerec_ray.intents.catalogue import AttributeMatch, Catalogue, Intent, TopItem
 from saerec_ray.intents.detection import Examples, draw_examples, judge, split_halves
@@ -64,12 +65,14 @@ def build_catalogue(
     overlay: Overlay | None = None,
     stability: Floats | None = None,
     policy: Policy | None = None,
+    exact: Mapping[int, AttributeValue] | None = None,
 ) -> Results:
     """Names all latents: by statistics, better where a language model can, and as people and policy decided.
 
     `ids`: one a latent; `codes`: (items, latents); `embeddings`: unit rows, (items, d); `decoder`: unit rows,
     (latents, d); `mean`: the centre of the embeddings, (d,); `encode` turns texts into unit vectors of the same model;
     `stability`: how well other seeds found each latent again, (latents,); NaN where there was one seed.
+    `exact`: latents that stand for an attribute value, which is their name and needs no judge.
     Names come from one half of the items; the AUC they are judged by comes from the other half.
     Raises InputError when people gave one label to two intents.
     """
@@ -89,6 +92,9 @@ def build_catalogue(
     names = choose_names(
         config.max_terms, embeddings, decoder, mean, (naming, judging), shortlists, attributes, vectors
     )
+    exact = exact or {}
+    for latent, name in _exact_names(exact, codes, encode).items():
+        names[latent] = name
     probes = find_nuisance(
         items.texts,
         codes,
@@ -98,7 +104,7 @@ def build_catalogue(
         values,
         config.min_nuisance_auc,
     )
-    nuisance = {probe.latent: str(probe) for probe in probes}
+    nuisance = {probe.latent: str(probe) for probe in probes if probe.latent not in exact}
     kinds: dict[int, str] = {}
     sentences: list[str] = []
     extra: dict[str, Any] = {}
@@ -112,7 +118,7 @@ def build_catalogue(
             [
                 latent
                 for latent in _worth_naming(config, codes, judging, stability)
-                if ids[latent] not in labels and latent not in nuisance
+                if ids[latent] not in labels and latent not in nuisance and latent not in exact
             ],
             encode,
             config.language_model.candidates,
@@ -125,7 +131,7 @@ def build_catalogue(
         nuisance |= dict.fromkeys(
             by_model, "nuisance: a language model takes it for an accident of the texts"
         )
-    kinds |= dict.fromkeys(nuisance, "nuisance")
+    kinds |= dict.fromkeys(nuisance, "nuisance") | dict.fromkeys(exact, "item property")
     names = with_control(names, judging, embeddings, seed)
     report(4, 5)
     given = _judged_labels(labels, ids, encode, judging, embeddings)
@@ -294,7 +300,7 @@ def _intents(
         if edit and edit.label:
             label = edit.label
         elif reason is None or (edit and edit.state == "active"):
-            label = _unique_label(label, name.terms if name else [], taken)
+            label = _unique_label(label, _told_apart_by(name), taken)
             taken.add(label.lower())
         strongest = np.argsort(-loadings, kind="stable")[: config.top_items]
         intent = Intent.model_validate(
@@ -346,6 +352,8 @@ def _reason_against(
         return (
             f"other seeds do not find it again: stability {stability:.2f}, below {config.min_stability:.2f}"
         )
+    if name is not None and name.source == "attribute":
+        return None  # the name is right by construction
     if name is None:
         return "no phrase or attribute tells its items from others"
     if name.detection_auc is None:
@@ -353,6 +361,27 @@ def _reason_against(
     if name.detection_auc < config.min_detection_auc:
         return f"its name finds held-out items with AUC {name.detection_auc:.2f}, below {config.min_detection_auc:.2f}"
     return None
+
+
+def _told_apart_by(name: Name | None) -> list[str]:
+    """What to add to a label that is taken."""
+    if name and name.source == "attribute" and name.attribute:
+        return [name.attribute.attribute]
+    return name.terms if name else []
+
+
+def _exact_names(exact: Mapping[int, AttributeValue], codes: csr_array, encode: Encode) -> dict[int, Name]:
+    """The names of latents that stand for an attribute value, and coincide with it by construction."""
+    if not exact:
+        return {}
+    vectors = encode([value.value for value in exact.values()])
+    carriers = np.bincount(codes.indices, minlength=codes.shape[1])
+    names = {}
+    for (latent, (attribute, value)), vector in zip(exact.items(), vectors, strict=True):
+        lift = codes.shape[0] / max(int(carriers[latent]), 1)
+        match = AttributeMatch(attribute=attribute, value=value, lift=lift, f1=1, auc=1, q_value=0)
+        names[latent] = Name(value, [], match, vector, None, source="attribute")
+    return names
 
 
 def _unique_label(label: str, terms: list[str], taken: set[str]) -> str:
@@ -373,6 +402,8 @@ def _description(label: str, name: Name | None, carriers: int, density: float) -
         return f"{carriers} items without a common name."
     terms = name.terms if name else []
     others = [term for term in terms if term.lower() not in label.lower()][:3]
+    if name and name.source == "attribute" and name.attribute:
+        return f"{carriers} items ({density:.1%} of the catalogue) with {name.attribute.attribute} '{name.label}'."
     text = f"{carriers} items ({density:.1%} of the catalogue) about {label}"
     text += f"; also {', '.join(others)}." if others else "."
     if name and (match := name.attribute):

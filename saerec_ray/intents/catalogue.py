@@ -19,7 +19,8 @@ CATALOGUE_FILE = "catalogue.json"
 ID_PATTERN = r"^int-[0-9a-f]{8,64}$"
 _ID_LENGTHS = (8, 16, 64)
 """Hexadecimal digits of an id."""
-Origin = Literal["text", "cooccurrence"]
+Origin = Literal["text", "cooccurrence", "attributes"]
+LabelSource = Literal["human", "model", "terms", "attribute"]
 
 
 class AttributeMatch(BaseModel):
@@ -55,7 +56,7 @@ class Intent(BaseModel):
     description: str
     terms: list[str]
     attribute: AttributeMatch | None
-    label_source: Literal["human", "model", "terms"]
+    label_source: LabelSource
     kind: Literal["intent", "item property", "nuisance", "unknown"] = Field(
         "unknown",
         description="Something a person wants, a plain property of items, or nuisance, an accident of their texts: "
@@ -97,7 +98,7 @@ class DeprecatedIntent(BaseModel):
     label: str
     description: str
     terms: list[str]
-    label_source: Literal["human", "model", "terms"]
+    label_source: LabelSource
     last_version: str = Field(description="intents_version of the last catalogue that had it")
     successors: list[str] = Field(description="Intents to use instead, closest first; may be empty")
     dictionary: Origin = Field("text", description="As of an intent")

@@ -32,7 +32,7 @@ class Name:
     vector: Floats  # of the label, (d,)
     detection_auc: float | None
     shuffled_auc: float | None = None
-    source: Literal["terms", "model"] = "terms"
+    source: Literal["terms", "model", "attribute"] = "terms"
 
 
 def directions_of_carriers(codes: csr_array, embeddings: Floats, mean: Floats) -> Floats:

@@ -1,15 +1,15 @@
-"""Where intents come from: texts, or what people take together."""
+"""Where intents come from: texts, what people take together, or attributes of items."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
 from saerec_ray.dictionary.concatenated import Dictionaries
-from saerec_ray.intents.catalogue import Catalogue
+from saerec_ray.intents.catalogue import Catalogue, Origin
 from saerec_ray.intents.detection import split_halves
 from saerec_ray.intents.naming import directions_of_carriers
 
@@ -21,11 +21,11 @@ def directions_in_texts(
 ) -> Floats:
     """A direction among the text embeddings for every latent, to name it by: unit rows, (latents, d_text).
 
-    Latents of texts have their own; those of co-occurrence have that of the items that carry them, of the
+    Latents of texts have their own; all others have that of the items that carry them, of the
     naming half alone: names are judged on the other half. `codes`: (items, latents); `embeddings`: (items, d_text).
     """
     text = dictionaries.text
-    if dictionaries.cooccurrence is None:
+    if dictionaries.width == text.width:
         return text.decoder
     naming, _ = split_halves(len(embeddings), seed)
     carried = csr_array(codes[naming][:, text.width :])
@@ -34,21 +34,23 @@ def directions_in_texts(
     )
 
 
-def with_origins(catalogue: Catalogue, texts: int) -> Catalogue:
-    """The catalogue with its origins: all latents from `texts` on are of co-occurrence."""
+def with_origins(catalogue: Catalogue, dictionaries: Dictionaries) -> Catalogue:
+    """The catalogue with the source of every intent."""
     intents = [
-        intent.model_copy(update={"dictionary": "text" if intent.latent < texts else "cooccurrence"})
+        intent.model_copy(update={"dictionary": dictionaries.origin(intent.latent)})
         for intent in catalogue.intents
     ]
     return catalogue.model_copy(update={"intents": intents})
 
 
 def figures_by_origin(catalogue: Catalogue, codes: csr_array) -> dict[str, Any]:
-    """How the two kinds compare: latents that are never active, published ones, and how good their names are."""
+    """How the sources compare: latents that are never active, published ones, and how good their names are."""
     mass = np.asarray(codes.sum(axis=0)).ravel()
     figures: dict[str, Any] = {}
-    for origin in ("text", "cooccurrence"):
+    for origin in get_args(Origin):
         own = [intent for intent in catalogue.intents if intent.dictionary == origin]
+        if not own:
+            continue
         latents = [intent.latent for intent in own]
         published = [intent for intent in own if intent.published]
         total = float(mass[latents].sum())

@@ -76,7 +76,7 @@ def build_intents(
     text, embeddings = dictionaries.text, load_embeddings(embedded)
     users, met = sequences.train_interactions()
     population = measure_population(codes, users, met, item_categories(items))
-    ids = stable_ids(dictionaries.directions)
+    ids = stable_ids(dictionaries.directions) + [value.intent_id for value in dictionaries.attributes]
     matching = None
     if previous is not None:  # before naming, because what people decided is kept by id
         matching = match_latents(previous, Latents(text.decoder, codes, item_keys(items)))
@@ -97,13 +97,15 @@ def build_intents(
         overlay=edits,
         stability=read_stability(dictionary_folder),
         policy=topics,
+        exact={dictionaries.learnt + place: value for place, value in enumerate(dictionaries.attributes)},
     )
     catalogue = with_parents(results.catalogue, codes, text.decoder, prefixes[0] if prefixes else ())
     summary = results.summary
-    if dictionaries.cooccurrence is not None:
-        catalogue = with_origins(catalogue, text.width)
-        second = dictionaries.cooccurrence.decoder
-        catalogue = with_parents(catalogue, codes, second, prefixes[1] if prefixes else (), text.width)
+    if dictionaries.width > text.width:
+        catalogue = with_origins(catalogue, dictionaries)
+        if dictionaries.cooccurrence is not None:
+            second = dictionaries.cooccurrence.decoder
+            catalogue = with_parents(catalogue, codes, second, prefixes[1] if prefixes else (), text.width)
         summary |= figures_by_origin(catalogue, codes)
     summary |= {"with_parent": sum(1 for intent in catalogue.intents if intent.parent_id)}
     if previous is not None and matching is not None:

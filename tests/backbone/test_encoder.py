@@ -20,6 +20,7 @@ from saerec_ray.backbone.encoder import (
     right_aligned,
 )
 from saerec_ray.backbone.model import Backbone, user_profiles
+from saerec_ray.scoring import base_scores, intent_values
 from tests.backbone.small_sets import (
     INTENTS,
     ITEMS,
@@ -93,6 +94,35 @@ def test_making_an_encoder_draws_nothing_from_the_random_numbers_of_a_training()
     assert torch.equal(torch.rand(3), expected)
 
 
+def test_an_ensemble_scores_with_the_mean_of_its_members() -> None:
+    alone = [small_encoder(FROZEN, seed=seed) for seed in (4, 5, 6)]
+    space, encoder = small_encoder(FROZEN, seed=4, members=3)
+    users = encoder.encode(HISTORIES)
+    apart = [(own, each.encode(HISTORIES)) for own, each in alone]
+    expected = np.mean(
+        [base_scores(own, of.states, intent_values(own, of.states, of.profiles)) for own, of in apart], axis=0
+    )
+    found = base_scores(space, users.states, intent_values(space, users.states, users.profiles))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(users.gates, np.mean([of.gates for _, of in apart], axis=0), rtol=1e-5)
+    for row, weights in enumerate(users.history_weights):
+        assert weights.sum() == pytest.approx(1)
+        np.testing.assert_allclose(weights, np.mean([of.history_weights[row] for _, of in apart], axis=0))
+
+
+def test_the_weights_of_an_ensemble_make_the_same_ensemble() -> None:
+    space, encoder = small_encoder(FROZEN, members=2)
+    copy = UserEncoder(small_settings(members=2), encoder.weights(), space, FROZEN.prior)
+    np.testing.assert_array_equal(copy.encode(HISTORIES).states, encoder.encode(HISTORIES).states)
+
+
+def test_an_ensemble_with_a_member_missing_is_refused() -> None:
+    space, encoder = small_encoder(FROZEN, members=2)
+    weights = {name: value for name, value in encoder.weights().items() if not name.startswith("1.")}
+    with pytest.raises(ValueError, match=r"weights do not fit the configuration: .*Missing key"):
+        UserEncoder(small_settings(members=2), weights, space, FROZEN.prior)
+
+
 def test_item_vectors_of_another_length_than_configured_are_refused() -> None:
     space, encoder = small_encoder(FROZEN)
     with pytest.raises(ValueError, match="item vectors have 16 numbers where the configuration says 32"):
@@ -102,12 +132,19 @@ def test_item_vectors_of_another_length_than_configured_are_refused() -> None:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (lambda weights: weights.pop("positions"), r"Missing key.*positions"),
-        (lambda weights: weights.update(extra=weights["positions"]), r"Unexpected key.*extra"),
-        (lambda weights: weights.update(positions=weights["positions"][:-1]), r"size mismatch for positions"),
+        (lambda weights: weights.pop("0.positions"), r"Missing key.*positions"),
+        (lambda weights: weights.update({"0.extra": weights["0.positions"]}), r"Unexpected key.*extra"),
         (
-            lambda weights: weights.update({"gate.weight": weights["gate.weight"].T.copy()}),
+            lambda weights: weights.update({"0.positions": weights["0.positions"][:-1]}),
+            r"size mismatch for positions",
+        ),
+        (
+            lambda weights: weights.update({"0.gate.weight": weights["0.gate.weight"].T.copy()}),
             "size mismatch for gate",
+        ),
+        (
+            lambda weights: weights.update({"1.positions": weights["0.positions"]}),
+            "1.positions is of no member",
         ),
     ],
 )

@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from saerec_ray.backbone.encoder import intent_context, right_aligned
-from saerec_ray.backbone.model import Backbone, IntentContext, ItemVectors, SequenceEncoder, user_profiles
+from saerec_ray.backbone.model import (
+    Backbone,
+    Dropout,
+    IntentContext,
+    ItemVectors,
+    SequenceEncoder,
+    user_profiles,
+)
 from tests.backbone.small_sets import INTENTS, ITEMS, frozen_of, grouped_users, sequences_of, small_settings
 
 laws = settings(max_examples=40, deadline=None)
@@ -273,6 +280,51 @@ def test_the_loss_is_the_cross_entropy_over_the_whole_catalogue() -> None:
     scores = states @ vectors.T + model.items.biases.detach().numpy()
     logs = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
     assert loss == pytest.approx(-(logs[0, 7] + logs[1, 31]) / 2, rel=1e-4)
+
+
+def test_bfloat16_rounds_the_loss_and_nothing_that_is_kept() -> None:
+    items, present = right_aligned([np.array([3, 9, 14]), np.array([5])])
+    targets = torch.tensor([7, 31])
+    exact, rounded = backbone(), backbone(precision="bfloat16")
+    losses = [model(items, present, targets, context()) for model in (exact, rounded)]
+    assert losses[1].dtype == torch.float32
+    assert float(losses[0].detach()) != float(losses[1].detach())
+    assert float(losses[1].detach()) == pytest.approx(float(losses[0].detach()), rel=5e-3)
+    losses[1].backward()
+    assert {weights.grad.dtype for weights in rounded.parameters() if weights.grad is not None} == {
+        torch.float32
+    }
+
+
+def test_dropout_keeps_the_mean_and_is_off_outside_training() -> None:
+    torch.manual_seed(4)
+    dropout, x = Dropout(0.3), torch.ones(200, 500)
+    dropped = dropout(x)
+    assert float((dropped == 0).float().mean()) == pytest.approx(0.3, abs=0.01)
+    torch.testing.assert_close(dropped[dropped != 0].unique(), torch.tensor([1 / 0.7]))
+    assert dropout.eval()(x) is x
+
+
+def test_attention_in_training_is_that_of_inference_where_nothing_is_dropped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    items, present = right_aligned([np.array([3, 9, 14, 2]), np.array([5])])
+    model = backbone(dropout=0.5)
+    expected, _ = encode(model, items, present)
+    monkeypatch.setattr(Dropout, "forward", lambda _self, x: x)
+    found, _ = encode(model.train(), items, present)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_without_residuals_item_vectors_are_intents_alone_and_stay_so() -> None:
+    torch.manual_seed(1)
+    model = Backbone(ITEMS, small_settings(residuals=False), torch.from_numpy(FROZEN.decoder)).train()
+    items, present = right_aligned([np.array([3, 9, 14]), np.array([5])])
+    model(items, present, torch.tensor([7, 31]), context()).backward()
+    assert model.items.residuals.grad is None
+    assert not model.items.residuals.any()
+    plain = Backbone(ITEMS, small_settings(residuals=False), None)
+    assert plain.items.residuals.requires_grad, "the backbone without intents has nothing else"
 
 
 def test_every_weight_gets_a_gradient() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from saerec_ray import distributed, training_state
 from saerec_ray.backbone.frozen import write_frozen
-from saerec_ray.backbone.trainer import BEST_FILE, VALIDATION_CUTOFF, train_backbone, trained_parts
+from saerec_ray.backbone.trainer import BEST_FILE, VALIDATION_CUTOFF, together, train_backbone, trained_parts
 from saerec_ray.backbone.validation import encode_users, held_out, model_ranks, ndcg
 from saerec_ray.data.prepared import PreparedSequences
 from saerec_ray.errors import StageError
@@ -81,7 +81,7 @@ def numbers(checkpoint: Path) -> dict[str, Any]:
 
 
 def validation_ndcg(weights: dict[str, Tensor], sequences: PreparedSequences = SEQUENCES) -> float:
-    space, encoder = trained_parts(weights, small_settings(), FROZEN)
+    space, encoder = trained_parts(together([weights]), small_settings(), FROZEN)
     users = encode_users(encoder, held_out(sequences, "validation"))
     return ndcg(model_ranks(space, FROZEN.prior, users), VALIDATION_CUTOFF)
 
@@ -105,6 +105,15 @@ def test_the_kept_weights_are_those_with_the_best_validation(train: Train) -> No
     assert validation_ndcg(kept) == pytest.approx(numbers(checkpoint)["best_ndcg"], rel=1e-6)
     last = training_state.with_prefix(training_state.load_training_state(checkpoint)[0], "model.")
     assert validation_ndcg(last) < validation_ndcg(kept), "the last weights would do for this test too"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_sample_of_the_catalogue_teaches_nearly_as_much_as_all_of_it(train: Train, workers: int) -> None:
+    settings = {"epochs": 20, "learning_rate": 0.01, "patience": 20, "workers": workers}
+    full = numbers(train("full", **settings))["best_ndcg"]
+    sampled = numbers(train("sampled", full_softmax_items=1, negatives=16, **settings))["best_ndcg"]
+    assert full > 0.5
+    assert sampled > 0.8 * full
 
 
 @pytest.mark.parametrize("patience", [1, 3])
@@ -136,16 +145,23 @@ def state(checkpoint: Path) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("workers", "checkpoints"),
+    ("changes", "checkpoints"),
     [
-        pytest.param(1, 1, id="one worker, early in the first epoch"),
-        pytest.param(1, 4, id="one worker, in the second epoch"),
-        pytest.param(1, 3, id="one worker, between epochs"),
-        pytest.param(2, 4, id="two workers, in the second epoch", marks=pytest.mark.slow),
+        pytest.param({}, 1, id="one worker, early in the first epoch"),
+        pytest.param({}, 4, id="one worker, in the second epoch"),
+        pytest.param({}, 3, id="one worker, between epochs"),
+        pytest.param(
+            {"full_softmax_items": 1, "negatives": 8},
+            4,
+            id="on a sample of the catalogue, in the second epoch",
+        ),
+        pytest.param({"workers": 2}, 4, id="two workers, in the second epoch", marks=pytest.mark.slow),
     ],
 )
-def test_a_stopped_training_goes_on_bit_for_bit(train: Train, workers: int, checkpoints: int) -> None:
-    settings = {"workers": workers, "checkpoint_samples": SAMPLES * 2 // 5, "epochs": 3, **DROPOUT}
+def test_a_stopped_training_goes_on_bit_for_bit(
+    train: Train, changes: dict[str, Any], checkpoints: int
+) -> None:
+    settings = {"checkpoint_samples": SAMPLES * 2 // 5, "epochs": 3, **DROPOUT, **changes}
     undisturbed = train("undisturbed", **settings)
     with pytest.raises(StageError, match="stopped on purpose"):
         train("stopped", loop=partial(train_until_checkpoint, checkpoints), **settings)

@@ -131,6 +131,8 @@ def accuracy_table(part: str, seeds: list[int], reports: list[dict[str, Any]]) -
     ]
     for model, name in NAMES.items():
         rows = [report["accuracy"][part].get(model) for report in reports]
+        if not any(rows):
+            continue
         cells = [spread([row[metric] for row in rows if row]) for metric in METRICS]
         cells += [f"{row['NDCG@10']:.4f}" if row else "not run" for row in rows]
         lines.append(f"| {name} | {' | '.join(cells)} |")
@@ -198,7 +200,7 @@ def main() -> None:
         parser.error(f"{arguments.data} has no sequences.txt")
     name = arguments.data.name
     workdir = arguments.workdir.absolute() / name
-    controls = len(arguments.seeds) if arguments.controls is None else max(1, arguments.controls)
+    controls = len(arguments.seeds) if arguments.controls is None else arguments.controls
     reports = [
         run_seed(arguments.data.absolute(), workdir, seed, place < controls)
         for place, seed in enumerate(arguments.seeds)

@@ -96,9 +96,9 @@ def measure_ours(
 ) -> str:
     """Trains one of our kinds to the end and describes it; early stopping and evaluations are left out."""
     from saerec_ray.attempts import begin_attempt
-    from saerec_ray.config import DictionaryConfig
     from saerec_ray.dictionary.metrics import fraction_of_variance_unexplained
     from saerec_ray.dictionary.trainer import DictionaryTraining
+    from saerec_ray.dictionary_settings import DictionaryConfig
     from saerec_ray.local_workers import LocalWorker, latest_checkpoint
 
     config = DictionaryConfig(

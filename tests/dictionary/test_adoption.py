@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from saerec_ray.config import DictionaryConfig
 from saerec_ray.dictionary.adoption import adopt_dictionary, recentred, variance_unexplained
 from saerec_ray.dictionary.sae import Dictionary, Scaling, read_codes, read_dictionary, unit_rows
 from saerec_ray.dictionary.stability import read_stability
+from saerec_ray.dictionary_settings import DictionaryConfig
 from saerec_ray.errors import InputError
 from saerec_ray.text.embed import EMBEDDINGS_FILE
 

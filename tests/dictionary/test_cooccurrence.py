@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
-from saerec_ray.config import CooccurrenceConfig
 from saerec_ray.data.prepared import PreparedSequences
 from saerec_ray.dictionary.cooccurrence import (
     CONTEXT_SMOOTHING,
@@ -19,6 +18,7 @@ from saerec_ray.dictionary.cooccurrence import (
     item_vectors,
     shifted_positive_pmi,
 )
+from saerec_ray.dictionary_settings import CooccurrenceConfig
 from saerec_ray.errors import InputError
 from tests.backbone.small_sets import Parts, sequences_of
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from saerec_ray.config import ClusterConfig, DictionaryConfig
+from saerec_ray.config import ClusterConfig
 from saerec_ray.dictionary.concatenated import COOCCURRENCE_FILE, read_dictionaries
 from saerec_ray.dictionary.cooccurrence_build import (
     add_cooccurrence,
@@ -17,6 +17,7 @@ from saerec_ray.dictionary.cooccurrence_build import (
 )
 from saerec_ray.dictionary.sae import CODES_FILE, DICTIONARY_FILE, read_codes, write_codes, write_dictionary
 from saerec_ray.dictionary.stability import STABLE, read_stability
+from saerec_ray.dictionary_settings import DictionaryConfig
 from saerec_ray.errors import InputError
 from tests.backbone.small_sets import Parts, sequences_of
 from tests.dictionary.test_concatenated import TEXT

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saerec_ray.config import DictionaryConfig
 from saerec_ray.dictionary.jumprelu import Jump, starting_threshold
 from saerec_ray.dictionary.sae import Dictionary, read_dictionary, write_dictionary
 from saerec_ray.dictionary.sparse_batch import largest_of_batch, largest_of_rows
+from saerec_ray.dictionary_settings import DictionaryConfig
 from tests.dictionary.planted import planted_directions, planted_vectors
 from tests.dictionary.test_trainer import best_of, finish, training
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from saerec_ray.config import DictionaryConfig
 from saerec_ray.dictionary.sae import Scaling
 from saerec_ray.dictionary.training import TrainingDictionary
+from saerec_ray.dictionary_settings import DictionaryConfig
 from tests.dictionary.test_trainer import best_of, config, finish, training, vectors
 from tests.dictionary.test_training import ACTIVE, SOME_DEAD, D, bent_model, gradients, inputs
 

@@ -11,7 +11,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from saerec_ray.config import DictionaryConfig
 from saerec_ray.dictionary.kinds import KINDS, keep_top_of_batch, keep_top_of_rows
 from saerec_ray.dictionary.sae import (
     Dictionary,
@@ -26,6 +25,7 @@ from saerec_ray.dictionary.sae import (
     write_dictionary,
 )
 from saerec_ray.dictionary.training import TrainingDictionary
+from saerec_ray.dictionary_settings import DictionaryConfig
 from saerec_ray.errors import StageError
 
 CONFIGS = {

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_array
 
-from saerec_ray.config import ClusterConfig, DictionaryConfig
+from saerec_ray.config import ClusterConfig
 from saerec_ray.dictionary import trainer
 from saerec_ray.dictionary.adoption import adopt_dictionary
 from saerec_ray.dictionary.build import build_dictionary
@@ -33,6 +33,7 @@ from saerec_ray.dictionary.samples import (
     with_scaled_item_codes,
 )
 from saerec_ray.dictionary.trainer import split_items
+from saerec_ray.dictionary_settings import DictionaryConfig
 from saerec_ray.text.embed import EMBEDDINGS_FILE, REVIEW_EMBEDDINGS_FILE
 from tests.dictionary.planted import planted_directions, planted_vectors
 from tests.dictionary.test_metrics import D, dictionary

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from saerec_ray.config import ClusterConfig, DictionaryConfig
+from saerec_ray.config import ClusterConfig
 from saerec_ray.dictionary.build import build_dictionary
 from saerec_ray.dictionary.metrics import fraction_of_variance_unexplained
 from saerec_ray.dictionary.sae import Floats, read_dictionary
@@ -24,6 +24,7 @@ from saerec_ray.dictionary.stability import (
     write_stability,
 )
 from saerec_ray.dictionary.trainer import split_items
+from saerec_ray.dictionary_settings import DictionaryConfig
 from saerec_ray.text.embed import EMBEDDINGS_FILE
 from tests.dictionary.planted import planted_directions, planted_vectors
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from saerec_ray.attempts import begin_attempt
-from saerec_ray.config import DictionaryConfig
 from saerec_ray.dictionary.metrics import fraction_of_variance_unexplained
 from saerec_ray.dictionary.sae import Dictionary, Floats
 from saerec_ray.dictionary.trainer import DictionaryTraining, split_items
+from saerec_ray.dictionary_settings import DictionaryConfig
 from saerec_ray.errors import StageError
 from saerec_ray.local_workers import LocalWorker, latest_checkpoint
 from tests.dictionary.planted import best_cosines, planted_directions, planted_vectors

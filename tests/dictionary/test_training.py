@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from saerec_ray.config import DictionaryConfig
 from saerec_ray.dictionary.kinds import keep_top_of_batch, keep_top_of_rows
 from saerec_ray.dictionary.training import TrainingDictionary, active_at
+from saerec_ray.dictionary_settings import DictionaryConfig
 
 Doubles = npt.NDArray[np.float64]
 D, WIDTH, ACTIVE, BATCH = 12, 32, 3, 20

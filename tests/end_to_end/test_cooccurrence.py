@@ -1,4 +1,4 @@
-"""A run with a second dictionary of what people take together: trained, named, served, explained and steered."""
+"""A run with co-occurrence and attributes beside the texts: trained, named, served, explained and steered."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ ENOUGH = 50
 """Training interactions from which on an item has a vector of co-occurrence."""
 SETTINGS = (
     f"dictionary.cooccurrence={{dimensions: 16, width: {SECOND}, active: 2, epochs: 40, min_interactions: {ENOUGH}}}",
+    "dictionary.attributes={names: [genre], max_share: 0.6}",
     "cluster.engine=local",
     "train.workers=1",
     "train.baseline=false",
@@ -88,29 +89,31 @@ def test_the_text_dictionary_and_its_codes_are_what_they_are_without_a_second_on
     assert (together / DICTIONARY_FILE).read_bytes() == (alone / DICTIONARY_FILE).read_bytes()
     assert not (alone / COOCCURRENCE_FILE).exists()
     codes, both = read_codes(alone), read_codes(together)
-    assert both.shape == (codes.shape[0], TEXTS + SECOND)
+    assert both.shape[1] > TEXTS + SECOND, "attributes come last"
     np.testing.assert_array_equal(both[:, :TEXTS].toarray(), codes.toarray())
 
 
 def test_items_that_few_people_met_have_no_code_of_co_occurrence(workdir: Path, bundle: Bundle) -> None:
     _, met = read_sequences(workdir / "prepare").train_interactions()
     few = np.bincount(met, minlength=len(bundle.items)) < ENOUGH
-    counts = np.diff(bundle.space.codes[:, TEXTS:].indptr)
+    counts = np.diff(bundle.space.codes[:, TEXTS : TEXTS + SECOND].indptr)
     assert few.any()
     assert not counts[few].any()
     assert counts[~few].mean() > 1
 
 
-def test_the_bundle_holds_both_dictionaries(workdir: Path, bundle: Bundle) -> None:
+def test_the_bundle_holds_all_dictionaries(workdir: Path, bundle: Bundle) -> None:
     packed, loose = Dictionaries.from_arrays(bundle.dictionary), read_dictionaries(workdir / "dictionary")
     np.testing.assert_array_equal(packed.decoder, loose.decoder)
-    assert packed.width == len(bundle.catalogue.intents) == TEXTS + SECOND
+    assert packed.width == len(bundle.catalogue.intents)
+    assert packed.attributes == loose.attributes != ()
 
 
 def test_the_server_says_where_an_intent_was_found(client: Client, bundle: Bundle) -> None:
     expected = {
         "text": intents_api.INTENT_DICTIONARY_TEXT,
         "cooccurrence": intents_api.INTENT_DICTIONARY_COOCCURRENCE,
+        "attributes": intents_api.INTENT_DICTIONARY_ATTRIBUTES,
     }
     listed = {each.intent_id: each.dictionary for each in client.list_intents(timeout=PATIENCE).intents}
     assert listed == {
@@ -119,7 +122,7 @@ def test_the_server_says_where_an_intent_was_found(client: Client, bundle: Bundl
     assert set(listed.values()) == set(expected.values())
 
 
-def test_explanations_with_both_kinds_of_intents_add_up(
+def test_explanations_with_all_kinds_of_intents_add_up(
     client: Client, bundle: Bundle, histories: list[list[str]], taken_together: list[Intent]
 ) -> None:
     ids = {each.intent_id for each in taken_together}
@@ -130,6 +133,23 @@ def test_explanations_with_both_kinds_of_intents_add_up(
             assert total(item) == pytest.approx(item.score, rel=CLOSE, abs=CLOSE)
             named += sum(each.intent_id in ids for each in item.explanation.intents)
     assert named > 0, "no score was explained by what people take together"
+
+
+def test_an_intent_of_an_attribute_is_named_by_its_value_and_on_exactly_the_items_that_have_it(
+    bundle: Bundle,
+) -> None:
+    found = [each for each in bundle.catalogue.intents if each.dictionary == "attributes" and each.published]
+    assert {"Comedy", "Drama"} <= {each.label.split(",")[0] for each in found}
+    for each in found:
+        assert each.attribute is not None
+        assert each.label_source == "attribute"
+        assert each.kind == "item property"
+        carriers = bundle.space.carriers(each.latent)[0].tolist()
+        assert carriers == [
+            place
+            for place, own in enumerate(bundle.items.attributes)
+            if each.attribute.value in own.get("genre", [])
+        ]
 
 
 def test_an_intent_of_co_occurrence_can_be_boosted_and_suppressed(

@@ -17,9 +17,9 @@ from saerec_ray.backbone.build import BASELINE_FILE, MODEL_FILE, STEERING_FILE
 from saerec_ray.backbone.frozen import Frozen, write_frozen
 from saerec_ray.backbone.model import SequenceEncoder
 from saerec_ray.bundle import Bundle
-from saerec_ray.config import DictionaryConfig
 from saerec_ray.data.prepared import ITEMS_FILE, SEQUENCES_FILE, SEQUENCES_SCHEMA, items_table
 from saerec_ray.dictionary.sae import Dictionary, Scaling, unit_rows, write_codes, write_dictionary
+from saerec_ray.dictionary_settings import DictionaryConfig
 from saerec_ray.intents.catalogue import write_catalogue
 from saerec_ray.intents.stage import POPULATION_FILE
 from saerec_ray.manifest import MANIFEST_NAME, Manifest, hash_files, write_json
@@ -149,7 +149,7 @@ def _train(bundle: Bundle, folder: Path) -> None:
     torch.manual_seed(3)
     plain = SequenceEncoder(bundle.config.train, intents=False).state_dict()
     save_file(
-        {**items, **{f"encoder.{name}": value.numpy() for name, value in plain.items()}},
+        {**items, **{f"encoder.0.{name}": value.numpy() for name, value in plain.items()}},
         folder / BASELINE_FILE,
     )
     save_file(

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from saerec_ray.config import DictionaryConfig
 from saerec_ray.dictionary.sae import Floats, write_dictionary
 from saerec_ray.dictionary.stability import write_stability
 from saerec_ray.dictionary.trainer import split_items
+from saerec_ray.dictionary_settings import DictionaryConfig
 from saerec_ray.errors import StageError
 from saerec_ray.evaluation.coded_items import MOST_FITTED, CodedItems, read_coded_items
 from saerec_ray.text.embed import EMBEDDINGS_FILE

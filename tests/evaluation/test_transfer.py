@@ -159,7 +159,7 @@ def trained(codes: csr_array, seed: int, prior_weight: float = 0.3) -> TrainedMo
         ),
         prior=PriorTable(np.ones(codes.shape[1], np.float32), np.zeros(codes.shape[1], np.float32), 0.0),
         settings=SETTINGS,
-        encoder={name: value.numpy() for name, value in encoder.state_dict().items()},
+        encoder={f"0.{name}": value.numpy() for name, value in encoder.state_dict().items()},
     )
 
 

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 from scipy.sparse import csr_array
 
-from saerec_ray.config import ClusterConfig, DictionaryConfig
+from saerec_ray.config import ClusterConfig
 from saerec_ray.data.prepared import PreparedItems
 from saerec_ray.dictionary.build import build_dictionary
 from saerec_ray.dictionary.sae import read_codes, read_dictionary
+from saerec_ray.dictionary_settings import DictionaryConfig
 from saerec_ray.intents.catalogue import Catalogue, stable_ids
 from saerec_ray.intents.identity import (
     MATCH_THRESHOLD,

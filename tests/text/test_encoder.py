@@ -11,7 +11,7 @@ import torch
 
 from saerec_ray.errors import InputError, StageError
 from saerec_ray.text import encoder as encoding
-from saerec_ray.text.encoder import TextEncoder, chosen_precision, model_fingerprint, model_location
+from saerec_ray.text.encoder import TextEncoder, model_fingerprint, model_location
 from tests.text.texts import MODEL, TEXTS
 
 
@@ -114,20 +114,3 @@ def test_a_packaged_model_that_is_not_installed_says_how_to_install_it(
 
 def test_a_name_that_is_no_packaged_model_is_left_to_sentence_transformers() -> None:
     assert model_location("organisation/model") == "organisation/model"
-
-
-@pytest.mark.parametrize(
-    ("wanted", "device", "has_instructions", "expected"),
-    [
-        ("float32", "cuda", True, "float32"),
-        ("bfloat16", "cpu", False, "bfloat16"),
-        ("auto", "cuda:1", False, "bfloat16"),
-        ("auto", "cpu", True, "bfloat16"),
-        ("auto", "cpu", False, "float32"),
-    ],
-)
-def test_precision_is_what_is_wanted_or_what_the_device_is_fast_at(
-    monkeypatch: pytest.MonkeyPatch, wanted: str, device: str, has_instructions: bool, expected: str
-) -> None:
-    monkeypatch.setattr(encoding, "_cpu_has_bfloat16", lambda: has_instructions)
-    assert chosen_precision(wanted, device) == expected

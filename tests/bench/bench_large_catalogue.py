@@ -1,0 +1,127 @@
+"""Training on a large catalogue: prefixes a second and memory, against the full softmax in the same run.
+
+    python tests/bench/bench_large_catalogue.py                      # 1 million items, 10 million interactions
+    python tests/bench/bench_large_catalogue.py --items 200000 --users 200000 --steps 50
+
+One thread, d = 64, 2 layers, 2 heads, batches of 256, 4,096 latents, 16 active an item, random interactions with the
+popularity of a Zipf law. `sampled` is what `saerec train` does above train.full_softmax_items: the loop, the optimisers
+and the sampler of the product. `full softmax` computes all logits; its batches are smaller, so that they fit.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import tempfile
+import time
+from itertools import islice
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # for tests.*, when run as a program
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array
+
+from saerec_ray.attempts import begin_attempt
+from saerec_ray.backbone.frozen import Frozen
+from saerec_ray.backbone.trainer import BackboneTraining
+from saerec_ray.config import TrainConfig
+from saerec_ray.data.prepared import PreparedSequences
+from saerec_ray.local_workers import LocalWorker, latest_checkpoint
+from saerec_ray.scoring import PriorTable
+
+LATENTS, ACTIVE, TEXT, LENGTH = 4096, 16, 384, 10
+FULL_BATCH = 16
+
+
+def large_set(users: int, items: int, seed: int = 1) -> PreparedSequences:
+    """Random histories of 10 items each; the last two are held out."""
+    rng = np.random.default_rng(seed)
+    ranks = np.minimum(rng.zipf(1.2, size=users * LENGTH) - 1, 10**9) % items
+    return PreparedSequences(
+        user_ids=[str(user) for user in range(users)],
+        items=rng.permutation(items)[ranks].astype(np.int32),
+        times=None,
+        offsets=np.arange(users + 1, dtype=np.int64) * LENGTH,
+        train_lengths=np.full(users, LENGTH - 2, dtype=np.int32),
+        validation_lengths=np.full(users, LENGTH - 1, dtype=np.int32),
+    )
+
+
+def large_frozen(sequences: PreparedSequences, items: int, seed: int = 2) -> Frozen:
+    """Random codes of 16 latents an item and what belongs to them."""
+    rng = np.random.default_rng(seed)
+    latents = np.sort(rng.integers(LATENTS, size=(items, ACTIVE)), axis=1)
+    codes = csr_array(
+        (
+            rng.gamma(2.0, 0.3, size=items * ACTIVE).astype(np.float32),
+            latents.ravel().astype(np.int32),
+            np.arange(items + 1, dtype=np.int64) * ACTIVE,
+        ),
+        shape=(items, LATENTS),
+    )
+    codes.sum_duplicates()
+    decoder = rng.normal(size=(LATENTS, TEXT)).astype(np.float32)
+    counts = np.bincount(sequences.train_interactions()[1], minlength=items)
+    ones = np.ones(LATENTS, dtype=np.float32)
+    return Frozen(
+        codes=codes,
+        decoder=decoder / np.linalg.norm(decoder, axis=1, keepdims=True),
+        prior=PriorTable(ones, ones / np.sqrt(LATENTS), 0.1),
+        popularity=np.log1p(counts).astype(np.float32),
+    )
+
+
+def measured(training: BackboneTraining, batch_size: int, steps: int) -> tuple[float, float]:
+    """Prefixes a second and the last loss over so many steps, after three to warm up."""
+    batches = list(islice(training.samples.epoch(batch_size, 1, 0), steps + 3))
+    for batch in batches[:3]:
+        training.step(batch, 1.0)
+        training.samples_done += len(batch)
+    started = time.perf_counter()
+    for batch in batches[3:]:
+        loss = training.step(batch, 1.0)
+        training.samples_done += len(batch)
+    return batch_size * steps / (time.perf_counter() - started), float(loss.detach())
+
+
+def peak_gib() -> float:
+    """The most memory this process has held so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--items", type=int, default=1_000_000)
+    parser.add_argument("--users", type=int, default=1_000_000)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--full-steps", type=int, default=3)
+    asked = parser.parse_args()
+    torch.set_num_threads(1)
+    sequences = large_set(asked.users, asked.items)
+    frozen = large_frozen(sequences, asked.items)
+    print(f"{asked.items:,} items, {asked.users:,} users, {len(sequences.items):,} interactions")
+    print(f"{'loss':14} {'batch':>6} {'prefixes/s':>11} {'an epoch':>9} {'peak memory':>12}")
+    for name, limit, batch_size, steps in (
+        ("sampled", 1, 256, asked.steps),
+        ("full softmax", asked.items, FULL_BATCH, asked.full_steps),
+    ):
+        config = TrainConfig(full_softmax_items=limit, batch_size=batch_size, workers=1)
+        parameters = {"intents": True, "seed": 1}
+        with tempfile.TemporaryDirectory() as folder:
+            attempt = begin_attempt(Path(folder), "bench", {}, latest_checkpoint)
+            worker = LocalWorker(0, 1, torch.device("cpu"), attempt)
+            training = BackboneTraining(worker, config, frozen, sequences, parameters)
+            training.model.train()
+            speed, _ = measured(training, batch_size, steps)
+        hours = len(training.samples) / speed / 3600
+        print(f"{name:14} {batch_size:6} {speed:11,.0f} {hours:7.1f} h {peak_gib():9.1f} GiB", flush=True)
+        del training
+
+
+if __name__ == "__main__":
+    main()
