@@ -31,6 +31,11 @@ class PrepareConfig(Section):
     )
     validation_share: float = Field(0.1, gt=0, lt=0.5, description="Time split: share before the test period")
     test_share: float = Field(0.1, gt=0, lt=0.5, description="Time split: share of the latest interactions")
+    reviews_per_item: int = Field(
+        0,
+        ge=0,
+        description="Texts of training reviews kept for an item, to learn the dictionary and codes from (amazon)",
+    )
 
 
 class EmbedConfig(Section):

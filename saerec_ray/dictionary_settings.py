@@ -27,7 +27,7 @@ class CooccurrenceConfig(Section):
         5, ge=1, description="Training interactions below which an item has no code of this dictionary"
     )
     width: int = Field(256, ge=8, description="Number of latents")
-    active: int = Field(8, ge=1, description="Latents active per item on average")
+    active: int = Field(2, ge=1, description="Latents active per item on average")
     epochs: int = Field(200, ge=1, description="Passes over the items")
 
     @model_validator(mode="after")

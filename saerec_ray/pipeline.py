@@ -48,7 +48,7 @@ from saerec_ray.manifest import (
     write_json,
 )
 from saerec_ray.progress import Reporter
-from saerec_ray.text.embed import embed
+from saerec_ray.text.embed import embed, load_embeddings
 from saerec_ray.text.encoder import TextEncoder
 
 CACHE_FOLDER = ".cache"
@@ -110,11 +110,23 @@ def _dictionary(job: Job) -> dict[str, Any]:
     if config.dictionary.source is not None:
         earlier = read_earlier(config.dictionary.source)
         metrics = adopt_dictionary(
-            config.dictionary, earlier.dictionary, job.stage("embed"), job.folder, earlier.stability
+            config.dictionary,
+            earlier.dictionary,
+            job.stage("embed"),
+            job.folder,
+            earlier.stability,
+            without_reviews=_without_reviews(config, job.stage("embed")),
         )
     else:
         metrics = build_dictionary(
-            config.dictionary, config.cluster, seed, job.stage("embed"), job.folder, job.runs, show
+            config.dictionary,
+            config.cluster,
+            seed,
+            job.stage("embed"),
+            job.folder,
+            job.runs,
+            show,
+            without_reviews=_without_reviews(config, job.stage("embed")),
         )
     if config.dictionary.cooccurrence is not None:
         met = _met_in_training(config, read_sequences(job.stage("prepare")), job.folder)
@@ -133,14 +145,23 @@ def _met_in_training(config: Config, sequences: PreparedSequences, dictionary: P
     return without_cold(sequences, cold)
 
 
+def _without_reviews(config: Config, embedded: Path) -> list[int]:
+    """Cold items, where reviews are read: nobody can have written about an item before it is met."""
+    if not config.prepare.reviews_per_item or not config.train.cold_share:
+        return []
+    items = len(load_embeddings(embedded))
+    return np.flatnonzero(draw_cold_items(items, config.train.cold_share, _training_seed(config))).tolist()
+
+
 def _training_seed(config: Config) -> int:
     return config.seed if config.train.seed is None else config.train.seed
 
 
 def _dictionary_settings(config: Config) -> list[Any]:
-    """What decides the dictionaries; cold items only count where interactions are read."""
+    """What decides the dictionaries; cold items only count where interactions or reviews are read."""
     settings: list[Any] = [config.dictionary, config.seed]
-    if config.dictionary.cooccurrence is not None and config.train.cold_share:
+    reads_people = config.dictionary.cooccurrence is not None or config.prepare.reviews_per_item
+    if reads_people and config.train.cold_share:
         settings += [config.train.cold_share, _training_seed(config)]
     return settings
 

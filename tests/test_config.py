@@ -12,7 +12,6 @@ from pydantic import BaseModel
 
 from saerec_ray.config import (
     Config,
-    DictionaryConfig,
     describe_keys,
     digest,
     load_config,
@@ -20,6 +19,7 @@ from saerec_ray.config import (
     preset_names,
     preset_text,
 )
+from saerec_ray.dictionary_settings import DictionaryConfig
 from saerec_ray.errors import InputError
 from saerec_ray.sources import TableSource
 

@@ -17,16 +17,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
+from safetensors.numpy import save_file
 
 from saerec_ray import pipeline
+from saerec_ray.backbone.cold import draw_cold_items
 from saerec_ray.config import Config, load_config
 from saerec_ray.errors import InputError, StageError
 from saerec_ray.intents.stage import POPULATION_FILE
 from saerec_ray.manifest import MANIFEST_NAME, Manifest, is_current, read_manifest
 from saerec_ray.pipeline import RUNS_FOLDER, STAGE_NAMES, STAGES, Job, Stage, run_stages
 from saerec_ray.progress import Reporter
+from saerec_ray.text.embed import EMBEDDINGS_FILE
 from tests.small_shop import ITEMS, USERS, write_shop
 
 Run = Callable[..., list[str]]
@@ -73,6 +77,22 @@ def run(tmp_path: Path, shop: Path) -> Run:
         return [line.partition(":")[0] for line in lines if line.endswith(": started")]
 
     return run
+
+
+@pytest.mark.parametrize("reviews", [0, 3])
+def test_cold_items_keep_their_reviews_to_themselves_and_matter_to_the_dictionary_where_there_are_some(
+    shop: Path, tmp_path: Path, reviews: int
+) -> None:
+    """An item held out as if it were new must not be known by what people wrote after they met it."""
+    save_file({"embeddings": np.eye(20, dtype=np.float32)}, tmp_path / EMBEDDINGS_FILE)
+    overrides = [f"prepare.reviews_per_item={reviews}", "train.cold_share=0.25", "train.seed=9"]
+    config = load_config(shop, overrides)
+    never = pipeline._without_reviews(config, tmp_path)
+    assert never == (np.flatnonzero(draw_cold_items(20, 0.25, 9)).tolist() if reviews else [])
+    others = load_config(shop, [*overrides[:1], "train.cold_share=0.5", "train.seed=8"])
+    (dictionary,) = (stage for stage in STAGES if stage.name == "dictionary")
+    assert (dictionary.settings(config) != dictionary.settings(others)) == bool(reviews)
+    assert pipeline._without_reviews(load_config(shop, overrides[:1]), tmp_path) == []
 
 
 def test_all_stages_run_once_in_order_and_are_skipped_when_nothing_changed(run: Run, tmp_path: Path) -> None:

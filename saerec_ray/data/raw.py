@@ -35,7 +35,7 @@ class RawItem:
 
 @dataclass(frozen=True)
 class RawData:
-    """A source read whole; `interactions` has INTERACTION_SCHEMA."""
+    """A source read whole; `interactions` has INTERACTION_SCHEMA, and a column line where that was asked for."""
 
     interactions: pl.DataFrame
     items: list[RawItem]
@@ -65,13 +65,13 @@ def id_text(value: object) -> str:
 
 
 def take_interactions(
-    rows: pl.LazyFrame, source: str, rejects: Rejects, *, ticks_a_second: int = 1
+    rows: pl.LazyFrame, source: str, rejects: Rejects, *, ticks_a_second: int = 1, with_lines: bool = False
 ) -> tuple[pl.DataFrame, int]:
     """Checks rows of text columns line, user_id, item_id and, where the source has them, time and rating.
 
     A row without a time or rating is unusable where the source has that column. Unusable rows go to `rejects`.
     A column raw, where there is one, holds the row as it was, and a row without any value is not what it should be.
-    Returns the usable ones with INTERACTION_SCHEMA, and how many rows were read.
+    Returns the usable ones with INTERACTION_SCHEMA, and line when wanted, and how many rows were read.
     """
     columns = rows.collect_schema().names()
     checked = rows.with_columns(
@@ -90,6 +90,7 @@ def take_interactions(
         "item_id",
         pl.col("time_number").cast(pl.Int64).alias("time"),
         pl.col("rating_number").alias("rating"),
+        *(["line"] if with_lines else []),
     )
     usable, unusable = pl.collect_all([good, bad], engine="streaming")
     rejects.add_frame(source, unusable)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,13 @@ from saerec_ray.dictionary.sae import (
     Dictionary,
     Floats,
     unit_rows,
-    with_scaled_codes,
     write_codes,
     write_dictionary,
 )
+from saerec_ray.dictionary.samples import item_codes, load_samples, with_scaled_item_codes
 from saerec_ray.dictionary.stability import write_stability
 from saerec_ray.dictionary_settings import DictionaryConfig
 from saerec_ray.errors import InputError
-from saerec_ray.text.embed import load_embeddings
 
 
 def adopt_dictionary(
@@ -29,15 +29,19 @@ def adopt_dictionary(
     embedded: Path,
     folder: Path,
     stability: Floats | None = None,
+    *,
+    without_reviews: Collection[int] = (),
 ) -> dict[str, Any]:
     """Writes a dictionary from elsewhere with the codes of the items in `embedded`.
 
     With `config.recentre` its inputs are centred on the mean of these items, not on that of its own. The
     scale of the codes is set anew, so that the backbone meets codes of the usual size. The stability of its
-    latents, (latents,), is taken over as it is. Returns the metrics.
+    latents, (latents,), is taken over as it is. Reviews count in the codes, except those of the items
+    `without_reviews`. Returns the metrics.
     Raises InputError when the vectors have another length than those it was trained on.
     """
-    vectors = load_embeddings(embedded)
+    samples = load_samples(embedded, without_reviews)
+    vectors = samples.texts
     expected = dictionary.decoder.shape[1]
     if vectors.shape[1] != expected:
         raise InputError(
@@ -46,8 +50,8 @@ def adopt_dictionary(
         )
     if config.recentre:
         dictionary = recentred(dictionary, vectors)
-    dictionary = with_scaled_codes(dictionary, vectors)
-    codes = dictionary.encode(vectors)
+    dictionary = with_scaled_item_codes(dictionary, samples, np.arange(len(vectors)))
+    codes = item_codes(dictionary, samples)
     write_dictionary(dictionary, folder)
     write_codes(codes, folder)
     if stability is not None:

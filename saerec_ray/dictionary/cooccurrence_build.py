@@ -31,7 +31,7 @@ def autoencoder_settings(config: DictionaryConfig) -> DictionaryConfig:
     if own is None:
         raise ValueError("dictionary.cooccurrence is not set")
     changes = {"width": own.width, "active": own.active, "epochs": own.epochs}
-    return config.model_copy(update={**changes, "source": None, "cooccurrence": None})
+    return config.model_copy(update={**changes, "source": None, "cooccurrence": None, "attributes": None})
 
 
 def add_cooccurrence(

@@ -17,11 +17,11 @@ from saerec_ray import distributed, training_state
 from saerec_ray.dictionary.metrics import fraction_of_variance_unexplained
 from saerec_ray.dictionary.revival import forget, of_latents, point_anew, unreachable, worst_residuals
 from saerec_ray.dictionary.sae import Dictionary, Floats, Scaling, read_dictionary, write_dictionary
+from saerec_ray.dictionary.samples import load_samples
 from saerec_ray.dictionary.training import TrainingDictionary, active_at
 from saerec_ray.dictionary_settings import DictionaryConfig
 from saerec_ray.errors import StageError
 from saerec_ray.learning_rate import learning_rate_share
-from saerec_ray.text.embed import load_embeddings
 
 EVALUATIONS = 40
 """How often the held-out error is measured over a full training."""
@@ -47,13 +47,16 @@ def train_dictionary(worker: distributed.Worker, parameters: dict[str, Any]) -> 
     """The loop of one worker.
 
     Parameters: `embeddings` (folder of the embed stage), `config` (plain DictionaryConfig), `seed` (of start
-    and order) and `split_seed` (of which items are held out).
+    and order), `split_seed` (of which items are held out) and `without_reviews` (items whose text alone counts).
     The last checkpoint holds the exported dictionary with the lowest held-out error.
     """
     config = DictionaryConfig.model_validate(parameters["config"])
-    vectors = load_embeddings(Path(parameters["embeddings"]))
-    train, held_out = split_items(vectors, config.held_out_share, parameters["split_seed"])
-    run = DictionaryTraining(worker, config, vectors[train], vectors[held_out], parameters["seed"])
+    samples = load_samples(Path(parameters["embeddings"]), parameters["without_reviews"])
+    train, held_out = (
+        samples.vectors[samples.of(items)]
+        for items in split_items(samples.texts, config.held_out_share, parameters["split_seed"])
+    )
+    run = DictionaryTraining(worker, config, train, held_out, parameters["seed"])
     with worker.restore() as folder:
         if folder is not None:
             run.load(folder)

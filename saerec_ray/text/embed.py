@@ -16,7 +16,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from saerec_ray.config import ClusterConfig, EmbedConfig
-from saerec_ray.data.prepared import read_items
+from saerec_ray.data.prepared import read_items, read_reviews
 from saerec_ray.distributed import start_ray
 from saerec_ray.errors import StageError
 from saerec_ray.precision import chosen_precision
@@ -27,6 +27,8 @@ Floats = npt.NDArray[np.float32]
 OnProgress = Callable[[int, int], None]
 
 EMBEDDINGS_FILE = "embeddings.safetensors"
+REVIEW_EMBEDDINGS_FILE = "reviews.safetensors"
+"""Only there when the prepared set has reviews."""
 _CHUNK_TEXTS = 256
 _CPU_SHARE = 0.5
 """CPUs a Ray Data actor asks for: whole CPUs must stay free for the tasks that read and write."""
@@ -46,7 +48,8 @@ def embed(
     Raises InputError when the model cannot be loaded.
     """
     started = time.monotonic()
-    texts = read_items(prepared).texts
+    items, reviews = read_items(prepared), read_reviews(prepared)
+    texts = items.texts + (reviews.texts if reviews else [])
     device = "cuda" if cluster.gpus and torch.cuda.is_available() else "cpu"
     precision = chosen_precision(config.precision, device)
     fingerprint = model_fingerprint(config.model, model_location(config.model), precision, config.max_tokens)
@@ -63,11 +66,15 @@ def embed(
         known |= cache.lookup(missing)
     if len(known) < len(set(keys)):
         raise StageError(f"{len(set(keys)) - len(known)} texts got no vector; run the stage again.")
-    vectors = np.stack([known[key] for key in keys])  # (items, d)
-    save_file({"embeddings": vectors}, folder / EMBEDDINGS_FILE, metadata={"model": config.model})
+    vectors = np.stack([known[key] for key in keys])  # (items, then reviews; d)
+    count = len(items)
+    save_file({"embeddings": vectors[:count]}, folder / EMBEDDINGS_FILE, metadata={"model": config.model})
+    if reviews:
+        save_file({"embeddings": vectors[count:], "items": reviews.items}, folder / REVIEW_EMBEDDINGS_FILE)
     seconds = time.monotonic() - started
     return {
-        "items": len(texts),
+        "items": count,
+        **({"reviews": len(reviews.texts)} if reviews else {}),
         "encoded_now": len(missing),
         "from_cache": len(set(keys)) - len(missing),
         "texts_per_second": round(len(missing) / seconds, 1),
@@ -81,6 +88,18 @@ def embed(
 def load_embeddings(folder: Path) -> Floats:
     """The vectors of an embed folder: (items, d), rows of length 1."""
     return load_file(folder / EMBEDDINGS_FILE)["embeddings"]
+
+
+def load_review_embeddings(folder: Path) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """The vectors of reviews of an embed folder, (reviews, d), and the index of the item each is about.
+
+    There are none, of the length of the item vectors, when the prepared set has no reviews.
+    """
+    path = folder / REVIEW_EMBEDDINGS_FILE
+    if not path.exists():
+        return np.empty((0, load_embeddings(folder).shape[1]), dtype=np.float32), np.empty(0, dtype=np.int64)
+    arrays = load_file(path)
+    return arrays["embeddings"], arrays["items"].astype(np.int64)
 
 
 def _encode_chunks(

@@ -6,11 +6,15 @@ import random
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from saerec_ray.data.prepared import REVIEWS_FILE, REVIEWS_SCHEMA
 from saerec_ray.errors import InputError, StageError
 from saerec_ray.text import embed as stage
 from saerec_ray.text.cache import write_part
+from saerec_ray.text.embed import load_review_embeddings
 from saerec_ray.text.encoder import TextEncoder
 from tests.text.texts import MODEL, TEXTS, embed_texts
 
@@ -34,6 +38,32 @@ def test_every_item_gets_the_vector_of_its_own_text(tmp_path: Path) -> None:
     assert same(found, expected(TEXTS))
     assert (metrics["items"], metrics["encoded_now"], metrics["from_cache"]) == (5, 5, 0)
     assert (metrics["dimension"], metrics["model"], metrics["precision"]) == (384, MODEL, "float32")
+
+
+def test_reviews_are_encoded_beside_the_items_they_are_about_and_cached_alike(tmp_path: Path) -> None:
+    alone, _ = embed_texts(tmp_path / "alone", TEXTS)
+    said = pa.table(
+        {"item": pa.array([0, 0, 3], pa.int32()), "text": ["lovely red", TEXTS["tea"], "strong motor"]},
+        schema=REVIEWS_SCHEMA,
+    )
+    (tmp_path / "prepare").mkdir()
+    pq.write_table(said, tmp_path / "prepare" / REVIEWS_FILE)
+    found, metrics = embed_texts(tmp_path, TEXTS)
+    assert all((found[item] == alone[item]).all() for item in TEXTS)
+    vectors, items = load_review_embeddings(tmp_path / "embed")
+    assert items.tolist() == [0, 0, 3]
+    encoder = TextEncoder(MODEL, "float32", device="cpu")
+    np.testing.assert_allclose(vectors, encoder.encode(said["text"].to_pylist()), atol=1e-5)
+    assert (metrics["items"], metrics["reviews"], metrics["encoded_now"]) == (5, 3, 7)
+    assert embed_texts(tmp_path, TEXTS)[1]["encoded_now"] == 0
+
+
+def test_without_reviews_none_are_found_and_nothing_of_them_is_written(tmp_path: Path) -> None:
+    _, metrics = embed_texts(tmp_path, TEXTS)
+    vectors, items = load_review_embeddings(tmp_path / "embed")
+    assert (vectors.shape, items.shape) == ((0, 384), (0,))
+    assert [path.name for path in (tmp_path / "embed").iterdir()] == ["embeddings.safetensors"]
+    assert "reviews" not in metrics
 
 
 def test_the_order_of_rows_does_not_decide_which_item_has_which_vector(tmp_path: Path) -> None:

@@ -1,0 +1,178 @@
+"""Texts and reviews as samples: an item's are on one side, and its code is their weighted mean."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import load_file, save_file
+from scipy.sparse import csr_array
+
+from saerec_ray.config import ClusterConfig
+from saerec_ray.dictionary import trainer
+from saerec_ray.dictionary.adoption import adopt_dictionary
+from saerec_ray.dictionary.build import build_dictionary
+from saerec_ray.dictionary.sae import (
+    CODES_FILE,
+    DICTIONARY_FILE,
+    Floats,
+    read_codes,
+    read_dictionary,
+    unit_rows,
+)
+from saerec_ray.dictionary.samples import (
+    Samples,
+    item_codes,
+    keep_largest,
+    load_samples,
+    with_scaled_item_codes,
+)
+from saerec_ray.dictionary.trainer import split_items
+from saerec_ray.dictionary_settings import DictionaryConfig
+from saerec_ray.text.embed import EMBEDDINGS_FILE, REVIEW_EMBEDDINGS_FILE
+from tests.dictionary.planted import planted_directions, planted_vectors
+from tests.dictionary.test_metrics import D, dictionary
+
+LOCAL = ClusterConfig(engine="local", gpus=False)
+SETTINGS = DictionaryConfig(width=32, active=3, epochs=6, batch_size=128, prefixes=[0.5, 1.0])
+SEED = 3
+ITEMS = 300
+
+
+def drawn(count: int, seed: int, d: int = D) -> Floats:
+    return unit_rows(np.random.default_rng(seed).normal(size=(count, d)).astype(np.float32) + 0.3)
+
+
+def samples(items: list[int], count: int = 6) -> Samples:
+    """The texts of `count` items, then a review about each of `items`."""
+    return Samples(drawn(count + len(items), 0), np.concatenate([np.arange(count), items]).astype(int), count)
+
+
+def write_embedded(folder: Path, reviews: dict[int, Floats] | None = None) -> Path:
+    folder.mkdir()
+    texts, _ = planted_vectors(ITEMS, planted_directions(24, 16), 3)
+    save_file({"embeddings": texts}, folder / EMBEDDINGS_FILE)
+    if reviews is not None:
+        items = np.repeat(list(reviews), [len(each) for each in reviews.values()]).astype(np.int32)
+        vectors = np.concatenate(list(reviews.values()))
+        save_file({"embeddings": vectors, "items": items}, folder / REVIEW_EMBEDDINGS_FILE)
+    return folder
+
+
+def some_reviews() -> dict[int, Floats]:
+    return {item: drawn(1 + item % 3, item, 16) for item in range(0, ITEMS, 2)}
+
+
+def build(embedded: Path, folder: Path, **options: Any) -> dict[str, Any]:
+    folder.mkdir()
+    return build_dictionary(SETTINGS, LOCAL, SEED, embedded, folder, folder / "runs", **options)
+
+
+@settings(max_examples=60, deadline=None)
+@given(reviews=st.lists(st.integers(0, 5), max_size=9).map(sorted), scale=st.sampled_from([1.0, 0.25]))
+def test_the_code_of_an_item_is_half_its_text_and_half_all_its_reviews(
+    reviews: list[int], scale: float
+) -> None:
+    made, given_samples = dictionary(most_active=24, code_scale=scale), samples(reviews)
+    each = made.encode(given_samples.vectors).toarray().astype(np.float64)
+    found = item_codes(made, given_samples).toarray()
+    for item in range(6):
+        said = [each[6 + place] for place, about in enumerate(reviews) if about == item]
+        expected = (each[item] + sum(said) / len(said)) / 2 if said else each[item]
+        np.testing.assert_allclose(found[item], expected, atol=1e-5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**31), most=st.integers(1, 6))
+def test_of_each_code_the_largest_entries_stay_as_they_are(seed: int, most: int) -> None:
+    rng = np.random.default_rng(seed)
+    dense = np.round(rng.random((7, 9)), 1) * (rng.random((7, 9)) < 0.6)
+    kept = keep_largest(csr_array(dense), most).toarray()
+    for row, found in zip(dense, kept, strict=True):
+        order = np.argsort(-row, kind="stable")[:most]
+        expected = np.zeros_like(row)
+        expected[order] = row[order]
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_a_code_has_no_more_latents_with_reviews_than_without() -> None:
+    made = dictionary()
+    codes = item_codes(made, samples([1, 1, 2, 4, 4, 4]))
+    assert np.diff(codes.indptr).max() == made.most_active
+    assert codes.has_sorted_indices
+
+
+def test_without_reviews_codes_and_scale_are_exactly_those_of_the_texts() -> None:
+    made, given_samples = dictionary(), samples([])
+    assert (item_codes(made, given_samples) != made.encode(given_samples.texts)).nnz == 0
+    assert len(given_samples.vectors) == given_samples.count
+
+
+def test_the_scale_makes_the_codes_of_items_as_long_as_the_backbone_expects() -> None:
+    given_samples, train = samples([0, 0, 3, 5]), np.array([0, 1, 3])
+    scaled = with_scaled_item_codes(dictionary(code_scale=7.0), given_samples, train)
+    codes = item_codes(scaled, given_samples).toarray()[train]
+    assert np.square(codes).sum() / 3 == pytest.approx(1, rel=1e-5)
+
+
+def test_all_samples_of_an_item_are_on_its_side() -> None:
+    given_samples = samples([0, 0, 2, 5])
+    assert given_samples.of(np.array([0, 5])).tolist() == [0, 5, 6, 7, 9]
+    assert given_samples.of(np.array([1, 2, 3, 4])).tolist() == [1, 2, 3, 4, 8]
+
+
+def test_training_learns_from_the_reviews_of_training_items_and_from_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[Floats, Floats]] = []
+
+    class Recorded(trainer.DictionaryTraining):
+        def __init__(self, worker: Any, config: Any, train: Floats, held_out: Floats, seed: int) -> None:
+            seen.append((train, held_out))
+            super().__init__(worker, config, train, held_out, seed)
+
+    monkeypatch.setattr(trainer, "DictionaryTraining", Recorded)
+    embedded = write_embedded(tmp_path / "embed", some_reviews())
+    build(embedded, tmp_path / "dictionary")
+    texts = load_file(embedded / EMBEDDINGS_FILE)["embeddings"]
+    for items, found in zip(split_items(texts, SETTINGS.held_out_share, SEED), seen[0], strict=True):
+        said = [some_reviews()[int(item)] for item in items if int(item) in some_reviews()]
+        np.testing.assert_array_equal(found, np.concatenate([texts[items], *said]))
+
+
+def test_the_stage_writes_codes_of_texts_and_reviews_and_figures_of_both(tmp_path: Path) -> None:
+    embedded = write_embedded(tmp_path / "embed", some_reviews())
+    metrics = build(embedded, tmp_path / "dictionary")
+    made, codes = read_dictionary(tmp_path / "dictionary"), read_codes(tmp_path / "dictionary")
+    expected = item_codes(made, load_samples(embedded))
+    assert (codes != expected).nnz == 0
+    assert (codes != made.encode(load_samples(embedded).texts)).nnz > 0
+    assert metrics["reviews"] == sum(map(len, some_reviews().values()))
+    assert metrics["l0_item_codes"] == pytest.approx(codes.nnz / ITEMS)
+    assert 0 < metrics["fvu_reviews"] < 2
+    assert (metrics["train_items"], metrics["held_out_items"]) == (270, 30)
+
+
+def test_a_review_of_an_item_that_nobody_met_changes_nothing(tmp_path: Path) -> None:
+    having = some_reviews()
+    cold = [0, 4, 8]
+    lacking = {item: vectors for item, vectors in having.items() if item not in cold}
+    build(write_embedded(tmp_path / "a", having), tmp_path / "having", without_reviews=cold)
+    build(write_embedded(tmp_path / "b", lacking), tmp_path / "lacking")
+    for name in (DICTIONARY_FILE, CODES_FILE):
+        assert (tmp_path / "having" / name).read_bytes() == (tmp_path / "lacking" / name).read_bytes()
+
+
+def test_a_dictionary_from_elsewhere_reads_reviews_by_the_same_formula(tmp_path: Path) -> None:
+    embedded = write_embedded(tmp_path / "embed", some_reviews())
+    build(write_embedded(tmp_path / "other"), tmp_path / "source")
+    source = replace(read_dictionary(tmp_path / "source"), code_scale=3.0)
+    adopt_dictionary(SETTINGS, source, embedded, tmp_path, without_reviews=[2])
+    taken = read_dictionary(tmp_path)
+    assert (read_codes(tmp_path) != item_codes(taken, load_samples(embedded, [2]))).nnz == 0
+    assert np.square(read_codes(tmp_path).data).sum() / ITEMS == pytest.approx(1, rel=1e-4)
