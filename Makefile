@@ -19,7 +19,7 @@ export STUBS_VENV SAEREC_DATA
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup test test-slow test-oldest verify lint types imports buf stubs stubs-check fix demo bench results clean
+.PHONY: help setup test test-slow test-oldest verify lint types imports buf stubs stubs-check fix demo bench results gates clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -88,6 +88,9 @@ bench: $(VENV)/.dev  ## measure speed and memory; prints one table a file
 results: $(VENV)/.dev  ## repeat the published figures, write docs/results.md; needs SAEREC_DATA
 	@test -d "$(SAEREC_DATA)/amazon2014_beauty" || { echo "No folder $(SAEREC_DATA)/amazon2014_beauty: set SAEREC_DATA" >&2; exit 1; }
 	$(BIN)/python tests/bench/accuracy.py --data "$(SAEREC_DATA)/amazon2014_beauty"
+
+gates: $(VENV)/.dev  ## train dictionaries for three sets and seeds, fail where a quality gate is closed; needs SAEREC_DATA
+	$(BIN)/python tests/bench/dictionary_gates.py --data "$(SAEREC_DATA)"
 
 clean:  ## remove what was built; keeps .venv and out
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -109,6 +109,13 @@ def test_a_second_dictionary_changes_the_families_and_no_figure() -> None:
     assert "bought together" in [tree["label"] for tree in found["families"]]
 
 
+def test_the_intruder_test_tells_published_latents_apart() -> None:
+    hidden = catalogue([intent(latent, state="unpublished") for latent in range(TOPICS)])
+    for name, space in measure(named=hidden)["spaces"].items():
+        assert space["intruder"]["accuracy_published"] is None
+        assert FOUND["spaces"][name]["intruder"]["accuracy_published"] is not None
+
+
 def test_headlines_are_plain_figures() -> None:
     assert intents_headline({"intents": FOUND}) == {
         "detection_auc": pytest.approx(1),

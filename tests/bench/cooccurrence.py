@@ -1,0 +1,48 @@
+"""What each dictionary of a finished run knows of the next item, without any training of a backbone.
+
+    python tests/bench/cooccurrence.py out
+
+`out` is a work directory whose dictionary stage had dictionary.cooccurrence set. A user is the mean of the
+items of the history, an item is its code; items are ranked by cosine. Nothing is trained here.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from saerec_ray.backbone.validation import held_out
+from saerec_ray.data.prepared import read_sequences
+from saerec_ray.dictionary.concatenated import read_dictionaries
+from saerec_ray.dictionary.sae import read_codes, unit_rows
+from saerec_ray.evaluation.accuracy import accuracy
+from saerec_ray.evaluation.text_neighbours import text_neighbour_ranks
+from saerec_ray.text.embed import load_embeddings
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("workdir", type=Path)
+    parser.add_argument("--split", choices=("validation", "test"), default="validation")
+    arguments = parser.parse_args()
+    cases = held_out(read_sequences(arguments.workdir / "prepare"), arguments.split)
+    dictionaries = read_dictionaries(arguments.workdir / "dictionary")
+    codes = read_codes(arguments.workdir / "dictionary").toarray().astype(np.float32)
+    texts, second = dictionaries.text.width, dictionaries.width
+    spaces = {
+        "text vectors": load_embeddings(arguments.workdir / "embed"),
+        "codes of texts": codes[:, :texts],
+        "codes of co-occurrence": codes[:, texts:second],
+        "both codes": codes[:, :second],
+    }
+    for name, vectors in spaces.items():
+        found = accuracy(text_neighbour_ranks(unit_rows(vectors), cases), [10])
+        print(f"{name}: HR@10 {found['HR@10']:.4f}, NDCG@10 {found['NDCG@10']:.4f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
