@@ -60,6 +60,9 @@ class DictionaryConfig(Section):
     kind: Literal["topk", "batchtopk", "matryoshka", "jumprelu", "paper"] = Field(
         "matryoshka", description="How training chooses the active latents"
     )
+    centre: bool = Field(
+        True, description="false: inputs are scaled but not centred, to measure what centring is worth"
+    )
     width: int = Field(512, ge=8, description="Number of latents, M")
     active: int = Field(8, ge=1, description="Latents active per item on average, k")
     prefixes: list[float] = Field(

@@ -12,14 +12,18 @@ from scipy.sparse import csr_array
 from saerec_ray.dictionary.sae import Dictionary, Floats, calibrated_threshold, unit_rows
 
 
-def fraction_of_variance_unexplained(dictionary: Dictionary, vectors: Floats) -> float:
-    """FVU = sum |x - x'|^2 / sum |x - training mean|^2, both sums over all the vectors given.
+def fraction_of_variance_unexplained(
+    dictionary: Dictionary, vectors: Floats, mean: Floats | None = None
+) -> float:
+    """FVU = sum |x - x'|^2 / sum |x - training mean|^2, both sums over all the vectors given, (items, d).
 
-    Scaled inputs are centred on the training mean, so the denominator is their squared length.
+    `mean`: that of the unit training vectors, (d,); None where the dictionary centres its inputs on it.
     """
-    scaled = dictionary.scaling.apply(vectors)
+    scaling = dictionary.scaling
+    scaled = scaling.apply(vectors)
     error = scaled - dictionary.decode(dictionary.encode(vectors))
-    return float(np.square(error).sum() / np.square(scaled).sum())
+    centred = scaled if mean is None else scaled - (mean - scaling.mean) * np.float32(scaling.factor)
+    return float(np.square(error).sum() / np.square(centred).sum())
 
 
 def principal_component_fvu(train: Floats, held_out: Floats, components: int) -> float:
@@ -60,7 +64,7 @@ def measure_dictionary(
 ) -> dict[str, Any]:
     """The metrics of a finished dictionary, with controls; `train` and `held_out` are raw vectors (items, d)."""
     train_codes, codes = dictionary.encode(train), dictionary.encode(held_out)
-    unit = unit_rows(held_out)
+    unit, mean = unit_rows(held_out), unit_rows(train).mean(axis=0)
     reconstructed = dictionary.scaling.invert(dictionary.decode(codes))
     cosines = (unit * unit_rows(reconstructed)).sum(axis=1)
     active_counts = np.diff(codes.indptr)
@@ -73,13 +77,13 @@ def measure_dictionary(
     return {
         "held_out_items": len(held_out),
         "train_items": len(train),
-        "fvu": fraction_of_variance_unexplained(dictionary, held_out),
-        "fvu_train": fraction_of_variance_unexplained(dictionary, train),
+        "fvu": fraction_of_variance_unexplained(dictionary, held_out, mean),
+        "fvu_train": fraction_of_variance_unexplained(dictionary, train, mean),
         "fvu_pca_same_nonzeros": principal_component_fvu(
             unit_rows(train), unit, min(max(1, round(float(active_counts.mean()))), train.shape[1])
         ),
         "fvu_random_dictionary": fraction_of_variance_unexplained(
-            random_dictionary(dictionary, train, active, seed), held_out
+            random_dictionary(dictionary, train, active, seed), held_out, mean
         ),
         "cosine": float(cosines.mean()),
         "l0": float(active_counts.mean()),

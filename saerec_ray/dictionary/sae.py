@@ -29,10 +29,10 @@ class Scaling:
     factor: float
 
     @staticmethod
-    def fit(vectors: Floats) -> Scaling:
-        """Measures mean and scale on the training vectors, (items, d)."""
+    def fit(vectors: Floats, centre: bool = True) -> Scaling:
+        """Measures mean and scale on the training vectors, (items, d); without centring the mean is 0."""
         unit = unit_rows(vectors)
-        mean = unit.mean(axis=0)
+        mean = unit.mean(axis=0) if centre else np.zeros(unit.shape[1], dtype=np.float32)
         root_mean_square = float(np.sqrt(np.square(unit - mean).mean()))
         if root_mean_square == 0:
             raise StageError("All item embeddings are equal, so there is nothing to learn a dictionary from.")

@@ -74,7 +74,7 @@ class DictionaryTraining:
         self, worker: distributed.Worker, config: DictionaryConfig, train: Floats, held_out: Floats, seed: int
     ) -> None:
         self.worker, self.config, self.seed = worker, config, seed
-        self.scaling = Scaling.fit(train)
+        self.scaling = Scaling.fit(train, config.centre)
         self.x = torch.from_numpy(self.scaling.apply(train)).to(worker.device)  # (items, d)
         self.held_out = held_out
         generator = torch.Generator().manual_seed(seed)

@@ -74,6 +74,18 @@ def test_unexplained_variance_is_taken_about_the_training_mean_over_the_whole_sp
     assert fraction_of_variance_unexplained(made, items) == pytest.approx(written_fvu(made, items), rel=1e-4)
 
 
+def test_without_centring_variance_is_still_that_about_the_training_mean() -> None:
+    """About zero the mean itself would count as explained, and every dictionary would look good."""
+    shifted = TRAIN + 3.0 * np.eye(1, TRAIN.shape[1], dtype=np.float32)
+    made = replace(dictionary(), scaling=Scaling.fit(shifted, centre=False))
+    assert not made.scaling.mean.any()
+    mean = unit_rows(shifted).mean(axis=0)
+    unit, back = unit_rows(shifted), made.reconstruct(shifted)
+    expected = np.square(unit - back).sum() / np.square(unit - mean).sum()
+    assert fraction_of_variance_unexplained(made, shifted, mean) == pytest.approx(float(expected), rel=1e-3)
+    assert fraction_of_variance_unexplained(made, shifted) < expected / 2
+
+
 def test_unexplained_variance_is_no_mean_over_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     """Items near the mean have little variance: a mean of ratios would give them the weight of the others."""
     mixed = np.concatenate([vectors(40, 3, spread=0.05), vectors(40, 4, spread=2.0)])

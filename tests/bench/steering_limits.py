@@ -1,0 +1,93 @@
+"""How strong steering is under other limits: exposure and accuracy against kappa, with loadings cut or not.
+
+    saerec run --config amazon --set prepare.source.path=FOLDER/amazon2014_beauty --workdir out/beauty
+    python tests/bench/steering_limits.py --workdir out/beauty
+
+Full strength, single random intents that people may steer, random test users, lists of 20. `cut` takes the 90th
+percentile of an intent's loadings as the largest weight, as the server does; `whole` leaves loadings as they are.
+`exposure` is the mean loading of the steered intent over the list against that without steering; `overlap` the share
+of the list that stays; `NDCG` that of the held-out items against no steering.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # for saerec_ray, when run as a program
+
+import numpy as np
+from scipy.sparse import csc_array
+
+from saerec_ray import scoring
+from saerec_ray.backbone.build import read_model, read_steering
+from saerec_ray.backbone.validation import encode_users, held_out
+from saerec_ray.config import TrainConfig
+from saerec_ray.data.prepared import read_items, read_sequences
+from saerec_ray.evaluation.steering_curves import steerable_intents, steering
+from saerec_ray.intents.catalogue import read_catalogue
+from saerec_ray.scoring import SteeringTable
+
+LIMITS = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--workdir", type=Path, required=True, help="of a finished run")
+    parser.add_argument("--users", type=int, default=100)
+    parser.add_argument("--intents", type=int, default=12)
+    parser.add_argument("--seed", type=int, default=42)
+    asked = parser.parse_args()
+    stage = json.loads((asked.workdir / "train" / "stage.json").read_text("utf-8"))
+    space, encoder, frozen = read_model(
+        asked.workdir / "train", TrainConfig.model_validate(stage["config"]["settings"][0])
+    )
+    sequences, items = read_sequences(asked.workdir / "prepare"), read_items(asked.workdir / "prepare")
+    users = encode_users(encoder, held_out(sequences, "test"))
+    interactions = np.bincount(sequences.train_interactions()[1], minlength=len(items)).astype(np.float64)
+    intents = steerable_intents(
+        read_catalogue(asked.workdir / "intents"), space, items.attributes, asked.intents, asked.seed
+    )
+    arrays = read_steering(asked.workdir / "train")
+    cut = SteeringTable(arrays["targets"], arrays["spreads"], arrays["loading_caps"])
+    whole = replace(cut, loading_caps=csc_array(space.codes).max(axis=0).toarray().ravel().astype(np.float32))
+    print(
+        "| kappa | loadings | boost: exposure | overlap | NDCG | avoid: exposure | NDCG | broken promises |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for name, table in (("cut", cut), ("whole", whole)):
+        for limit in LIMITS:
+            scoring.SHIFT_LIMIT = limit
+            found = steering(
+                space,
+                frozen.prior,
+                table,
+                users,
+                intents,
+                [0.5, 1.0],
+                asked.users,
+                asked.seed,
+                interactions,
+            )
+            boost, avoid = found["random"]["boost"], found["random"]["avoid"]
+            print(
+                f"| {limit:g} | {name} | {last(boost['lift']):.2f} x | {last(boost['overlap']):.2f} "
+                f"| {-last(boost['ndcg_loss']):+.1%} | {last(avoid['lift']):.2f} x | {-last(avoid['ndcg_loss']):+.1%} "
+                f"| {found['violations']} |",
+                flush=True,
+            )
+
+
+def last(values: Any) -> float:
+    """The value at full strength; NaN where there is none."""
+    return float(values[-1]) if values else float("nan")
+
+
+if __name__ == "__main__":
+    main()
