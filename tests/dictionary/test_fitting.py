@@ -155,6 +155,7 @@ def test_a_file_that_is_no_parquet_and_parts_that_do_not_fit_are_refused(tmp_pat
         ({"width": 8, "active": 8}, "may be at most a quarter of width"),
         ({"kind": "dense"}, "kind: Input should be"),
         ({"source": "elsewhere"}, "source: set in a configuration of all stages only"),
+        ({"attributes": {}, "cooccurrence": {}}, "attributes, cooccurrence: set in a configuration"),
     ],
 )
 def test_settings_that_cannot_be_used_are_named(settings: dict[str, Any], message: str) -> None:
