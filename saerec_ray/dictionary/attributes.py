@@ -58,7 +58,8 @@ def attribute_codes(
     """The values that enough and not too many items have, ascending, and codes (items, values).
 
     The codes of an item are equal, with a squared sum of `config.weight` squared.
-    Raises InputError when an attribute is asked for that no item has, or when no value is left.
+    Without names asked for there may be none, as many catalogues have no attributes. Raises InputError when an
+    attribute is asked for that no item has, or when no value of those asked for is left.
     """
     carriers: dict[AttributeValue, list[int]] = {}
     for item, named in enumerate(attributes):
@@ -75,6 +76,8 @@ def attribute_codes(
         )
     most = config.max_share * len(attributes)
     kept = sorted(value for value, items in carriers.items() if config.min_items <= len(items) <= most)
+    if not kept and config.names is None:
+        return [], csr_array((len(attributes), 0), dtype=np.float32)
     if not kept:
         raise InputError(
             f"No attribute value is on at least {config.min_items} items and at most {config.max_share:.0%} of them; "

@@ -83,7 +83,20 @@ def test_an_attribute_that_no_item_has_is_named_with_those_there_are() -> None:
 
 def test_where_no_value_is_left_it_says_what_to_change() -> None:
     with pytest.raises(InputError, match=r"at least 9 items.*change dictionary.attributes"):
-        attribute_codes(AttributesConfig(min_items=9), ITEMS)
+        attribute_codes(AttributesConfig(names=["brand"], min_items=9), ITEMS)
+
+
+@pytest.mark.parametrize("items", [[{}, {}], ITEMS], ids=["no attributes", "none on enough items"])
+def test_where_none_was_asked_for_by_name_there_may_be_none(
+    items: list[dict[str, list[str]]], tmp_path: Path
+) -> None:
+    text = csr_array(np.ones((len(items), 3), dtype=np.float32))
+    write_codes(text, tmp_path)
+    write_dictionary(plain_dictionary(np.eye(3, 4, dtype=np.float32)), tmp_path)
+    metrics = add_attributes(AttributesConfig(min_items=9), items, tmp_path)
+    assert metrics["latents"] == 0
+    np.testing.assert_array_equal(read_codes(tmp_path).toarray(), text.toarray())
+    assert read_dictionaries(tmp_path).width == 3
 
 
 def test_a_value_has_the_same_id_on_every_catalogue_and_another_than_all_others() -> None:
