@@ -1,6 +1,6 @@
 """Repeats the published accuracy figures and writes them to docs/results.md.
 
-    python tests/bench/accuracy.py --data FOLDER/amazon2014_beauty --seeds 42 43 44
+    python tests/bench/accuracy.py --data FOLDER/amazon2014_beauty FOLDER/amazon2014_toys --seeds 42 43 44
 
 Each seed is one `saerec run` with the amazon preset, and one training in which every item has the codes of
 another: the control that tells intents from parameters. Finished seeds are kept in files beside the work
@@ -97,15 +97,18 @@ def read(path: Path) -> Any:
     return json.loads(path.read_text("utf-8"))
 
 
-def document(data: str, seeds: list[int], reports: list[dict[str, Any]], versions: dict[str, str]) -> str:
+def document(sections: list[str]) -> str:
     """The results page."""
+    return "\n".join(
+        ["# Results", "", "Written by `tests/bench/accuracy.py`. Do not edit by hand.", "", *sections]
+    )
+
+
+def section(data: str, seeds: list[int], reports: list[dict[str, Any]], versions: dict[str, str]) -> str:
+    """The part of the page on one set."""
     memory = psutil.virtual_memory().total / 2**30
     lines = [
-        "# Results",
-        "",
-        "Written by `tests/bench/accuracy.py`. Do not edit by hand.",
-        "",
-        f"## Accuracy: {data}",
+        f"## {data}",
         "",
         reports[0]["protocol"],
         "",
@@ -115,7 +118,7 @@ def document(data: str, seeds: list[int], reports: list[dict[str, Any]], version
         "",
         "```",
         f"python tests/bench/accuracy.py --data FOLDER/{data} --seeds {' '.join(map(str, seeds))} "
-        f"--controls {sum('shuffled' in report['accuracy']['test'] for report in reports)}    # all of this page",
+        f"--controls {sum('shuffled' in report['accuracy']['test'] for report in reports)}    # all of this part",
         "# one seed alone:",
         f"saerec run --config amazon --set prepare.source.path=FOLDER/{data} --set seed={seeds[0]} "
         + " ".join(f"--set {setting}" for setting in ONE_WORKER),
@@ -195,7 +198,9 @@ def time_table(seeds: list[int], reports: list[dict[str, Any]]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--data", type=Path, required=True, help="folder with sequences.txt and items.jsonl")
+    parser.add_argument(
+        "--data", type=Path, nargs="+", required=True, help="folders with sequences.txt and items.jsonl"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44])
     parser.add_argument(
         "--controls", type=int, help="train the control for so many seeds only; all by default"
@@ -203,17 +208,19 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, default=Path("out"))
     parser.add_argument("--page", type=Path, default=REPOSITORY / "docs" / "results.md")
     arguments = parser.parse_args()
-    if not (arguments.data / "sequences.txt").is_file():
-        parser.error(f"{arguments.data} has no sequences.txt")
-    name = arguments.data.name
-    workdir = arguments.workdir.absolute() / name
     controls = len(arguments.seeds) if arguments.controls is None else arguments.controls
-    reports = [
-        run_seed(arguments.data.absolute(), workdir, seed, place < controls)
-        for place, seed in enumerate(arguments.seeds)
-    ]
-    versions = read(workdir / "train" / "stage.json")["versions"]
-    arguments.page.write_text(document(name, arguments.seeds, reports, versions), "utf-8")
+    sections = []
+    for data in arguments.data:
+        if not (data / "sequences.txt").is_file():
+            parser.error(f"{data} has no sequences.txt")
+        workdir = arguments.workdir.absolute() / data.name
+        reports = [
+            run_seed(data.absolute(), workdir, seed, place < controls)
+            for place, seed in enumerate(arguments.seeds)
+        ]
+        versions = read(workdir / "train" / "stage.json")["versions"]
+        sections.append(section(data.name, arguments.seeds, reports, versions))
+    arguments.page.write_text(document(sections), "utf-8")
     print(f"Wrote {arguments.page}")
 
 
