@@ -58,6 +58,7 @@ VARIANTS = (
     Variant("without branches and prior", ("train.branches=none", *NO_PRIOR)),
     Variant("without residuals: intents alone", ("train.residuals=false",)),
     Variant("without attributes: learnt intents alone", ("dictionary.attributes=null",), TEXT_ONLY),
+    Variant("with co-occurrence beside", ("dictionary.cooccurrence={}",), TEXT_ONLY),
     Variant(
         "control: random dictionary", ("dictionary.epochs=1", "dictionary.learning_rate=1e-12"), TEXT_ONLY
     ),
