@@ -134,6 +134,26 @@ def test_after_every_step_the_decoder_rows_have_unit_length(tmp_path: Path) -> N
         torch.testing.assert_close(run.model.decoder.norm(dim=1), torch.ones(32), atol=1e-6, rtol=0)
 
 
+def test_every_step_is_taken_with_clipped_gradients_that_do_not_point_along_the_decoder_rows(
+    tmp_path: Path,
+) -> None:
+    run = training(tmp_path, config())
+    along: list[float] = []
+    lengths: list[float] = []
+
+    def look(*_: Any) -> None:
+        gradient = run.model.decoder.grad
+        assert gradient is not None
+        along.append(float((gradient * run.model.decoder.detach()).sum(dim=1).abs().max()))
+        lengths.append(sum(float(value.grad.square().sum()) for value in run.model.parameters()) ** 0.5)  # type: ignore[union-attr]
+
+    run.optimiser.register_step_pre_hook(look)
+    run.train_epoch()
+    assert len(along) == run.steps_an_epoch
+    assert max(along) < 1e-6 < min(lengths)
+    assert max(lengths) <= 1 + 1e-5
+
+
 def test_training_leaves_the_vectors_it_is_given_as_they_are(tmp_path: Path) -> None:
     items = vectors()
     finish(training(tmp_path, config(epochs=2), items))
