@@ -13,6 +13,7 @@ import pytest
 from tests.small_run import run_small
 
 
+@pytest.hookimpl(tryfirst=True)  # the plugin reads the marks in its own
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Where several processes share the tests, one gets all that use the trained bundle, so it is made once.
 
