@@ -14,13 +14,11 @@ from tests.small_run import run_small
 
 
 @pytest.hookimpl(tryfirst=True)  # the plugin reads the marks in its own
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where several processes share the tests, one gets all that use the trained bundle, so it is made once.
 
     Other files go to a process whole.
     """
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
     for item in items:
         trained = "trained_workdir" in getattr(item, "fixturenames", ())
         item.add_marker(pytest.mark.xdist_group("trained" if trained else item.nodeid.split("::")[0]))

@@ -131,7 +131,7 @@ def test_a_submitted_run_trains_with_two_workers_and_leaves_a_bundle(cluster: st
     assert "Traceback" not in job.stdout
     trained = read_manifest(tmp_path / "out" / "train")
     assert trained.config["settings"][0]["workers"] == 2
-    assert trained.metrics["with_intents"]["epochs"] == 1
+    assert trained.metrics["with_intents"]["epochs"] == [1]
     assert load_bundle(tmp_path / "out" / "bundle").manifest.files
 
 

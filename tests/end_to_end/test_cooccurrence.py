@@ -139,7 +139,7 @@ def test_an_intent_of_an_attribute_is_named_by_its_value_and_on_exactly_the_item
     bundle: Bundle,
 ) -> None:
     found = [each for each in bundle.catalogue.intents if each.dictionary == "attributes" and each.published]
-    assert {"Comedy", "Drama"} <= {each.label.split(",")[0] for each in found}
+    assert {"Animation", "Film-Noir"} <= {each.label.split(",")[0] for each in found}
     for each in found:
         assert each.attribute is not None
         assert each.label_source == "attribute"
