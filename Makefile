@@ -43,7 +43,7 @@ $(VENV)/.demo: pyproject.toml | $(VENV)/.made
 setup: $(VENV)/.dev  ## make .venv and install everything for development (about 2.2 GB)
 
 test: $(VENV)/.dev imports  ## import contracts and all tests that are not slow
-	$(BIN)/pytest -m "not slow" -n $(TEST_PROCESSES) --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/pytest -m "not slow" -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.dev  ## the long proofs: killed workers and drivers, accuracy on real data
 	$(BIN)/pytest -m slow $(PYTEST_ARGS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from pathlib import Path
 
@@ -13,23 +14,21 @@ import pytest
 from tests.small_run import run_small
 
 
-@pytest.hookimpl(tryfirst=True)  # the plugin reads the marks in its own
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where several processes share the tests, one gets all that use the trained bundle, so it is made once.
-
-    Other files go to a process whole.
-    """
-    for item in items:
-        trained = "trained_workdir" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("trained" if trained else item.nodeid.split("::")[0]))
-
-
 @pytest.fixture(scope="session")
 def trained_workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The work directory of a finished run on a real data set, with two Ray workers."""
-    workdir = tmp_path_factory.mktemp("trained")
-    finished = run_small(workdir)
-    assert finished.returncode == 0, finished.stderr[-4000:]
+    """The work directory of a finished run on a real data set, with two Ray workers.
+
+    Where several processes share the tests, the first that needs it makes it and the others wait.
+    """
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+    workdir = shared / "trained"
+    with (shared / "trained.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (workdir / "bundle").is_dir():
+            workdir.mkdir(exist_ok=True)
+            finished = run_small(workdir)
+            assert finished.returncode == 0, finished.stderr[-4000:]
     return workdir
 
 
