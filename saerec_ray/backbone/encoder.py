@@ -64,7 +64,7 @@ class UserEncoder:
     """The trained encoders of all members with their item vectors; safe to share between threads.
 
     A model may be an ensemble (deep ensembles, arXiv 1612.01474): members are trained apart and score together.
-    The states of the members stand side by side, divided by their number, as do the item vectors. So one inner
+    The item vectors of the members stand side by side, and so do their states, divided by their number. So one inner
     product is the mean of the members' scores, and everything said of one model holds for several.
     """
 
