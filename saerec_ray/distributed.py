@@ -9,11 +9,8 @@ import contextlib
 import functools
 import importlib.util
 import json
-import logging
 import os
 import queue
-import signal
-import sys
 import tempfile
 import threading
 import time
@@ -36,18 +33,17 @@ from saerec_ray.attempts import (
 )
 from saerec_ray.errors import StageError
 from saerec_ray.local_workers import latest_checkpoint, run_local
+from saerec_ray.ray_connection import start_ray
 from saerec_ray.worker import Loop, Values, Worker, append_values
 
-__all__ = ["Engine", "Loop", "OnLog", "Worker", "average_sparse", "run", "run_many", "start_ray", "wrap"]
+__all__ = ["Engine", "Loop", "OnLog", "Worker", "average_sparse", "run", "run_many", "wrap"]
 
 OnLog = Callable[[dict[str, Any]], None]
 Engine = Literal["auto", "ray", "local"]
 
 _POLL_SECONDS = 0.2
-_RAY_POLL_SECONDS = "0.5"
+_RAY_POLL_SECONDS = "0.2"
 _READ_TRIES = 5
-_START_TRIES = 2
-_OBJECT_STORE_BYTES = 256 << 20
 
 
 def wrap(model: nn.Module, worker: Worker, sparse: Sequence[str] = ()) -> nn.Module:
@@ -372,69 +368,3 @@ def _on_a_thread(work: Callable[[], object]) -> None:
 
     threading.Thread(target=call, name="training", daemon=True).start()
     result.result()
-
-
-@contextlib.contextmanager
-def start_ray() -> Iterator[None]:
-    """Connects to Ray for the length of the block.
-
-    Inside a Ray job, or with RAY_ADDRESS set, that cluster is used and left running; otherwise a small
-    cluster is started on this machine, reachable from here alone, and shut down afterwards.
-    """
-    if _ray_is_running():
-        yield
-        return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    remote = bool(os.environ.get("RAY_ADDRESS"))
-    if not remote:
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    import ray
-
-    on_terminate = signal.getsignal(signal.SIGTERM)
-    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        if remote:
-            try:
-                ray.init(logging_level=logging.ERROR, log_to_driver=False)
-            except ConnectionError as error:
-                raise StageError(
-                    f"No Ray cluster answers at RAY_ADDRESS={os.environ['RAY_ADDRESS']}: "
-                    "start it, or unset RAY_ADDRESS to train on this machine."
-                ) from error
-        else:
-            _start_local_ray(Path(folder))
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, on_terminate)  # Ray has put its own in place
-        try:
-            yield
-        finally:
-            ray.shutdown()
-
-
-def _start_local_ray(folder: Path) -> None:
-    """Starts Ray on this machine; Ray gives itself 30 s, which a busy machine may need twice."""
-    import ray
-
-    problem: Exception | None = None
-    for attempt in range(_START_TRIES):
-        try:
-            ray.init(
-                num_cpus=os.cpu_count(),
-                include_dashboard=False,
-                object_store_memory=_OBJECT_STORE_BYTES,
-                logging_level=logging.ERROR,
-                log_to_driver=False,
-                _temp_dir=str(folder / str(attempt)),  # short, because Unix socket paths are limited
-            )
-        except Exception as error:  # noqa: BLE001 (Ray raises a bare Exception when it takes too long)
-            problem = error
-            ray.shutdown()
-        else:
-            return
-    raise StageError(
-        f"Ray did not start on this machine in {_START_TRIES} tries: {first_line(str(problem))}. "
-        "Train without it (cluster.engine: local), or try again when the machine is less busy."
-    ) from problem
-
-
-def _ray_is_running() -> bool:
-    return "ray" in sys.modules and bool(sys.modules["ray"].is_initialized())

@@ -48,6 +48,7 @@ from saerec_ray.manifest import (
     write_json,
 )
 from saerec_ray.progress import Reporter
+from saerec_ray.ray_connection import ray_kept
 from saerec_ray.text.embed import embed, load_embeddings
 from saerec_ray.text.encoder import TextEncoder
 
@@ -296,7 +297,7 @@ def run_stages(
     """
     workdir = workdir.absolute()
     config = settled(config)
-    with _locked(workdir):
+    with _locked(workdir), ray_kept():
         chosen = STAGES if only is None else [stage for stage in STAGES if stage.name == only]
         return [_run_stage(stage, config, workdir, reporter, strict, force) for stage in chosen]
 

@@ -19,6 +19,7 @@ from saerec_ray.distributed import Engine, Loop
 from saerec_ray.errors import InputError, StageError
 from saerec_ray.local_workers import latest_checkpoint
 from saerec_ray.manifest import write_json
+from saerec_ray.ray_connection import start_ray
 from tests.tiny_training import (
     NUMBERS,
     add_in_company,
@@ -44,7 +45,7 @@ def _one_cluster(request: pytest.FixtureRequest) -> Iterator[None]:
     if not any(item.get_closest_marker("ray") for item in request.session.items):
         yield
         return
-    with distributed.start_ray():
+    with start_ray():
         yield
 
 
@@ -339,23 +340,3 @@ def test_checkpoints_that_ray_cannot_read_are_named_and_never_skipped_in_silence
     snapshot.write_text(snapshot.read_text("utf-8")[:50], "utf-8")
     with pytest.raises(StageError, match=r"^The checkpoints in .+ cannot be read: .+; delete that folder"):
         run("ray", 2)
-
-
-def test_ray_that_does_not_start_in_time_is_tried_again_and_then_named(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    import ray
-
-    folders: list[str] = []
-
-    def too_slow(**options: Any) -> None:
-        folders.append(options["_temp_dir"])
-        raise Exception("The current node timed out during startup. More follows.")
-
-    monkeypatch.setattr(ray, "init", too_slow)
-    monkeypatch.setattr(ray, "shutdown", lambda: None)
-    with pytest.raises(
-        StageError, match=r"did not start .* timed out during startup\. .*cluster\.engine: local"
-    ):
-        distributed._start_local_ray(tmp_path)
-    assert len(set(folders)) == 2, "what the first try left must not disturb the second"

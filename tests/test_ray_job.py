@@ -27,6 +27,7 @@ pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 ROOT = Path(__file__).parents[1]
 RAY = Path(sys.executable).with_name("ray")
 SECONDS_TO_START = 120
+SECONDS_TO_STOP = 3
 CONFIG = {
     **SMALL_CONFIG,
     "prepare": {**SMALL_CONFIG["prepare"], "item_core": 60},  # type: ignore[dict-item]
@@ -87,7 +88,7 @@ def cluster() -> Iterator[str]:
         finally:
             os.killpg(head.pid, signal.SIGTERM)
             try:
-                head.wait(30)
+                head.wait(SECONDS_TO_STOP)
             except subprocess.TimeoutExpired:
                 os.killpg(head.pid, signal.SIGKILL)
                 head.wait()

@@ -25,6 +25,8 @@ from saerec_ray.learning_rate import learning_rate_share
 
 EVALUATIONS = 40
 """How often the held-out error is measured over a full training."""
+CHECKPOINTS = 10
+"""How often a checkpoint is taken: Ray Train needs up to half a second for each, however small it is."""
 BEST_FOLDER = "best"
 _SILENT_STEPS = 256
 """Steps without activation after which a latent is dead, where the training is long enough."""
@@ -64,6 +66,7 @@ def train_dictionary(worker: distributed.Worker, parameters: dict[str, Any]) -> 
         run.train_epoch()
         if run.epoch % run.epochs_between_evaluations == 0 or run.epoch == config.epochs:
             run.evaluate()
+        if run.epoch % run.epochs_between_checkpoints == 0 or run.finished:
             worker.save(run.write, {"epoch": run.epoch})
 
 
@@ -90,6 +93,7 @@ class DictionaryTraining:
         self.steps_an_epoch = len(train) // self.batch_size
         self.steps = self.steps_an_epoch * config.epochs
         self.epochs_between_evaluations = max(1, config.epochs // EVALUATIONS)
+        self.epochs_between_checkpoints = max(1, config.epochs // CHECKPOINTS)
         self.epoch = 0
         self.best: Dictionary | None = None
         self.best_error = math.inf

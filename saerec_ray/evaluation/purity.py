@@ -24,12 +24,13 @@ def category_purity(codes: csr_array, members: csr_array) -> dict[str, float]:
     """
     sizes = np.asarray(members.sum(axis=1)).ravel()
     described = np.flatnonzero(sizes > 0)
-    part, inside = codes[described], members[described].astype(np.float64)
-    mass = np.asarray(part.sum(axis=0), dtype=np.float64).ravel()
+    # In float64 before the sums: a sum of float32 can put a share above 1.
+    part, inside = codes[described].astype(np.float64), members[described].astype(np.float64)
+    mass = np.asarray(part.sum(axis=0)).ravel()
     used = np.flatnonzero(mass > 0)
     if len(used) == 0 or members.shape[1] < 2:
         return {"purity": 0.0, "entropy": 0.0, "divergence": 0.0}
-    weights = part.T.tocsr()[used].astype(np.float64)
+    weights = part.T.tocsr()[used]
     shares = np.asarray((weights @ inside).todense()) / mass[used, None]
     parted = diags_array(1 / sizes[described]) @ inside
     distribution = np.asarray((weights @ parted).todense()) / mass[used, None]

@@ -17,9 +17,9 @@ from safetensors.numpy import load_file, save_file
 
 from saerec_ray.config import ClusterConfig, EmbedConfig
 from saerec_ray.data.prepared import read_items, read_reviews
-from saerec_ray.distributed import start_ray
 from saerec_ray.errors import StageError
 from saerec_ray.precision import chosen_precision
+from saerec_ray.ray_connection import start_ray
 from saerec_ray.text.cache import EmbeddingCache, text_key, write_part
 from saerec_ray.text.encoder import TextEncoder, model_fingerprint, model_location
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
@@ -59,6 +59,7 @@ def test_items_without_a_category_and_silent_latents_are_left_out() -> None:
 
 
 @given(st.integers(0, 1000), st.floats(0.01, 100))
+@example(102, 1.0)
 def test_figures_stay_in_their_bounds_and_do_not_depend_on_the_unit(seed: int, unit: float) -> None:
     rng = np.random.default_rng(seed)
     codes = np.where(rng.random((12, 3)) < 0.5, rng.uniform(0.1, 2, (12, 3)), 0).astype(np.float32)

@@ -158,7 +158,7 @@ def test_a_wrong_model_is_one_sentence_before_any_work_is_given_out(tmp_path: Pa
 
 @pytest.mark.ray
 def test_actors_of_ray_data_give_every_item_the_vector_it_has_without_ray(tmp_path: Path) -> None:
-    from saerec_ray.distributed import start_ray
+    from saerec_ray.ray_connection import start_ray
 
     with start_ray():
         found, metrics = embed_texts(tmp_path, MANY, "ray", actors=2)
