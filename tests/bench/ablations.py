@@ -3,30 +3,38 @@
     python tests/bench/ablations.py --data FOLDER/amazon_scientific_small --seeds 42 43 44
 
 Every variant is a `saerec run` with the amazon preset and one member, on stages that it shares with the whole model
-where it may. Finished variants are kept in files, so a stopped run goes on where it was. Writes docs/ablations.md.
+where it may. Finished variants are kept in files, so a stopped run goes on where it was. Writes one
+section of docs/results.md.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import shutil
 import statistics
-import subprocess
 import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[2]))  # for saerec_ray, when run as a program
+sys.path.insert(0, str(Path(__file__).parents[2]))  # for tests.*, when run as a program
 
-import psutil
+from tests.bench.published import (
+    STAGES,
+    add_run_options,
+    circumstances,
+    data_folder,
+    finished_part,
+    read,
+    saerec,
+    section,
+    shown_command,
+    spread,
+    table,
+    write_section,
+)
 
-from saerec_ray.manifest import recorded_versions, write_json
-
-REPOSITORY = Path(__file__).parents[2]
-METRICS = ("HR@10", "NDCG@10")
 COMMON = (
     "train.members=1",
     "train.workers=1",
@@ -73,46 +81,31 @@ VARIANTS = (
 
 
 def run_variant(
-    variant: Variant, data: Path, workdir: Path, seed: int, extra: tuple[str, ...]
+    variant: Variant, data: Path, workdir: Path, seed: int, settings: tuple[str, ...]
 ) -> dict[str, Any]:
-    """Trains and measures a variant, unless its file is there; returns its figures."""
-    number = VARIANTS.index(variant)
-    finished = workdir / f"seed-{seed}-variant-{number}.json"
-    if finished.exists():
-        return dict(json.loads(finished.read_text("utf-8")))
-    base, folder = workdir / f"seed-{seed}", workdir / f"seed-{seed}-variant-{number}"
-    if number:
+    """Trains and measures a variant; returns its figures."""
+    base = workdir / f"seed-{seed}"
+    folder = base if variant is VARIANTS[0] else variant_folder(variant, workdir, seed)
+    if folder != base:
         for stage in variant.shares:
             shutil.copytree(base / stage, folder / stage, dirs_exist_ok=True)
-    else:
-        folder = base
-    settings = (f"prepare.source.path={data}", f"seed={seed}", *COMMON, *variant.settings, *extra)
-    if number:
-        settings += WITHOUT_BASELINE
-    for stage in ("prepare", "embed", "dictionary", "intents", "train", "evaluate"):
-        saerec(stage, folder, variant.preset, settings)
+    for stage in STAGES:
+        saerec(stage, folder, (f"prepare.source.path={data}", f"seed={seed}", *settings), variant.preset)
     figures = read_figures(folder)
-    write_json(finished, figures)
-    if number:
+    if folder != base:
         shutil.rmtree(folder)
     return figures
 
 
-def saerec(command: str, workdir: Path, preset: str, settings: tuple[str, ...]) -> None:
-    """Runs one command of the product; its progress goes to the terminal."""
-    options = [part for setting in settings for part in ("--set", setting)]
-    subprocess.run(
-        [sys.executable, "-m", "saerec_ray", command, "-c", preset, "-w", str(workdir), *options],
-        check=True,
-        cwd=REPOSITORY,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-    )
+def variant_folder(variant: Variant, workdir: Path, seed: int) -> Path:
+    """Where a variant is trained; its figures are kept beside."""
+    return workdir / f"seed-{seed}-variant-{VARIANTS.index(variant)}"
 
 
 def read_figures(folder: Path) -> dict[str, Any]:
     """The accuracy on both splits and the explained share of a finished variant."""
-    report = json.loads((folder / "evaluate" / "report.json").read_text("utf-8"))
-    train = json.loads((folder / "train" / "stage.json").read_text("utf-8"))
+    report = read(folder / "evaluate" / "report.json")
+    train = read(folder / "train" / "stage.json")
     return {
         "accuracy": report["accuracy"],
         "explained": report["explanations"]["explained_share_median"],
@@ -120,81 +113,67 @@ def read_figures(folder: Path) -> dict[str, Any]:
     }
 
 
-def page(data: str, seeds: list[int], results: dict[str, list[dict[str, Any]]]) -> str:
-    """The Markdown page."""
-    versions = recorded_versions()
-    memory = psutil.virtual_memory().total / 2**30
-    lines = [
-        "# Ablations",
-        "",
-        "Written by `tests/bench/ablations.py`. Do not edit by hand.",
-        "",
-        f"## {data}",
-        "",
-        "One member a model. Choices were made on validation. Mean and deviation over seeds "
-        f"{', '.join(map(str, seeds))}; {os.cpu_count()} CPU cores, {memory:.0f} GiB, no GPU; "
-        + ", ".join(f"{name} {versions[name]}" for name in ("python", "torch", "saerec-ray"))
-        + ".",
-        "",
-        "```",
-        f"python tests/bench/ablations.py --data FOLDER/{data} --seeds {' '.join(map(str, seeds))}",
-        "```",
-        "",
-        "| model | test HR@10 | test NDCG@10 | against the whole model | validation NDCG@10 | explained share |",
-        "|---|---|---|---|---|---|",
-    ]
+def set_section(data: str, seeds: list[int], results: dict[str, list[dict[str, Any]]]) -> str:
+    """The section on one set."""
+    lines = []
     whole = [each["accuracy"]["test"]["intents"]["NDCG@10"] for each in results[VARIANTS[0].name]]
     for name, found in results.items():
-        rows = {
-            split: [each["accuracy"][split]["intents"] for each in found] for split in ("test", "validation")
-        }
-        ratios = [row["NDCG@10"] / other - 1 for row, other in zip(rows["test"], whole, strict=True)]
-        lines.append(
-            f"| {name} | {spread([row['HR@10'] for row in rows['test']])} "
-            f"| {spread([row['NDCG@10'] for row in rows['test']])} "
-            f"| {statistics.mean(ratios):+.1%} "
-            f"| {spread([row['NDCG@10'] for row in rows['validation']])} "
-            f"| {statistics.mean(each['explained'] for each in found):.2f} |"
-        )
+        lines.append([name, *accuracy_cells(found, "intents", whole)])
+        lines[-1].append(f"{statistics.mean(each['explained'] for each in found):.2f}")
     for model, name in (("no intents", "without intents: residuals alone"), ("popularity", "popularity")):
-        found = results[VARIANTS[0].name]
-        rows = {split: [each["accuracy"][split][model] for each in found] for split in ("test", "validation")}
-        ratios = [row["NDCG@10"] / other - 1 for row, other in zip(rows["test"], whole, strict=True)]
-        lines.append(
-            f"| {name} | {spread([row['HR@10'] for row in rows['test']])} "
-            f"| {spread([row['NDCG@10'] for row in rows['test']])} | {statistics.mean(ratios):+.1%} "
-            f"| {spread([row['NDCG@10'] for row in rows['validation']])} | |"
-        )
-    return "\n".join([*lines, ""])
+        lines.append([name, *accuracy_cells(results[VARIANTS[0].name], model, whole), ""])
+    heads = (
+        "model",
+        "test HR@10",
+        "test NDCG@10",
+        "against the whole model",
+        "validation NDCG@10",
+        "explained share",
+    )
+    return section(
+        f"Ablations, {data}",
+        [
+            "One member a model. Choices were made on validation. Mean and deviation over seeds. "
+            + circumstances(seeds)
+        ],
+        [shown_command()],
+        table(heads, lines),
+    )
 
 
-def spread(values: list[float]) -> str:
-    """Mean and sample deviation; of a single value the value alone."""
-    if len(values) == 1:
-        return f"{values[0]:.4f}"
-    return f"{statistics.mean(values):.4f} ± {statistics.stdev(values):.4f}"
+def accuracy_cells(found: list[dict[str, Any]], model: str, whole: list[float]) -> list[str]:
+    """What the table says of a model's accuracy; `whole` is the test NDCG@10 of the whole model by seed."""
+    rows = {split: [each["accuracy"][split][model] for each in found] for split in ("test", "validation")}
+    ratios = [row["NDCG@10"] / other - 1 for row, other in zip(rows["test"], whole, strict=True)]
+    return [
+        spread(row["HR@10"] for row in rows["test"]),
+        spread(row["NDCG@10"] for row in rows["test"]),
+        f"{statistics.mean(ratios):+.1%}",
+        spread(row["NDCG@10"] for row in rows["validation"]),
+    ]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True, help="folder with sequences.txt and items.jsonl")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44])
-    parser.add_argument("--set", action="append", default=[], help="a setting for all variants")
-    parser.add_argument("--workdir", type=Path, default=Path("out"))
-    parser.add_argument("--page", type=Path, default=REPOSITORY / "docs" / "ablations.md")
+    parser.add_argument(
+        "--data", type=data_folder, required=True, help="folder with sequences.txt and items.jsonl"
+    )
+    add_run_options(parser)
     asked = parser.parse_args()
-    if not (asked.data / "items.jsonl").is_file():
-        parser.error(f"{asked.data} has no items.jsonl")
     workdir = asked.workdir.absolute() / f"ablations-{asked.data.name}"
     results: dict[str, list[dict[str, Any]]] = {variant.name: [] for variant in VARIANTS}
     for seed in asked.seeds:
         for variant in VARIANTS:
-            found = run_variant(variant, asked.data.absolute(), workdir, seed, tuple(asked.set))
-            results[variant.name].append(found)
-    asked.page.write_text(page(asked.data.name, asked.seeds, results), "utf-8")
-    print(f"Wrote {asked.page}")
+            settings = (*COMMON, *variant.settings, *asked.settings)
+            if variant is not VARIANTS[0]:
+                settings += WITHOUT_BASELINE
+            run = partial(run_variant, variant, asked.data, workdir, seed, settings)
+            kept = variant_folder(variant, workdir, seed).with_suffix(".json")
+            results[variant.name].append(finished_part(kept, settings, run))
+    text = set_section(asked.data.name, asked.seeds, results)
+    write_section(asked.page, f"ablations {asked.data.name}", text)
 
 
 if __name__ == "__main__":

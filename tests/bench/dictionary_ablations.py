@@ -4,25 +4,19 @@
 
 Every variant is trained and named by `saerec dictionary` and `saerec intents` with the amazon preset, without
 attributes, on texts that are encoded once. Finished variants are kept in files, so a stopped run goes on where it
-was. Writes docs/dictionary-ablations.md. FVU is of held-out items about the training mean, whatever the centring.
+was. Writes one section of docs/results.md. FVU is of held-out items about the training mean, whatever the centring.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import shutil
-import statistics
-import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parents[2]))  # for saerec_ray, when run as a program
-
-import numpy as np
-import psutil
+sys.path.insert(0, str(Path(__file__).parents[2]))  # for tests.*, when run as a program
 
 from saerec_ray.backbone.validation import held_out
 from saerec_ray.data.prepared import read_sequences
@@ -30,9 +24,20 @@ from saerec_ray.dictionary.sae import unit_rows
 from saerec_ray.evaluation.coded_items import read_coded_items
 from saerec_ray.evaluation.content_recommender import ndcg_recovered
 from saerec_ray.evaluation.reconstruction import variance_unexplained
-from saerec_ray.manifest import read_manifest, recorded_versions, write_json
+from saerec_ray.manifest import read_manifest
+from tests.bench.published import (
+    add_run_options,
+    circumstances,
+    data_folder,
+    finished_part,
+    saerec,
+    section,
+    shown_command,
+    spread,
+    table,
+    write_section,
+)
 
-REPOSITORY = Path(__file__).parents[2]
 COMMON = ("dictionary.attributes=null", "cluster.engine=local")
 VARIANTS: dict[str, tuple[str, ...]] = {
     "the preset: matryoshka, width 512, 8 active": (),
@@ -67,31 +72,13 @@ COLUMNS = {
 }
 
 
-def saerec(stage: str, workdir: Path, settings: tuple[str, ...]) -> None:
-    """Runs one stage of the product; its progress goes to the terminal."""
-    options = [part for setting in settings for part in ("--set", setting)]
-    subprocess.run(
-        [sys.executable, "-m", "saerec_ray", stage, "-c", "amazon", "-w", str(workdir), *options],
-        check=True,
-        cwd=REPOSITORY,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-    )
-
-
-def run_variant(name: str, shared: Path, data: Path, seed: int, extra: tuple[str, ...]) -> dict[str, Any]:
-    """Trains and measures one variant, unless its file is there."""
-    number = list(VARIANTS).index(name)
-    finished = shared / f"seed-{seed}-variant-{number}.json"
-    if finished.exists():
-        return dict(json.loads(finished.read_text("utf-8")))
-    folder = shared / f"seed-{seed}-variant-{number}"
+def run_variant(folder: Path, shared: Path, seed: int, settings: tuple[str, ...]) -> dict[str, Any]:
+    """Trains and measures one variant in a folder of its own."""
     for stage in ("prepare", "embed"):
         shutil.copytree(shared / stage, folder / stage, dirs_exist_ok=True)
-    settings = (f"prepare.source.path={data}", f"seed={seed}", *COMMON, *VARIANTS[name], *extra)
     for stage in ("dictionary", "intents"):
         saerec(stage, folder, settings)
     figures = measure(folder, seed)
-    write_json(finished, figures)
     shutil.rmtree(folder)
     return figures
 
@@ -117,67 +104,46 @@ def measure(folder: Path, seed: int) -> dict[str, Any]:
     }
 
 
-def page(data: str, seeds: list[int], results: dict[str, list[dict[str, Any]]]) -> str:
-    """The Markdown page."""
-    versions, memory = recorded_versions(), psutil.virtual_memory().total / 2**30
-    lines = [
-        "# Ablations of the dictionary",
-        "",
-        "Written by `tests/bench/dictionary_ablations.py`. Do not edit by hand.",
-        "",
-        f"## {data}",
-        "",
-        f"Mean and deviation over seeds {', '.join(map(str, seeds))}; {os.cpu_count()} CPU cores, {memory:.0f} GiB, "
-        "no GPU; "
-        + ", ".join(f"{name} {versions[name]}" for name in ("python", "torch", "saerec-ray"))
-        + ".",
-        "NDCG recovered: of a ranking by item vectors alone, with reconstructions in their place; 1 loses nothing, "
-        "0 is the mean vector for every item.",
-        "",
-        "```",
-        f"python tests/bench/dictionary_ablations.py --data FOLDER/{data} --seeds {' '.join(map(str, seeds))}",
-        "```",
-        "",
-        f"| variant | {' | '.join(COLUMNS.values())} |",
-        "|---" * (len(COLUMNS) + 1) + "|",
+def set_section(data: str, seeds: list[int], results: dict[str, list[dict[str, Any]]]) -> str:
+    """The section on one set."""
+    rows = [
+        [name, *(spread([each[column] for each in found], ".3g", ".2g") for column in COLUMNS)]
+        for name, found in results.items()
     ]
-    for name, found in results.items():
-        cells = [spread([each[column] for each in found]) for column in COLUMNS]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join([*lines, ""])
-
-
-def spread(values: list[float | None]) -> str:
-    """Mean and sample deviation of what there is."""
-    known = [float(value) for value in values if value is not None and np.isfinite(value)]
-    if not known:
-        return "none"
-    mean = f"{statistics.mean(known):.3g}"
-    return mean if len(known) == 1 else f"{mean} ± {statistics.stdev(known):.2g}"
+    return section(
+        f"Ablations of the dictionary, {data}",
+        [
+            f"Mean and deviation over seeds. {circumstances(seeds)}",
+            "FVU: unexplained variance of held-out items. NDCG recovered: of a ranking by item vectors alone, with "
+            "reconstructions in their place; 1 loses nothing, 0 is the mean vector for every item.",
+        ],
+        [shown_command()],
+        table(["variant", *COLUMNS.values()], rows),
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True, help="folder with sequences.txt and items.jsonl")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[42, 43, 44])
-    parser.add_argument("--set", action="append", default=[], help="a setting for all variants")
-    parser.add_argument("--workdir", type=Path, default=Path("out"))
-    parser.add_argument("--page", type=Path, default=REPOSITORY / "docs" / "dictionary-ablations.md")
+    parser.add_argument(
+        "--data", type=data_folder, required=True, help="folder with sequences.txt and items.jsonl"
+    )
+    add_run_options(parser)
     asked = parser.parse_args()
-    data = asked.data.absolute()
-    if not (data / "items.jsonl").is_file():
-        parser.error(f"{data} has no items.jsonl")
-    shared = asked.workdir.absolute() / f"dictionary-ablations-{data.name}"
+    source = f"prepare.source.path={asked.data}"
+    shared = asked.workdir.absolute() / f"dictionary-ablations-{asked.data.name}"
     for stage in ("prepare", "embed"):
-        saerec(stage, shared, (f"prepare.source.path={data}", "cluster.engine=local", *asked.set))
+        saerec(stage, shared, (source, "cluster.engine=local", *asked.settings))
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in VARIANTS}
     for seed in asked.seeds:
-        for name in VARIANTS:
-            results[name].append(run_variant(name, shared, data, seed, tuple(asked.set)))
-    asked.page.write_text(page(data.name, asked.seeds, results), "utf-8")
-    print(f"Wrote {asked.page}")
+        for number, (name, own) in enumerate(VARIANTS.items()):
+            settings = (*COMMON, *own, *asked.settings)
+            folder = shared / f"seed-{seed}-variant-{number}"
+            run = partial(run_variant, folder, shared, seed, (source, f"seed={seed}", *settings))
+            results[name].append(finished_part(folder.with_suffix(".json"), settings, run))
+    text = set_section(asked.data.name, asked.seeds, results)
+    write_section(asked.page, f"dictionary-ablations {asked.data.name}", text)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,283 @@
+"""The page of published figures, and what the programs that write it share."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.bench import ablations, accuracy, dictionary_ablations, published
+from tests.bench.published import (
+    KINDS,
+    PAGE,
+    Transcript,
+    finished_part,
+    locked,
+    read_sections,
+    render,
+    saerec,
+    shown_command,
+    spread,
+    table,
+    write_section,
+)
+
+PROGRAMS = sorted(path for path in Path(__file__).parent.glob("*.py") if not path.name.startswith("test_"))
+
+
+def test_the_first_section_makes_a_page_with_an_introduction_and_a_table_of_contents(tmp_path: Path) -> None:
+    page = tmp_path / "docs" / "results.md"
+    write_section(page, "accuracy small_set", "## Accuracy, small_set (real)\n\n0.1")
+    text = page.read_text("utf-8")
+    assert text.startswith("# Results\n")
+    assert "- [Accuracy, small_set (real)](#accuracy-small_set-real)\n" in text
+    assert text.endswith(
+        "<!-- begin accuracy small_set -->\n## Accuracy, small_set (real)\n\n0.1\n"
+        "<!-- end accuracy small_set -->\n"
+    )
+
+
+def test_writing_a_section_again_replaces_it_and_leaves_the_others(tmp_path: Path) -> None:
+    page = tmp_path / "results.md"
+    write_section(page, "accuracy beauty", "## Accuracy, beauty\n\nold")
+    write_section(page, "accuracy beauty2", "## Accuracy, beauty2\n\nother")
+    write_section(page, "accuracy beauty", "## Accuracy, beauty\n\nnew")
+    assert read_sections(page.read_text("utf-8")) == {
+        "accuracy beauty": "## Accuracy, beauty\n\nnew",
+        "accuracy beauty2": "## Accuracy, beauty2\n\nother",
+    }
+
+
+def test_writing_the_same_again_changes_no_byte(tmp_path: Path) -> None:
+    page = tmp_path / "results.md"
+    for key in ("identity", "accuracy toys", "transfer"):
+        write_section(page, key, f"## {key}\n\n| a |\n|---|\n| 1 |\n")
+    before = page.read_bytes()
+    write_section(page, "accuracy toys", "## accuracy toys\n\n| a |\n|---|\n| 1 |\n")
+    assert page.read_bytes() == before
+
+
+@given(
+    st.permutations(["accuracy beauty", "accuracy toys", "ablations beauty", "training-speed", "identity"])
+)
+def test_sections_stand_in_one_order_whatever_was_written_first(keys: list[str]) -> None:
+    text = render({key: f"## {key}" for key in keys})
+    assert re.findall("<!-- begin (.*) -->", text) == [
+        "accuracy beauty",
+        "accuracy toys",
+        "ablations beauty",
+        "training-speed",
+        "identity",
+    ]
+
+
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\r\0"), max_size=60)
+
+
+@given(st.dictionaries(st.sampled_from([*KINDS, "accuracy a", "accuracy b-c.d"]), texts, min_size=1))
+def test_a_page_reads_back_as_its_sections_whatever_they_say(bodies: dict[str, str]) -> None:
+    sections = {key: f"## {key}\n\n{body}" for key, body in bodies.items()}
+    assert read_sections(render(sections)) == sections
+
+
+def test_a_program_waits_for_another_that_writes_and_keeps_its_section(tmp_path: Path) -> None:
+    page = tmp_path / "results.md"
+    write_section(page, "identity", "## Identity\n\nold")
+    writer = threading.Thread(target=write_section, args=(page, "transfer", "## Transfer"))
+    with locked(tmp_path):
+        writer.start()
+        writer.join(0.2)
+        assert writer.is_alive()
+        page.write_text(render({"identity": "## Identity\n\nnew"}), "utf-8")
+    writer.join(10)
+    assert read_sections(page.read_text("utf-8")) == {
+        "identity": "## Identity\n\nnew",
+        "transfer": "## Transfer",
+    }
+
+
+def test_a_reader_that_opened_the_page_before_goes_on_reading_the_old_one(tmp_path: Path) -> None:
+    page = tmp_path / "results.md"
+    write_section(page, "identity", "## Identity")
+    before = page.read_text("utf-8")
+    os.link(page, tmp_path / "opened before")
+    write_section(page, "transfer", "## Transfer")
+    assert (tmp_path / "opened before").read_text("utf-8") == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["opened before", "results.md"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "# Results\n\n## Figures of somebody\n\n0.5\n",
+        "# Results\n\n<!-- begin identity -->\n## Identity\n",
+        "# Results\n\n<!-- begin identity -->\n## Identity\n<!-- end identity -->\n\nA remark by hand\n",
+        "<!-- begin transfer -->\n<!-- begin identity -->\n## Identity\n<!-- end identity -->\n",
+    ],
+    ids=["no sections", "no end", "text below", "begin alone"],
+)
+def test_a_page_that_would_lose_something_is_refused_and_stays(tmp_path: Path, text: str) -> None:
+    page = tmp_path / "results.md"
+    page.write_text(text, "utf-8")
+    with pytest.raises(ValueError, match="mend it by hand"):
+        write_section(page, "accuracy toys", "## Accuracy, toys")
+    assert page.read_text("utf-8") == text
+
+
+@pytest.mark.parametrize("key", ["unheard", "accuracy two words", "accuracy -->", "", "accuracy "])
+def test_a_key_that_has_no_place_is_refused(tmp_path: Path, key: str) -> None:
+    with pytest.raises(ValueError, match="no key of a section"):
+        write_section(tmp_path / "results.md", key, "## Title")
+
+
+@pytest.mark.parametrize("text", ["no heading", "## Title\n<!-- end accuracy -->"])
+def test_a_text_that_is_no_section_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(ValueError, match="must begin with its heading"):
+        write_section(tmp_path / "results.md", "accuracy", text)
+
+
+def test_the_published_page_is_as_the_programs_write_it() -> None:
+    text = PAGE.read_text("utf-8")
+    assert render(read_sections(text)) == text
+
+
+def test_every_program_writes_a_kind_of_section_that_the_page_knows() -> None:
+    found = [
+        kind
+        for program in PROGRAMS
+        for kind in re.findall(r'write_section\(\s*\w+\.page,\s*f?"([a-z-]+)', program.read_text("utf-8"))
+    ]
+    assert "accuracy" in found
+    assert set(found) <= set(KINDS)
+    assert len(found) == len(set(found))
+
+
+def test_figures_are_measured_once_and_kept_with_their_settings(tmp_path: Path) -> None:
+    path = tmp_path / "set" / "seed-1.json"
+    made = finished_part(path, ["seed=1"], lambda: {"fvu": 0.25})
+    assert made == {"fvu": 0.25, "settings": ["seed=1"]}
+    assert finished_part(path, ["seed=1"], lambda: pytest.fail("measured again")) == made
+
+
+def test_figures_made_with_other_settings_end_the_program(tmp_path: Path) -> None:
+    path = tmp_path / "seed-1.json"
+    finished_part(path, ["train.epochs=1"], lambda: {"fvu": 0.25})
+    with pytest.raises(SystemExit, match=r"made with the settings \['train.epochs=1'\], not \[\]"):
+        finished_part(path, [], lambda: {"fvu": 0.5})
+
+
+def test_a_stage_that_fails_ends_the_program_and_says_which(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"saerec prepare in .* ended with exit code 2"):
+        saerec("prepare", tmp_path, [f"prepare.source.path={tmp_path / 'nowhere'}"])
+
+
+@pytest.mark.parametrize(
+    ("values", "formats", "shown"),
+    [
+        ([0.5], (), "0.5000"),
+        ([1.0, 2.0, 3.0], (), "2.0000 ± 1.0000"),
+        ([1.0, None, 3.0, float("nan")], (".3g", ".2g"), "2 ± 1.4"),
+        ([None], (), "none"),
+    ],
+)
+def test_a_spread_is_mean_and_sample_deviation_of_what_there_is(
+    values: list[float | None], formats: Sequence[str], shown: str
+) -> None:
+    assert spread(values, *formats) == shown
+
+
+def test_a_table_has_a_rule_below_its_heads() -> None:
+    assert table(["", "seed 1"], [["fvu", "0.3"], ["l0", ""]]) == [
+        "| | seed 1 |",
+        "|---|---|",
+        "| fvu | 0.3 |",
+        "| l0 | |",
+    ]
+
+
+def test_the_published_command_has_no_folders_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = (
+        "/home/me/x.py --data /big/data/beauty --set prepare.source.path=../data/toys --page=p --page p "
+        "--workdir /tmp/w --run toys=/runs/toys /runs/seed-1/dictionary out/seed-2 --seeds 1"
+    )
+    monkeypatch.setattr("sys.argv", words.split())
+    assert shown_command() == (
+        "python tests/bench/x.py --data FOLDER/beauty --set prepare.source.path=FOLDER/toys "
+        "--run toys=FOLDER/toys FOLDER/seed-1/dictionary out/seed-2 --seeds 1"
+    )
+
+
+def test_a_transcript_prints_and_keeps_its_lines(capsys: pytest.CaptureFixture[str]) -> None:
+    say = Transcript()
+    say("| a |\n|---|")
+    say("| 1 |")
+    assert capsys.readouterr().out == "| a |\n|---|\n| 1 |\n"
+    assert say.lines == ["| a |", "|---|", "| 1 |"]
+
+
+def test_the_section_of_accuracy_has_seeds_side_by_side_and_says_what_was_not_run() -> None:
+    def model(ndcg: float) -> dict[str, float]:
+        return {"HR@10": 0.2, "NDCG@10": ndcg, "MRR@10": 0.05}
+
+    def report(ndcg: float, control: bool) -> dict[str, object]:
+        models = {"intents": model(ndcg), "no intents": model(0.06), "popularity": model(0.01)}
+        if control:
+            models["shuffled"] = model(0.055)
+        return {
+            "protocol": "Leave one out.",
+            "accuracy": {"test": models, "validation": models},
+            "seconds": dict.fromkeys(published.STAGES, 2.0),
+            "prior_weight": 1.2,
+            "dictionary_stage": dict.fromkeys(
+                ("fvu", "fvu_pca_same_nonzeros", "fvu_random_dictionary", "l0", "dead_share"), 0.3
+            ),
+            "catalogue": dict.fromkeys(
+                (
+                    "published",
+                    "mass_covered",
+                    "detection_auc_mean_published",
+                    "detection_auc_shuffled",
+                ),
+                0.8,
+            ),
+            "explanations": {"explained_share_median": 0.86, "completeness_error": 3e-7},
+        }
+
+    versions = {"python": "3.11", "torch": "2.6", "ray": "2.50", "saerec-ray": "0.1"}
+    text = accuracy.set_section(
+        "toys", [1, 2], [report(0.07, True), report(0.09, False)], versions, ["train.epochs=1"]
+    )
+    assert text.startswith("## Accuracy, toys\n")
+    assert "--data FOLDER/toys --seeds 1 2 --controls 1 --set train.epochs=1 " in text
+    assert (
+        "| with intents | 0.2000 ± 0.0000 | 0.0800 ± 0.0141 | 0.0500 ± 0.0000 | 0.0700 | 0.0900 |\n" in text
+    )
+    assert "| control: codes of other items | 0.2000 | 0.0550 | 0.0500 | 0.0550 | not run |\n" in text
+    assert "| seed 2 | 2 | 2 | 2 | 2 | 2 | 2 | 12 |" in text
+
+
+def test_the_section_of_ablations_compares_with_the_whole_model_seed_by_seed() -> None:
+    def found(ndcg: float) -> dict[str, object]:
+        row = {"HR@10": 0.1, "NDCG@10": ndcg}
+        models = dict.fromkeys(("intents", "no intents", "popularity"), row)
+        return {"accuracy": {"test": models, "validation": models}, "explained": 0.5}
+
+    results = {
+        ablations.VARIANTS[0].name: [found(0.1), found(0.2)],
+        "less of it": [found(0.05), found(0.2)],
+    }
+    text = ablations.set_section("toys", [1, 2], results)
+    assert "| less of it | 0.1000 ± 0.0000 | 0.1250 ± 0.1061 | -25.0% | 0.1250 ± 0.1061 | 0.50 |\n" in text
+    assert "| popularity | 0.1000 ± 0.0000 | 0.1500 ± 0.0707 | +0.0% | 0.1500 ± 0.0707 | |" in text
+
+
+def test_the_section_of_dictionary_ablations_has_a_column_for_each_figure() -> None:
+    figures = dict.fromkeys(dictionary_ablations.COLUMNS, 0.25)
+    text = dictionary_ablations.set_section("toys", [1], {"topk": [{**figures, "auc": None}]})
+    assert "| topk | 0.25 | 0.25 | 0.25 | 0.25 | 0.25 | none | 0.25 |" in text
