@@ -11,6 +11,7 @@ docs/results.md for each set.
 from __future__ import annotations
 
 import argparse
+import shlex
 import shutil
 import sys
 from functools import partial
@@ -81,7 +82,7 @@ def set_section(
     data: str, seeds: list[int], reports: list[dict[str, Any]], versions: dict[str, str], extra: list[str]
 ) -> str:
     """The section on one set."""
-    settings = "".join(f" --set {setting}" for setting in extra)
+    settings = "".join(f" --set {shlex.quote(setting)}" for setting in extra)
     controls = sum("shuffled" in report["accuracy"]["test"] for report in reports)
     commands = [
         f"python tests/bench/accuracy.py --data FOLDER/{data} --seeds {' '.join(map(str, seeds))} "
