@@ -2,9 +2,10 @@
 
     python tests/bench/bench_dictionary.py --embeddings FOLDER [--peer PYTHON]
 
-FOLDER is a finished embed stage. Everything runs one after the other in one thread on the same vectors, with
-the same width, k, batch size and epochs. Seconds are CPU seconds of the training steps alone; a model is
-measured on the same held-out items after its last step. `--peer` names a Python with `eai-sparsify` installed.
+FOLDER is a finished embed stage, out/amazon2014_beauty/embed by default. Everything runs one after the other in
+one thread on the same vectors, with the same width, k, batch size and epochs. Seconds are CPU seconds of the
+training steps alone; a model is measured on the same held-out items after its last step. `--peer` names a Python
+with `eai-sparsify` installed.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # for tests.*, when run as a program
 
 import numpy as np
 import torch
@@ -132,13 +135,14 @@ def measure_ours(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--embeddings", type=Path, required=True)
+    parser.add_argument("--embeddings", type=Path, default=Path("out/amazon2014_beauty/embed"))
     parser.add_argument("--peer", help="a Python with eai-sparsify")
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--active", type=int, default=8)
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--rate", type=float, default=5e-4)
+    parser.add_argument("--page", type=Path, help="the page whose section is replaced; none is by default")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -151,13 +155,18 @@ def main() -> None:
     from saerec_ray.dictionary.sae import Scaling
     from saerec_ray.dictionary.trainer import split_items
     from saerec_ray.text.embed import load_embeddings
+    from tests.bench.published import Transcript, publish
 
+    if not arguments.embeddings.is_dir():
+        print(f"{arguments.embeddings} is not there: name a finished embed stage with --embeddings.")
+        return
+    say = Transcript()
     vectors = load_embeddings(arguments.embeddings)
     train, held_out = (vectors[part] for part in split_items(vectors, 0.1, seed=0))
     scaling = Scaling.fit(train)
-    print(f"{len(train)} training items, {len(held_out)} held out, d = {vectors.shape[1]}", flush=True)
+    say(f"{len(train)} training items, {len(held_out)} held out, d = {vectors.shape[1]}")
     for kind, multi_k in (("topk", 0.0), ("batchtopk", 0.0), ("matryoshka", 0.125)):
-        print(measure_ours(kind, multi_k, train, held_out, arguments), flush=True)
+        say(measure_ours(kind, multi_k, train, held_out, arguments))
     scaled = {"train": scaling.apply(train), "held_out": scaling.apply(held_out)}
     with tempfile.TemporaryDirectory() as folder:
         save_file(scaled, Path(folder) / "scaled.safetensors")
@@ -167,7 +176,8 @@ def main() -> None:
         for name, python in (("plain dense TopK", sys.executable), ("eai-sparsify", arguments.peer)):
             if python:
                 command = [python, __file__, "--embeddings", folder, "--only", name, *numbers]
-                subprocess.run(command, check=True)
+                say(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip())
+    publish(arguments.page, "dictionary-speed", "Speed of dictionaries", __doc__, say.fenced())
 
 
 if __name__ == "__main__":

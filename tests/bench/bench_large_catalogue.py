@@ -31,6 +31,7 @@ from saerec_ray.config import TrainConfig
 from saerec_ray.data.prepared import PreparedSequences
 from saerec_ray.local_workers import LocalWorker, latest_checkpoint
 from saerec_ray.scoring import PriorTable
+from tests.bench.published import Transcript, add_page_option, publish
 
 LATENTS, ACTIVE, TEXT, LENGTH = 4096, 16, 384, 10
 FULL_BATCH = 16
@@ -100,12 +101,14 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=1_000_000)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--full-steps", type=int, default=3)
+    add_page_option(parser)
     asked = parser.parse_args()
+    say = Transcript()
     torch.set_num_threads(1)
     sequences = large_set(asked.users, asked.items)
     frozen = large_frozen(sequences, asked.items)
-    print(f"{asked.items:,} items, {asked.users:,} users, {len(sequences.items):,} interactions")
-    print(f"{'loss':14} {'batch':>6} {'prefixes/s':>11} {'an epoch':>9} {'peak memory':>12}")
+    say(f"{asked.items:,} items, {asked.users:,} users, {len(sequences.items):,} interactions")
+    say(f"{'loss':14} {'batch':>6} {'prefixes/s':>11} {'an epoch':>9} {'peak memory':>12}")
     for name, limit, batch_size, steps in (
         ("sampled", 1, 256, asked.steps),
         ("full softmax", asked.items, FULL_BATCH, asked.full_steps),
@@ -119,8 +122,9 @@ def main() -> None:
             training.model.train()
             speed, _ = measured(training, batch_size, steps)
         hours = len(training.samples) / speed / 3600
-        print(f"{name:14} {batch_size:6} {speed:11,.0f} {hours:7.1f} h {peak_gib():9.1f} GiB", flush=True)
+        say(f"{name:14} {batch_size:6} {speed:11,.0f} {hours:7.1f} h {peak_gib():9.1f} GiB")
         del training
+    publish(asked.page, "large-catalogues", "Training on a large catalogue", __doc__, say.fenced())
 
 
 if __name__ == "__main__":

@@ -20,8 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).parents[2]))  # for tests.*, when run as a program
+
 import numpy as np
 import polars as pl
+
+from tests.bench.published import Transcript, add_page_option, publish
 
 ROWS = 10_000_000
 ROWS_A_USER = 10
@@ -124,15 +128,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rows", type=int, default=ROWS, help="Number of interactions")
     parser.add_argument("--formats", nargs="+", choices=["parquet", "csv"], default=["parquet", "csv"])
+    add_page_option(parser)
     arguments = parser.parse_args()
+    say = Transcript()
     reached = True
     with tempfile.TemporaryDirectory(prefix="saerec-bench-") as name:
         folder = Path(name)
         write_set(folder, arguments.rows, arguments.formats)
-        print(
-            f"{arguments.rows:,} interactions, {os.cpu_count()} cores, load before {os.getloadavg()[0]:.1f}"
-        )
-        print(
+        say(f"{arguments.rows:,} interactions, {os.cpu_count()} cores, load before {os.getloadavg()[0]:.1f}")
+        say(
             f"{'file':8} {'process':18} {'seconds':>8} {'CPU s':>7} {'interactions/s':>15} {'peak GiB':>9}  to pandas"
         )
         for kind in arguments.formats:
@@ -141,13 +145,13 @@ def main() -> None:
             ours = measure(prepare_command(folder, kind))
             stage = json.loads((folder / kind / "prepare" / "stage.json").read_text("utf-8"))
             for process, taken in (("pandas, no checks", plain), ("saerec prepare", ours)):
-                print(
+                say(
                     f"{kind:8} {process:18} {taken.seconds:8.1f} {taken.processor_seconds:7.1f} "
                     f"{arguments.rows / taken.seconds:15,.0f} {taken.gibibytes:9.2f}  "
                     f"{taken.seconds / plain.seconds:.2f}x time, {taken.gibibytes / plain.gibibytes:.2f}x memory"
                 )
             metrics = stage["metrics"]
-            print(
+            say(
                 f"{'':8} of these {stage['seconds']:.1f} s are the stage; it kept {metrics['users']:,} users, "
                 f"{metrics['items']:,} items, {metrics['interactions']:,} interactions; dropped "
                 f"{metrics['repeats_dropped']:,} repeats, {metrics['dropped_by_core']:,} by the core "
@@ -156,7 +160,8 @@ def main() -> None:
             reached &= ours.seconds <= GOAL_SECONDS and ours.gibibytes <= GOAL_GIBIBYTES
     if arguments.rows == ROWS:
         verdict = "reached" if reached else "not reached"
-        print(f"Goal, {GOAL_SECONDS:.0f} s and {GOAL_GIBIBYTES:.0f} GiB on 2 cores: {verdict}")
+        say(f"Goal, {GOAL_SECONDS:.0f} s and {GOAL_GIBIBYTES:.0f} GiB on 2 cores: {verdict}")
+    publish(arguments.page, "prepare-speed", "Speed of preparing", __doc__, say.fenced())
 
 
 if __name__ == "__main__":

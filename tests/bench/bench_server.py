@@ -26,6 +26,7 @@ import grpc
 import numpy as np
 
 from saerec_ray.client import Client
+from tests.bench.published import Transcript, add_page_option, publish
 from tests.contract.process import server_process
 from tests.synthetic import write_synthetic_bundle
 
@@ -127,8 +128,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--items", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--calls", type=int, default=300, help="timed calls of each kind")
+    add_page_option(parser)
     options = parser.parse_args()
-    print(HEADER)
+    say = Transcript()
+    say(HEADER)
     with tempfile.TemporaryDirectory() as folder, echo_process() as echo_port:
         echo = grpc.insecure_channel(f"127.0.0.1:{echo_port}")
         for items in options.items:
@@ -142,7 +145,8 @@ def main() -> None:
                 Client(f"127.0.0.1:{server.port}") as client,
             ):
                 for name, ask in questions(client):
-                    print(measure(ask, histories, echo, options.calls).row(items, name), flush=True)
+                    say(measure(ask, histories, echo, options.calls).row(items, name))
+    publish(options.page, "server-speed", "Latency of the server", __doc__, say.lines)
 
 
 if __name__ == "__main__":

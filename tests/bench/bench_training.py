@@ -33,6 +33,7 @@ from saerec_ray.backbone.model import Backbone
 from saerec_ray.config import TrainConfig
 from saerec_ray.data.prepared import PreparedSequences
 from saerec_ray.scoring import PriorTable
+from tests.bench.published import Transcript, add_page_option, publish, shown_command
 from tests.synthetic import synthetic_codes
 
 SETTINGS = TrainConfig(d_model=64, layers=2, heads=2, max_length=50, batch_size=256, dropout=0.5)
@@ -176,7 +177,7 @@ def plain_whole(sequences: PreparedSequences, samples: PrefixSamples, items: int
     return Contender("plain, whole sequences", model, steps(), steps_an_epoch)
 
 
-def compare(name: str, sequences: PreparedSequences, items: int, steps: int) -> None:
+def compare(name: str, sequences: PreparedSequences, items: int, steps: int, say: Transcript) -> None:
     samples = PrefixSamples(sequences, SETTINGS.max_length)
     contenders = [
         ours("with intents", samples, items, intents=True),
@@ -205,26 +206,30 @@ def compare(name: str, sequences: PreparedSequences, items: int, steps: int) -> 
             f"{mean * contender.steps_an_epoch:.0f}",
             f"{mean / reference:.2f}",
         ]
-        print(f"| {' | '.join(cells)} |", flush=True)
+        say(f"| {' | '.join(cells)} |")
     share = samples.padding_share(SETTINGS.batch_size, 1)
-    print(f"{name}: {len(samples):,} samples; {share:.1%} of the places in our batches are padding.\n")
+    say(f"{name}: {len(samples):,} samples; {share:.1%} of the places in our batches are padding.\n")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--steps", type=int, default=66, help="steps of each model that are timed")
+    add_page_option(parser)
     options = parser.parse_args()
+    say = Transcript()
     torch.set_num_threads(1)
     torch.manual_seed(1)
-    print(
+    say(
         "| set | model | ms a step | steps an epoch | s an epoch | against plain |\n|---|---|---|---|---|---|"
     )
-    compare("random, like Beauty", *beauty_like(), options.steps)
+    compare("random, like Beauty", *beauty_like(), options.steps, say)
     folder = Path(os.environ.get("SAEREC_DATA", "../shared/data")) / "amazon2014_beauty"
     if folder.exists():
-        compare("Amazon Beauty 2014", *beauty(folder), options.steps)
+        compare("Amazon Beauty 2014", *beauty(folder), options.steps, say)
     else:
         print(f"{folder} is not there: set SAEREC_DATA to measure on it too.")
+    command = ("SAEREC_DATA=FOLDER " if folder.exists() else "") + shown_command()
+    publish(options.page, "training-speed", "Speed of training", __doc__, say.table_first(), command)
 
 
 if __name__ == "__main__":

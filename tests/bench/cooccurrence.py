@@ -9,7 +9,10 @@ items of the history, an item is its code; items are ranked by cosine. Nothing i
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # for tests.*, when run as a program
 
 import numpy as np
 
@@ -20,6 +23,7 @@ from saerec_ray.dictionary.sae import read_codes, unit_rows
 from saerec_ray.evaluation.accuracy import accuracy
 from saerec_ray.evaluation.text_neighbours import text_neighbour_ranks
 from saerec_ray.text.embed import load_embeddings
+from tests.bench.published import Transcript, add_page_option, publish
 
 
 def main() -> None:
@@ -28,7 +32,9 @@ def main() -> None:
     )
     parser.add_argument("workdir", type=Path)
     parser.add_argument("--split", choices=("validation", "test"), default="validation")
+    add_page_option(parser)
     arguments = parser.parse_args()
+    say = Transcript()
     cases = held_out(read_sequences(arguments.workdir / "prepare"), arguments.split)
     dictionaries = read_dictionaries(arguments.workdir / "dictionary")
     codes = read_codes(arguments.workdir / "dictionary").toarray().astype(np.float32)
@@ -41,7 +47,10 @@ def main() -> None:
     }
     for name, vectors in spaces.items():
         found = accuracy(text_neighbour_ranks(unit_rows(vectors), cases), [10])
-        print(f"{name}: HR@10 {found['HR@10']:.4f}, NDCG@10 {found['NDCG@10']:.4f}", flush=True)
+        say(f"{name}: HR@10 {found['HR@10']:.4f}, NDCG@10 {found['NDCG@10']:.4f}")
+    publish(
+        arguments.page, "cooccurrence", "Dictionaries of what people take together", __doc__, say.fenced()
+    )
 
 
 if __name__ == "__main__":

@@ -15,11 +15,12 @@ import argparse
 import json
 import os
 import shutil
-import subprocess
 import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # for tests.*, when run as a program
 
 import numpy as np
 
@@ -35,23 +36,11 @@ from saerec_ray.pipeline import CACHE_FOLDER
 from saerec_ray.text.cache import EmbeddingCache, text_key, write_part
 from saerec_ray.text.embed import load_embeddings
 from saerec_ray.text.encoder import TextEncoder, model_fingerprint, model_location
+from tests.bench.published import REPOSITORY, add_page_option, publish, saerec
 
-REPOSITORY = Path(__file__).parents[2]
 SETS = ("amazon2014_beauty", "amazon2014_toys", "amazon2014_sports")
 SHARED_STAGES = ("prepare", "embed")
 """Those that do not depend on the seed."""
-
-
-def saerec(stage: str, workdir: Path, settings: list[str]) -> None:
-    """Runs one stage of the product; its progress goes to the terminal, away from the table."""
-    options = [part for setting in settings for part in ("--set", setting)]
-    subprocess.run(
-        [sys.executable, "-m", "saerec_ray", stage, "-c", "amazon", "-w", str(workdir), *options],
-        check=True,
-        cwd=REPOSITORY,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-        stdout=sys.stderr,
-    )
 
 
 def run_seed(shared: Path, seed: int, settings: list[str]) -> Path:
@@ -141,6 +130,7 @@ def main() -> None:
     parser.add_argument("--vectors", type=Path, help="folder with SET/embeddings.safetensors, see above")
     parser.add_argument("--finished", type=Path, nargs="+", help="measure these work directories, train none")
     parser.add_argument("--set", dest="settings", action="append", default=[], help="as of saerec run")
+    add_page_option(parser)
     arguments = parser.parse_args()
     rows: list[tuple[str, int, list[Gate]]] = []
     for workdir in arguments.finished or []:
@@ -162,6 +152,7 @@ def main() -> None:
             rows.append((name, *measure(run_seed(shared, seed, settings))))
             print("\n".join(table(rows[-1:])), file=sys.stderr, flush=True)
     print("\n".join(table(rows)))
+    publish(arguments.page, "dictionary-gates", "Gates of dictionaries and names", __doc__, table(rows))
     sys.exit(not all(gate.passed for _, _, gates in rows for gate in gates))
 
 

@@ -10,8 +10,11 @@ item the codes of another and turns the directions at random: what it finds is c
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import replace
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # for tests.*, when run as a program
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -19,6 +22,7 @@ from scipy.sparse import csr_array
 from saerec_ray.dictionary.sae import read_codes, read_dictionary
 from saerec_ray.intents.catalogue import Catalogue, Intent, stable_ids
 from saerec_ray.intents.identity import NamedLatents, carry_over, match_latents
+from tests.bench.published import Transcript, add_page_option, publish, shown
 
 TOP = 200
 MIN_ITEMS, MAX_DENSITY = 10, 0.2
@@ -68,8 +72,8 @@ def control(latents: NamedLatents) -> NamedLatents:
     )
 
 
-def report(title: str, old: NamedLatents, new: NamedLatents) -> Catalogue:
-    """Prints the shares of the densest published intents of `old`, and returns the carried catalogue."""
+def report(say: Transcript, title: str, old: NamedLatents, new: NamedLatents) -> Catalogue:
+    """Says the shares of the densest published intents of `old`, and returns the carried catalogue."""
     matching = match_latents(old, new)
     catalogue = carry_over(old, new, matching)
     published = {each.intent_id for each in catalogue.intents if each.published}
@@ -81,7 +85,7 @@ def report(title: str, old: NamedLatents, new: NamedLatents) -> Catalogue:
     kept = np.mean([each.intent_id in published for each in top])
     known = np.mean([each.intent_id in followed for each in top])
     median = np.median([matching.similarity[each.latent].max() for each in top])
-    print(
+    say(
         f"{title}: of {len(top)}, kept {kept:.1%}, kept or with successor {known:.1%}, median best {median:.2f}"
     )
     return catalogue
@@ -92,12 +96,15 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("dictionaries", type=Path, nargs="+")
-    folders = parser.parse_args().dictionaries
+    add_page_option(parser)
+    asked = parser.parse_args()
+    folders, say = asked.dictionaries, Transcript()
     current = read_named(folders[0])
-    report("control", current, control(read_named(folders[-1])))
+    report(say, "control", current, control(read_named(folders[-1])))
     for folder in folders[1:]:
         fresh = read_named(folder)
-        current = replace(fresh, catalogue=report(str(folder), current, fresh))
+        current = replace(fresh, catalogue=report(say, shown(str(folder)), current, fresh))
+    publish(asked.page, "identity", "Ids of intents after another training", __doc__, say.fenced())
 
 
 if __name__ == "__main__":

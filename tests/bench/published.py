@@ -168,6 +168,21 @@ def shown(argument: str) -> str:
     return name + sign + "/".join(("FOLDER", *Path(path).parts[-kept:]))
 
 
+def publish(
+    page: Path | None, key: str, title: str, doc: str | None, body: Iterable[str], command: str | None = None
+) -> None:
+    """Writes the section of a program that prints its figures, if a page was asked for.
+
+    What was measured is said by the program's docstring, without its indented commands.
+    """
+    if page is None:
+        return
+    paragraphs = [part for part in (doc or "").strip().split("\n\n") if not part.startswith(" ")]
+    write_section(
+        page, key, section(title, [*paragraphs, circumstances()], [command or shown_command()], body)
+    )
+
+
 class Transcript:
     """Prints lines and keeps them for the page."""
 
@@ -181,6 +196,11 @@ class Transcript:
     def fenced(self) -> list[str]:
         """The lines as they were printed, for output that is not Markdown."""
         return ["```", *self.lines, "```"]
+
+    def table_first(self) -> list[str]:
+        """The rows of one table that was printed in parts, then what was said between them."""
+        rows = [line for line in self.lines if line.startswith("|")]
+        return [*rows, "", *(line for line in self.lines if line and line not in rows)]
 
 
 def data_folder(argument: str) -> Path:
@@ -202,12 +222,23 @@ def add_run_options(parser: argparse.ArgumentParser, seeds: Sequence[int] = (42,
     add_page_option(parser, PAGE)
 
 
+def results_page(argument: str) -> Path:
+    """A page that a section can be written to, for argparse: found out before the hours of work, not after."""
+    page = Path(argument)
+    if page.exists():
+        try:
+            read_sections(page.read_text("utf-8"))
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"{page}: {error}") from error
+    return page
+
+
 def add_page_option(parser: argparse.ArgumentParser, default: Path | None = None) -> None:
     """Where the section is written; without a default nothing is written unless asked."""
     parser.add_argument(
         "--page",
-        type=Path,
-        default=default,
+        type=results_page,
+        default=None if default is None else str(default),
         help="the page whose section is replaced" + ("" if default else "; none is by default"),
     )
 

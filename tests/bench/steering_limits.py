@@ -31,6 +31,7 @@ from saerec_ray.data.prepared import read_items, read_sequences
 from saerec_ray.evaluation.steering_curves import steerable_intents, steering
 from saerec_ray.intents.catalogue import read_catalogue
 from saerec_ray.scoring import SteeringTable
+from tests.bench.published import Transcript, add_page_option, publish, shown_command
 
 LIMITS = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
 
@@ -43,7 +44,9 @@ def main() -> None:
     parser.add_argument("--users", type=int, default=100)
     parser.add_argument("--intents", type=int, default=12)
     parser.add_argument("--seed", type=int, default=42)
+    add_page_option(parser)
     asked = parser.parse_args()
+    say = Transcript()
     stage = json.loads((asked.workdir / "train" / "stage.json").read_text("utf-8"))
     space, encoder, frozen = read_model(
         asked.workdir / "train", TrainConfig.model_validate(stage["config"]["settings"][0])
@@ -57,10 +60,8 @@ def main() -> None:
     arrays = read_steering(asked.workdir / "train")
     cut = SteeringTable(arrays["targets"], arrays["spreads"], arrays["loading_caps"])
     whole = replace(cut, loading_caps=csc_array(space.codes).max(axis=0).toarray().ravel().astype(np.float32))
-    print(
-        "| kappa | loadings | boost: exposure | overlap | NDCG | avoid: exposure | NDCG | broken promises |"
-    )
-    print("|---|---|---|---|---|---|---|---|")
+    say("| kappa | loadings | boost: exposure | overlap | NDCG | avoid: exposure | NDCG | broken promises |")
+    say("|---|---|---|---|---|---|---|---|")
     for name, table in (("cut", cut), ("whole", whole)):
         for limit in LIMITS:
             scoring.SHIFT_LIMIT = limit
@@ -76,12 +77,14 @@ def main() -> None:
                 interactions,
             )
             boost, avoid = found["random"]["boost"], found["random"]["avoid"]
-            print(
+            say(
                 f"| {limit:g} | {name} | {last(boost['lift']):.2f} x | {last(boost['overlap']):.2f} "
                 f"| {-last(boost['ndcg_loss']):+.1%} | {last(avoid['lift']):.2f} x | {-last(avoid['ndcg_loss']):+.1%} "
-                f"| {found['violations']} |",
-                flush=True,
+                f"| {found['violations']} |"
             )
+    publish(
+        asked.page, "steering-limits", "Limits of steering", __doc__, say.lines, shown_command(("--page",))
+    )
 
 
 def last(values: Any) -> float:

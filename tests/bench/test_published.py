@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import threading
@@ -17,6 +18,7 @@ from tests.bench.published import (
     KINDS,
     PAGE,
     Transcript,
+    add_page_option,
     finished_part,
     locked,
     read_sections,
@@ -130,6 +132,19 @@ def test_a_page_that_would_lose_something_is_refused_and_stays(tmp_path: Path, t
     assert page.read_text("utf-8") == text
 
 
+def test_a_page_that_cannot_be_written_is_refused_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "page.md").write_text("Something else", "utf-8")
+    parser = argparse.ArgumentParser()
+    add_page_option(parser)
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--page", str(tmp_path / "page.md")])
+    assert "mend it by hand" in capsys.readouterr().err
+    assert parser.parse_args(["--page", str(tmp_path / "new.md")]).page == tmp_path / "new.md"
+    assert parser.parse_args([]).page is None
+
+
 @pytest.mark.parametrize("key", ["unheard", "accuracy two words", "accuracy -->", "", "accuracy "])
 def test_a_key_that_has_no_place_is_refused(tmp_path: Path, key: str) -> None:
     with pytest.raises(ValueError, match="no key of a section"):
@@ -151,7 +166,9 @@ def test_every_program_writes_a_kind_of_section_that_the_page_knows() -> None:
     found = [
         kind
         for program in PROGRAMS
-        for kind in re.findall(r'write_section\(\s*\w+\.page,\s*f?"([a-z-]+)', program.read_text("utf-8"))
+        for kind in re.findall(
+            r'(?:write_section|publish)\(\s*\w+\.page,\s*f?"([a-z-]+)', program.read_text("utf-8")
+        )
     ]
     assert "accuracy" in found
     assert set(found) <= set(KINDS)

@@ -11,9 +11,12 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # for tests.*, when run as a program
 
 import numpy as np
 
@@ -33,6 +36,7 @@ from saerec_ray.evaluation.transfer import (
 from saerec_ray.manifest import read_manifest
 from saerec_ray.text.embed import load_embeddings
 from saerec_ray.text.encoder import TextEncoder
+from tests.bench.published import Transcript, add_page_option, publish
 
 SEED = 42
 
@@ -123,13 +127,13 @@ def measure_profiles(there: Domain, here: Domain) -> dict[str, Any]:
     }
 
 
-def show(title: str, values: dict[str, Any]) -> None:
-    print(f"\n## {title}\n")
+def show(say: Transcript, title: str, values: dict[str, Any]) -> None:
+    say(f"\n## {title}\n")
     for name, value in values.items():
         if isinstance(value, dict):
-            print(f"- {name}: " + ", ".join(f"{key} {each:.4g}" for key, each in value.items()))
+            say(f"- {name}: " + ", ".join(f"{key} {each:.4g}" for key, each in value.items()))
         else:
-            print(f"- {name}: {value}")
+            say(f"- {name}: {value}")
 
 
 def main() -> None:
@@ -141,13 +145,17 @@ def main() -> None:
     parser.add_argument(
         "--without-profiles", action="store_true", help="dictionaries and names only: no bundle is needed"
     )
+    add_page_option(parser)
     arguments = parser.parse_args()
+    say = Transcript()
     runs = dict(each.split("=", 1) for each in arguments.run)
     domains = [read_domain(name, Path(folder), arguments.data) for name, folder in runs.items()]
     for there, here in itertools.permutations(domains, 2):
-        show(f"{there.name} to {here.name}", measure(there, here))
+        show(say, f"{there.name} to {here.name}", measure(there, here))
         if not arguments.without_profiles:
-            show(f"histories in {there.name}, items of {here.name}", measure_profiles(there, here))
+            show(say, f"histories in {there.name}, items of {here.name}", measure_profiles(there, here))
+    body = [line.replace("## ", "### ", 1) if line.startswith("## ") else line for line in say.lines]
+    publish(arguments.page, "transfer", "Transfer between domains", __doc__, body[1:])
 
 
 if __name__ == "__main__":
