@@ -85,11 +85,8 @@ demo: $(VENV)/.demo  ## train on MovieLens, serve, recommend, explain, steer: un
 bench: $(VENV)/.dev  ## measure speed and memory; prints one table a file
 	@for file in tests/bench/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
-results: $(VENV)/.dev  ## repeat the published figures, write docs/results.md and the ablations; needs SAEREC_DATA
-	@test -d "$(SAEREC_DATA)/amazon2014_beauty" || { echo "No folder $(SAEREC_DATA)/amazon2014_beauty: set SAEREC_DATA" >&2; exit 1; }
-	$(BIN)/python tests/bench/accuracy.py --data "$(SAEREC_DATA)/amazon2014_beauty"
-	$(BIN)/python tests/bench/ablations.py --data "$(SAEREC_DATA)/amazon_scientific_small"
-	$(BIN)/python tests/bench/dictionary_ablations.py --data "$(SAEREC_DATA)/amazon_scientific_small"
+results: $(VENV)/.dev  ## repeat all published figures, write docs/results.md: many hours; needs SAEREC_DATA
+	$(BIN)/python tests/bench/all_results.py --data "$(SAEREC_DATA)"
 
 gates: $(VENV)/.dev  ## train dictionaries for three sets and seeds, fail where a quality gate is closed; needs SAEREC_DATA
 	$(BIN)/python tests/bench/dictionary_gates.py --data "$(SAEREC_DATA)"

@@ -21,13 +21,15 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))  # for tests.*, when run as a program
 
 from tests.bench.published import (
-    STAGES,
+    BEFORE_TRAIN,
+    ONE_MEMBER,
+    RANDOM_DICTIONARY,
     add_run_options,
     circumstances,
     data_folder,
     finished_part,
     read,
-    saerec,
+    run_stages,
     section,
     shown_command,
     spread,
@@ -35,12 +37,6 @@ from tests.bench.published import (
     write_section,
 )
 
-COMMON = (
-    "train.members=1",
-    "train.workers=1",
-    "cluster.engine=local",
-    "evaluate.parts=[accuracy, faithfulness]",
-)
 WITHOUT_BASELINE = ("train.baseline=false",)
 NO_PRIOR = ("train.prior_weights=[0.0]",)
 
@@ -51,7 +47,7 @@ class Variant:
 
     name: str
     settings: tuple[str, ...]
-    shares: tuple[str, ...] = ("prepare", "embed", "dictionary", "intents")
+    shares: tuple[str, ...] = BEFORE_TRAIN
     """The stages that are those of the whole model."""
     preset: str = "amazon"
 
@@ -67,12 +63,10 @@ VARIANTS = (
     Variant("without residuals: intents alone", ("train.residuals=false",)),
     Variant("without attributes: learnt intents alone", ("dictionary.attributes=null",), TEXT_ONLY),
     Variant("with co-occurrence beside", ("dictionary.cooccurrence={}",), TEXT_ONLY),
-    Variant(
-        "control: random dictionary", ("dictionary.epochs=1", "dictionary.learning_rate=1e-12"), TEXT_ONLY
-    ),
+    Variant("control: random dictionary", RANDOM_DICTIONARY, TEXT_ONLY),
     Variant(
         "control: random dictionary without attributes",
-        ("dictionary.epochs=1", "dictionary.learning_rate=1e-12", "dictionary.attributes=null"),
+        (*RANDOM_DICTIONARY, "dictionary.attributes=null"),
         TEXT_ONLY,
     ),
     Variant("control: codes of other items", ("train.shuffle_codes=true",)),
@@ -86,11 +80,9 @@ def run_variant(
     """Trains and measures a variant; returns its figures."""
     base = workdir / f"seed-{seed}"
     folder = base if variant is VARIANTS[0] else variant_folder(variant, workdir, seed)
-    if folder != base:
-        for stage in variant.shares:
-            shutil.copytree(base / stage, folder / stage, dirs_exist_ok=True)
-    for stage in STAGES:
-        saerec(stage, folder, (f"prepare.source.path={data}", f"seed={seed}", *settings), variant.preset)
+    copied = () if folder == base else variant.shares
+    every = (f"prepare.source.path={data}", f"seed={seed}", *settings)
+    run_stages(folder, every, shared=base, copied=copied, preset=variant.preset)
     figures = read_figures(folder)
     if folder != base:
         shutil.rmtree(folder)
@@ -166,7 +158,7 @@ def main() -> None:
     results: dict[str, list[dict[str, Any]]] = {variant.name: [] for variant in VARIANTS}
     for seed in asked.seeds:
         for variant in VARIANTS:
-            settings = (*COMMON, *variant.settings, *asked.settings)
+            settings = (*ONE_MEMBER, *variant.settings, *asked.settings)
             if variant is not VARIANTS[0]:
                 settings += WITHOUT_BASELINE
             run = partial(run_variant, variant, asked.data, workdir, seed, settings)

@@ -21,6 +21,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))  # for tests.*, when run as a program
 
 from tests.bench.published import (
+    BEFORE_TRAIN,
+    ONE_WORKER,
     STAGES,
     add_run_options,
     circumstances,
@@ -35,17 +37,12 @@ from tests.bench.published import (
 )
 
 METRICS = ("HR@10", "NDCG@10", "MRR@10")
-BEFORE_TRAIN = ("prepare", "embed", "dictionary", "intents")
 NAMES = {
     "intents": "with intents",
     "no intents": "the same backbone without intents",
     "shuffled": "control: codes of other items",
     "popularity": "popularity",
 }
-
-
-ONE_WORKER = ("train.workers=1", "cluster.engine=local")
-"""One process without Ray, so that several runs can share a machine."""
 
 
 def run_seed(data: Path, workdir: Path, seed: int, with_control: bool, extra: list[str]) -> dict[str, Any]:

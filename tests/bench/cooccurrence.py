@@ -1,9 +1,11 @@
 """What each dictionary of a finished run knows of the next item, without any training of a backbone.
 
     python tests/bench/cooccurrence.py out
+    python tests/bench/cooccurrence.py out/cooccurrence --data FOLDER/amazon2014_beauty
 
-`out` is a work directory whose dictionary stage had dictionary.cooccurrence set. A user is the mean of the
-items of the history, an item is its code; items are ranked by cosine. Nothing is trained here.
+`out` is a work directory whose dictionary stage had dictionary.cooccurrence set; with --data such stages are made
+in it with the amazon preset, where they are not there yet. A user is the mean of the
+items of the history, an item is its code; items are ranked by cosine. No backbone is trained.
 """
 
 from __future__ import annotations
@@ -23,7 +25,14 @@ from saerec_ray.dictionary.sae import read_codes, unit_rows
 from saerec_ray.evaluation.accuracy import accuracy
 from saerec_ray.evaluation.text_neighbours import text_neighbour_ranks
 from saerec_ray.text.embed import load_embeddings
-from tests.bench.published import Transcript, add_page_option, publish
+from tests.bench.published import (
+    ONE_WORKER,
+    Transcript,
+    add_page_option,
+    data_folder,
+    publish,
+    run_stages,
+)
 
 
 def main() -> None:
@@ -32,8 +41,16 @@ def main() -> None:
     )
     parser.add_argument("workdir", type=Path)
     parser.add_argument("--split", choices=("validation", "test"), default="validation")
+    parser.add_argument("--data", type=data_folder, help="make the stages of this set first")
+    parser.add_argument(
+        "--set", dest="settings", action="append", default=[], help="a setting of these, as of saerec run"
+    )
     add_page_option(parser)
     arguments = parser.parse_args()
+    if arguments.data is not None:
+        settings = [f"prepare.source.path={arguments.data}", *ONE_WORKER, "dictionary.cooccurrence={}"]
+        stages = ("prepare", "embed", "dictionary")
+        run_stages(arguments.workdir.absolute(), [*settings, *arguments.settings], stages=stages)
     say = Transcript()
     cases = held_out(read_sequences(arguments.workdir / "prepare"), arguments.split)
     dictionaries = read_dictionaries(arguments.workdir / "dictionary")

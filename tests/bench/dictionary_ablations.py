@@ -26,11 +26,12 @@ from saerec_ray.evaluation.content_recommender import ndcg_recovered
 from saerec_ray.evaluation.reconstruction import variance_unexplained
 from saerec_ray.manifest import read_manifest
 from tests.bench.published import (
+    RANDOM_DICTIONARY,
     add_run_options,
     circumstances,
     data_folder,
     finished_part,
-    saerec,
+    run_stages,
     section,
     shown_command,
     spread,
@@ -57,7 +58,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "without the loss of dead latents": ("dictionary.auxiliary_weight=0",),
     "without annealing": ("dictionary.anneal_share=0",),
     "without the loss at 4k": ("dictionary.multi_k_weight=0",),
-    "control: random directions": ("dictionary.epochs=1", "dictionary.learning_rate=1e-12"),
+    "control: random directions": RANDOM_DICTIONARY,
 }
 USERS = 2000
 """Users whose ranking by reconstructed vectors is measured."""
@@ -74,10 +75,8 @@ COLUMNS = {
 
 def run_variant(folder: Path, shared: Path, seed: int, settings: tuple[str, ...]) -> dict[str, Any]:
     """Trains and measures one variant in a folder of its own."""
-    for stage in ("prepare", "embed"):
-        shutil.copytree(shared / stage, folder / stage, dirs_exist_ok=True)
-    for stage in ("dictionary", "intents"):
-        saerec(stage, folder, settings)
+    stages = ("dictionary", "intents")
+    run_stages(folder, settings, shared=shared, copied=("prepare", "embed"), stages=stages)
     figures = measure(folder, seed)
     shutil.rmtree(folder)
     return figures
@@ -133,8 +132,7 @@ def main() -> None:
     asked = parser.parse_args()
     source = f"prepare.source.path={asked.data}"
     shared = asked.workdir.absolute() / f"dictionary-ablations-{asked.data.name}"
-    for stage in ("prepare", "embed"):
-        saerec(stage, shared, (source, "cluster.engine=local", *asked.settings))
+    run_stages(shared, (source, "cluster.engine=local", *asked.settings), stages=("prepare", "embed"))
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in VARIANTS}
     for seed in asked.seeds:
         for number, (name, own) in enumerate(VARIANTS.items()):

@@ -130,6 +130,7 @@ def main() -> None:
     parser.add_argument("--vectors", type=Path, help="folder with SET/embeddings.safetensors, see above")
     parser.add_argument("--finished", type=Path, nargs="+", help="measure these work directories, train none")
     parser.add_argument("--set", dest="settings", action="append", default=[], help="as of saerec run")
+    parser.add_argument("--report-only", action="store_true", help="succeed even where a gate is closed")
     add_page_option(parser)
     arguments = parser.parse_args()
     rows: list[tuple[str, int, list[Gate]]] = []
@@ -153,7 +154,8 @@ def main() -> None:
             print("\n".join(table(rows[-1:])), file=sys.stderr, flush=True)
     print("\n".join(table(rows)))
     publish(arguments.page, "dictionary-gates", "Gates of dictionaries and names", __doc__, table(rows))
-    sys.exit(not all(gate.passed for _, _, gates in rows for gate in gates))
+    passed = all(gate.passed for _, _, gates in rows for gate in gates)
+    sys.exit(not passed and not arguments.report_only)
 
 
 if __name__ == "__main__":

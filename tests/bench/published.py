@@ -14,6 +14,7 @@ import math
 import os
 import re
 import shlex
+import shutil
 import statistics
 import subprocess
 import sys
@@ -27,7 +28,13 @@ from saerec_ray.manifest import recorded_versions, write_json
 
 REPOSITORY = Path(__file__).parents[2]
 PAGE = REPOSITORY / "docs" / "results.md"
-STAGES = ("prepare", "embed", "dictionary", "intents", "train", "evaluate")
+BEFORE_TRAIN = ("prepare", "embed", "dictionary", "intents")
+STAGES = (*BEFORE_TRAIN, "train", "evaluate")
+ONE_WORKER = ("train.workers=1", "cluster.engine=local")
+"""One process without Ray, so that several runs can share a machine."""
+ONE_MEMBER = ("train.members=1", *ONE_WORKER, "evaluate.parts=[accuracy, faithfulness]")
+RANDOM_DICTIONARY = ("dictionary.epochs=1", "dictionary.learning_rate=1e-12")
+"""A control: directions that are drawn and not learnt."""
 KINDS = (
     "accuracy",
     "ablations",
@@ -75,6 +82,23 @@ def saerec(command: str, workdir: Path, settings: Iterable[str] = (), preset: st
         sys.exit(
             f"saerec {command} in {workdir} ended with exit code {done.returncode}; the page is as it was."
         )
+
+
+def run_stages(
+    folder: Path,
+    settings: Sequence[str],
+    *,
+    shared: Path | None = None,
+    copied: Sequence[str] = (),
+    stages: Sequence[str] = STAGES,
+    preset: str = "amazon",
+) -> None:
+    """Runs stages in `folder`, which begins with the stages `copied` from `shared`; finished ones are skipped."""
+    for stage in copied:
+        assert shared is not None
+        shutil.copytree(shared / stage, folder / stage, dirs_exist_ok=True)
+    for stage in stages:
+        saerec(stage, folder, settings, preset)
 
 
 def read(path: Path) -> Any:
@@ -160,12 +184,20 @@ def shown_command(without: Sequence[str] = ("--page", "--workdir")) -> str:
 
 
 def shown(argument: str) -> str:
-    """An argument for the page: of a path outside of the checkout only its name, and that of a stage's run."""
+    """An argument for the page: FOLDER stands for the folder of the sets and whatever else is not in the checkout.
+
+    Of a path elsewhere its name is shown, and that of its run where it is a stage.
+    """
     name, sign, path = argument.rpartition("=")
     if not path.startswith(("/", "..")):
         return argument
-    kept = 2 if Path(path).name in STAGES else 1
-    return name + sign + "/".join(("FOLDER", *Path(path).parts[-kept:]))
+    place = Path(path).resolve()
+    kept = place.parts[-2 if place.name in STAGES else -1 :]
+    if place.is_relative_to(REPOSITORY):
+        return name + sign + str(place.relative_to(REPOSITORY))
+    if (sets := os.environ.get("SAEREC_DATA")) and place.is_relative_to(Path(sets).resolve()):
+        kept = place.relative_to(Path(sets).resolve()).parts
+    return name + sign + "/".join(("FOLDER", *kept))
 
 
 def publish(

@@ -13,7 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.bench import ablations, accuracy, dictionary_ablations, published
+from tests.bench import (
+    ablations,
+    accuracy,
+    all_results,
+    dictionary_ablations,
+    explained_share,
+    foreign_dictionaries,
+    published,
+)
 from tests.bench.published import (
     KINDS,
     PAGE,
@@ -175,6 +183,19 @@ def test_every_program_writes_a_kind_of_section_that_the_page_knows() -> None:
     assert len(found) == len(set(found))
 
 
+def test_make_results_runs_every_program_that_writes_a_section_and_no_section_is_lost(tmp_path: Path) -> None:
+    writers = {
+        program.stem
+        for program in PROGRAMS
+        if re.search(r"^    +(write_section|publish)\(", program.read_text("utf-8"), re.MULTILINE)
+    } - {"published"}
+    steps = all_results.steps(tmp_path / "data", tmp_path / "out", tmp_path / "page.md")
+    assert {step.name for step in steps} == writers
+    assert all(str(tmp_path / "page.md") in step.arguments for step in steps)
+    commands = [step.command() for step in steps]
+    assert len({tuple(command) for command in commands}) == len(commands)
+
+
 def test_figures_are_measured_once_and_kept_with_their_settings(tmp_path: Path) -> None:
     path = tmp_path / "set" / "seed-1.json"
     made = finished_part(path, ["seed=1"], lambda: {"fvu": 0.25})
@@ -218,16 +239,26 @@ def test_a_table_has_a_rule_below_its_heads() -> None:
     ]
 
 
-def test_the_published_command_has_no_folders_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    words = (
-        "/home/me/x.py --data /big/data/beauty --set prepare.source.path=../data/toys --page=p --page p "
-        "--workdir /tmp/w --run toys=/runs/toys /runs/seed-1/dictionary out/seed-2 --seeds 1"
-    )
-    monkeypatch.setattr("sys.argv", words.split())
-    assert shown_command() == (
-        "python tests/bench/x.py --data FOLDER/beauty --set prepare.source.path=FOLDER/toys "
-        "--run toys=FOLDER/toys FOLDER/seed-1/dictionary out/seed-2 --seeds 1"
-    )
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("--data /big/sets/beauty", "--data FOLDER/beauty"),
+        ("--data /big/sets", "--data FOLDER"),
+        ("--data ../elsewhere/toys", "--data FOLDER/toys"),
+        ("--set prepare.source.path=/big/sets/toys", "--set prepare.source.path=FOLDER/toys"),
+        ("--run toys=/runs/toys", "--run toys=FOLDER/toys"),
+        ("/runs/seed-1/dictionary out/seed-2", "FOLDER/seed-1/dictionary out/seed-2"),
+        (f"{published.REPOSITORY}/out/seed-1", "out/seed-1"),
+        ("--page=p --seeds 1 --page p --workdir /tmp/w --values 0.5", "--seeds 1 --values 0.5"),
+        ("--set evaluate.parts=[a,b]", "--set 'evaluate.parts=[a,b]'"),
+    ],
+)
+def test_a_published_command_has_no_folders_of_the_machine(
+    monkeypatch: pytest.MonkeyPatch, words: str, shown: str
+) -> None:
+    monkeypatch.setenv("SAEREC_DATA", "/big/sets")
+    monkeypatch.setattr("sys.argv", ["/home/me/x.py", *words.split()])
+    assert shown_command() == f"python tests/bench/x.py {shown}"
 
 
 def test_a_transcript_prints_and_keeps_its_lines(capsys: pytest.CaptureFixture[str]) -> None:
@@ -298,3 +329,22 @@ def test_the_section_of_dictionary_ablations_has_a_column_for_each_figure() -> N
     figures = dict.fromkeys(dictionary_ablations.COLUMNS, 0.25)
     text = dictionary_ablations.set_section("toys", [1], {"topk": [{**figures, "auc": None}]})
     assert "| topk | 0.25 | 0.25 | 0.25 | 0.25 | 0.25 | none | 0.25 |" in text
+
+
+def test_the_section_of_explained_shares_marks_the_default_and_leaves_open_what_is_not_known() -> None:
+    figures = {"validation": 0.07, "test": 0.06, "median": 0.8, "p10": 0.5, "cold": None}
+    text = explained_share.set_section("toys", [1], {"0.1": [figures], "0.3": [figures]}, 0.3)
+    assert "| 0.1 | 0.0700 | 0.0600 | 0.800 | 0.500 | none |\n" in text
+    assert "| 0.3, the default | 0.0700 | 0.0600 | 0.800 | 0.500 | none |" in text
+
+
+def test_the_section_of_foreign_dictionaries_compares_each_with_the_sets_own() -> None:
+    def figures(test: float) -> dict[str, float]:
+        return {"validation": 0.1, "test": test, "popularity": 0.01, "published": 30, "explained": 0.75}
+
+    text = foreign_dictionaries.page_section(
+        [1], {"toys": {foreign_dictionaries.OWN: [figures(0.08)], "beauty": [figures(0.06)]}}
+    )
+    assert "| toys | its own | 0.1000 | 0.0800 | | 30 | 0.75 |\n" in text
+    assert "| toys | beauty | 0.1000 | 0.0600 | -25.0% | 30 | 0.75 |\n" in text
+    assert "| toys | none: popularity | | 0.0100 | | | |" in text

@@ -1,0 +1,114 @@
+"""Repeats all published figures: runs every program that writes a section of docs/results.md, one after the other.
+
+    python tests/bench/all_results.py --data FOLDER          # the folder of the sets
+    python tests/bench/all_results.py --data FOLDER --list   # only print the commands
+
+Takes many hours on 2 cores. Steps that have finished are noted in WORKDIR/finished-results.json and are not run
+again, and the long ones go on where they were stopped; delete the file to measure everything anew. Speeds want a
+machine that does nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # for tests.*, when run as a program
+
+from saerec_ray.manifest import write_json
+from tests.bench.published import PAGE, REPOSITORY, data_folder, read, results_page
+
+SETS = ("amazon2014_beauty", "amazon2014_toys", "amazon2014_sports")
+BEAUTY = SETS[0]
+SEEDS = ("42", "43", "44")
+
+
+@dataclass(frozen=True)
+class Step:
+    """A program with its arguments. The paths in them are absolute."""
+
+    name: str
+    arguments: tuple[str, ...]
+
+    def command(self) -> list[str]:
+        """What is run, in the checkout."""
+        return [sys.executable, f"tests/bench/{self.name}.py", *self.arguments]
+
+
+def steps(data: Path, workdir: Path, page: Path) -> list[Step]:
+    """All programs in an order in which each finds what it needs from those before."""
+    folders = {name: str(data / name) for name in SETS}
+    runs = {name: workdir / name for name in SETS}
+    seeds = ("--seeds", *SEEDS)
+    trained = ("--workdir", str(workdir), "--page", str(page))
+    shown = ("--page", str(page))
+    gates = workdir / "gates"
+    transferred = [f"--run={name.removeprefix('amazon2014_')}={run}" for name, run in runs.items()]
+    dictionaries = [str(gates / BEAUTY / f"seed-{seed}" / "dictionary") for seed in SEEDS]
+    return [
+        Step("accuracy", ("--data", *folders.values(), *seeds, *trained)),
+        Step("dictionary_gates", ("--data", str(data), "--workdir", str(gates), "--report-only", *shown)),
+        *(Step("dictionary_ablations", ("--data", folders[name], *seeds, *trained)) for name in SETS),
+        Step("ablations", ("--data", folders[BEAUTY], *seeds, *trained)),
+        Step("explained_share", ("--data", folders[BEAUTY], *trained)),
+        Step("foreign_dictionaries", ("--data", *folders.values(), *trained)),
+        Step("transfer", (*transferred, "--data", str(data), *shown)),
+        Step("identity", (*dictionaries, *shown)),
+        Step("steering_limits", ("--workdir", str(runs[BEAUTY]), *shown)),
+        Step("cooccurrence", (str(workdir / "cooccurrence"), "--data", folders[BEAUTY], *shown)),
+        Step("bench_dictionary", ("--embeddings", str(runs[BEAUTY] / "embed"), *shown)),
+        Step("bench_training", shown),
+        Step("bench_large_catalogue", shown),
+        Step("bench_prepare", shown),
+        Step("bench_server", shown),
+    ]
+
+
+def run(step: Step, data: Path) -> None:
+    """Runs a step; ends the program when it fails."""
+    code = subprocess.run(
+        step.command(), check=False, cwd=REPOSITORY, env={**os.environ, "SAEREC_DATA": str(data)}
+    ).returncode
+    if code:
+        sys.exit(f"{step.name} ended with exit code {code}. Run the same command again to go on from there.")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    default = os.environ.get("SAEREC_DATA", str(REPOSITORY.parent / "shared" / "data"))
+    parser.add_argument("--data", type=Path, default=Path(default), help="folder of the sets; SAEREC_DATA")
+    parser.add_argument("--workdir", type=Path, default=REPOSITORY / "out")
+    parser.add_argument("--page", type=results_page, default=str(PAGE), help="the page that is written")
+    parser.add_argument("--list", action="store_true", help="print the commands and run nothing")
+    asked = parser.parse_args()
+    data, workdir = asked.data.absolute(), asked.workdir.absolute()
+    for name in SETS:
+        try:
+            data_folder(str(data / name))
+        except argparse.ArgumentTypeError as error:
+            parser.error(f"{error}: name the folder of the sets with --data or SAEREC_DATA")
+    noted = workdir / "finished-results.json"
+    finished: list[list[str]] = read(noted) if noted.exists() else []
+    for step in steps(data, workdir, asked.page.absolute()):
+        line = shlex.join(["python", *step.command()[1:]])
+        if asked.list:
+            print(line)
+        elif step.command()[1:] in finished:
+            print(f"Finished before: {line}", flush=True)
+        else:
+            print(f"== {line}", flush=True)
+            run(step, data)
+            finished.append(step.command()[1:])
+            workdir.mkdir(parents=True, exist_ok=True)
+            write_json(noted, finished)
+
+
+if __name__ == "__main__":
+    main()
