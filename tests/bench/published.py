@@ -26,7 +26,7 @@ import psutil
 
 from saerec_ray.manifest import recorded_versions, write_json
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).resolve().parents[2]
 PAGE = REPOSITORY / "docs" / "results.md"
 BEFORE_TRAIN = ("prepare", "embed", "dictionary", "intents")
 STAGES = (*BEFORE_TRAIN, "train", "evaluate")
