@@ -155,10 +155,13 @@ def main() -> None:
     from saerec_ray.dictionary.sae import Scaling
     from saerec_ray.dictionary.trainer import split_items
     from saerec_ray.text.embed import load_embeddings
-    from tests.bench.published import Transcript, publish
+    from tests.bench.published import Transcript, described, publish
 
     if not arguments.embeddings.is_dir():
-        print(f"{arguments.embeddings} is not there: name a finished embed stage with --embeddings.")
+        missing = f"{arguments.embeddings} is not there: name a finished embed stage with --embeddings."
+        if arguments.page:
+            parser.error(missing)
+        print(missing)
         return
     say = Transcript()
     vectors = load_embeddings(arguments.embeddings)
@@ -177,7 +180,7 @@ def main() -> None:
             if python:
                 command = [python, __file__, "--embeddings", folder, "--only", name, *numbers]
                 say(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip())
-    publish(arguments.page, "dictionary-speed", "Speed of dictionaries", __doc__, say.fenced())
+    publish(arguments.page, "dictionary-speed", "Speed of dictionaries", described(__doc__), say.fenced())
 
 
 if __name__ == "__main__":

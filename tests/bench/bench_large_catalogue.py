@@ -31,7 +31,7 @@ from saerec_ray.config import TrainConfig
 from saerec_ray.data.prepared import PreparedSequences
 from saerec_ray.local_workers import LocalWorker, latest_checkpoint
 from saerec_ray.scoring import PriorTable
-from tests.bench.published import Transcript, add_page_option, publish
+from tests.bench.published import Transcript, add_page_option, described, publish
 
 LATENTS, ACTIVE, TEXT, LENGTH = 4096, 16, 384, 10
 FULL_BATCH = 16
@@ -124,7 +124,7 @@ def main() -> None:
         hours = len(training.samples) / speed / 3600
         say(f"{name:14} {batch_size:6} {speed:11,.0f} {hours:7.1f} h {peak_gib():9.1f} GiB")
         del training
-    publish(asked.page, "large-catalogues", "Training on a large catalogue", __doc__, say.fenced())
+    publish(asked.page, "large-catalogues", "Training on a large catalogue", described(__doc__), say.fenced())
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # for tests.*, when run as a
 import numpy as np
 import polars as pl
 
-from tests.bench.published import Transcript, add_page_option, publish
+from tests.bench.published import Transcript, add_page_option, described, publish
 
 ROWS = 10_000_000
 ROWS_A_USER = 10
@@ -161,7 +161,7 @@ def main() -> None:
     if arguments.rows == ROWS:
         verdict = "reached" if reached else "not reached"
         say(f"Goal, {GOAL_SECONDS:.0f} s and {GOAL_GIBIBYTES:.0f} GiB on 2 cores: {verdict}")
-    publish(arguments.page, "prepare-speed", "Speed of preparing", __doc__, say.fenced())
+    publish(arguments.page, "prepare-speed", "Speed of preparing", described(__doc__), say.fenced())
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ import grpc
 import numpy as np
 
 from saerec_ray.client import Client
-from tests.bench.published import Transcript, add_page_option, publish
+from tests.bench.published import Transcript, add_page_option, described, publish
 from tests.contract.process import server_process
 from tests.synthetic import write_synthetic_bundle
 
@@ -146,7 +146,7 @@ def main() -> None:
             ):
                 for name, ask in questions(client):
                     say(measure(ask, histories, echo, options.calls).row(items, name))
-    publish(options.page, "server-speed", "Latency of the server", __doc__, say.lines)
+    publish(options.page, "server-speed", "Latency of the server", described(__doc__), say.lines)
 
 
 if __name__ == "__main__":

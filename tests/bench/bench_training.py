@@ -33,7 +33,7 @@ from saerec_ray.backbone.model import Backbone
 from saerec_ray.config import TrainConfig
 from saerec_ray.data.prepared import PreparedSequences
 from saerec_ray.scoring import PriorTable
-from tests.bench.published import Transcript, add_page_option, publish, shown_command
+from tests.bench.published import Transcript, add_page_option, described, publish, shown_command
 from tests.synthetic import synthetic_codes
 
 SETTINGS = TrainConfig(d_model=64, layers=2, heads=2, max_length=50, batch_size=256, dropout=0.5)
@@ -229,7 +229,9 @@ def main() -> None:
     else:
         print(f"{folder} is not there: set SAEREC_DATA to measure on it too.")
     command = ("SAEREC_DATA=FOLDER " if folder.exists() else "") + shown_command()
-    publish(options.page, "training-speed", "Speed of training", __doc__, say.table_first(), command)
+    publish(
+        options.page, "training-speed", "Speed of training", described(__doc__), say.table_first(), command
+    )
 
 
 if __name__ == "__main__":

@@ -65,9 +65,12 @@ def main() -> None:
     for name, vectors in spaces.items():
         found = accuracy(text_neighbour_ranks(unit_rows(vectors), cases), [10])
         say(f"{name}: HR@10 {found['HR@10']:.4f}, NDCG@10 {found['NDCG@10']:.4f}")
-    publish(
-        arguments.page, "cooccurrence", "Dictionaries of what people take together", __doc__, say.fenced()
+    about = (
+        f"What each dictionary knows of the next item, {arguments.split} split. A user is the mean of the items "
+        "of the history, an item is its code; items are ranked by cosine. No backbone is trained."
     )
+    title = "Dictionaries of what people take together"
+    publish(arguments.page, "cooccurrence", title, [about], say.fenced())
 
 
 if __name__ == "__main__":

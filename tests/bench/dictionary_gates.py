@@ -153,7 +153,11 @@ def main() -> None:
             rows.append((name, *measure(run_seed(shared, seed, settings))))
             print("\n".join(table(rows[-1:])), file=sys.stderr, flush=True)
     print("\n".join(table(rows)))
-    publish(arguments.page, "dictionary-gates", "Gates of dictionaries and names", __doc__, table(rows))
+    about = (
+        "Each figure has its gate in brackets; an exclamation mark says that the gate is closed. Trained with the "
+        "amazon preset where no setting says otherwise."
+    )
+    publish(arguments.page, "dictionary-gates", "Gates of dictionaries and names", [about], table(rows))
     passed = all(gate.passed for _, _, gates in rows for gate in gates)
     sys.exit(not passed and not arguments.report_only)
 

@@ -22,7 +22,7 @@ from scipy.sparse import csr_array
 from saerec_ray.dictionary.sae import read_codes, read_dictionary
 from saerec_ray.intents.catalogue import Catalogue, Intent, stable_ids
 from saerec_ray.intents.identity import NamedLatents, carry_over, match_latents
-from tests.bench.published import Transcript, add_page_option, publish, shown
+from tests.bench.published import Transcript, add_page_option, described, publish, shown
 
 TOP = 200
 MIN_ITEMS, MAX_DENSITY = 10, 0.2
@@ -104,7 +104,7 @@ def main() -> None:
     for folder in folders[1:]:
         fresh = read_named(folder)
         current = replace(fresh, catalogue=report(say, shown(str(folder)), current, fresh))
-    publish(asked.page, "identity", "Ids of intents after another training", __doc__, say.fenced())
+    publish(asked.page, "identity", "Ids of intents after another training", described(__doc__), say.fenced())
 
 
 if __name__ == "__main__":

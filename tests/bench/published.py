@@ -201,18 +201,23 @@ def shown(argument: str) -> str:
 
 
 def publish(
-    page: Path | None, key: str, title: str, doc: str | None, body: Iterable[str], command: str | None = None
+    page: Path | None,
+    key: str,
+    title: str,
+    about: Sequence[str],
+    body: Iterable[str],
+    command: str | None = None,
 ) -> None:
-    """Writes the section of a program that prints its figures, if a page was asked for.
+    """Writes the section of a program that prints its figures, if a page was asked for."""
+    if page is not None:
+        write_section(
+            page, key, section(title, [*about, circumstances()], [command or shown_command()], body)
+        )
 
-    What was measured is said by the program's docstring, without its indented commands.
-    """
-    if page is None:
-        return
-    paragraphs = [part for part in (doc or "").strip().split("\n\n") if not part.startswith(" ")]
-    write_section(
-        page, key, section(title, [*paragraphs, circumstances()], [command or shown_command()], body)
-    )
+
+def described(doc: str | None) -> list[str]:
+    """The paragraphs of a program's docstring, without its indented commands."""
+    return [part for part in (doc or "").strip().split("\n\n") if not part.startswith(" ")]
 
 
 class Transcript:

@@ -31,7 +31,7 @@ from saerec_ray.data.prepared import read_items, read_sequences
 from saerec_ray.evaluation.steering_curves import steerable_intents, steering
 from saerec_ray.intents.catalogue import read_catalogue
 from saerec_ray.scoring import SteeringTable
-from tests.bench.published import Transcript, add_page_option, publish, shown_command
+from tests.bench.published import Transcript, add_page_option, described, publish, shown_command
 
 LIMITS = (0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
 
@@ -83,7 +83,12 @@ def main() -> None:
                 f"| {found['violations']} |"
             )
     publish(
-        asked.page, "steering-limits", "Limits of steering", __doc__, say.lines, shown_command(("--page",))
+        asked.page,
+        "steering-limits",
+        "Limits of steering",
+        described(__doc__),
+        say.lines,
+        shown_command(("--page",)),
     )
 
 

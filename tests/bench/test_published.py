@@ -27,6 +27,7 @@ from tests.bench.published import (
     PAGE,
     Transcript,
     add_page_option,
+    described,
     finished_part,
     locked,
     read_sections,
@@ -194,6 +195,44 @@ def test_make_results_runs_every_program_that_writes_a_section_and_no_section_is
     assert all(str(tmp_path / "page.md") in step.arguments for step in steps)
     commands = [step.command() for step in steps]
     assert len({tuple(command) for command in commands}) == len(commands)
+
+
+def test_make_results_goes_on_with_the_step_that_was_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in all_results.SETS:
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for file in ("sequences.txt", "items.jsonl"):
+            (tmp_path / "data" / name / file).touch()
+    arguments = ["--data", str(tmp_path / "data"), "--workdir", str(tmp_path / "out")]
+    monkeypatch.setattr("sys.argv", ["all_results.py", *arguments, "--page", str(tmp_path / "page.md")])
+    started: list[str] = []
+
+    def run(step: all_results.Step, data: Path) -> None:
+        started.append(step.name)
+        if len(started) == 3:
+            raise SystemExit("stopped")
+
+    monkeypatch.setattr(all_results, "run", run)
+    with pytest.raises(SystemExit, match="stopped"):
+        all_results.main()
+    all_results.main()
+    names = [step.name for step in all_results.steps(tmp_path, tmp_path, tmp_path)]
+    assert started == [*names[:3], *names[2:]]
+    all_results.main()
+    assert len(started) == len(names) + 1
+
+
+def test_a_step_that_fails_ends_the_program(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="identity ended with exit code 2"):
+        all_results.run(all_results.Step("identity", ("--unheard-of",)), tmp_path)
+
+
+def test_a_program_is_described_by_its_docstring_without_commands() -> None:
+    assert described("What it does.\n\n    python x.py\n    python x.py --more\n\nHow it\ndoes it.\n") == [
+        "What it does.",
+        "How it\ndoes it.",
+    ]
 
 
 def test_figures_are_measured_once_and_kept_with_their_settings(tmp_path: Path) -> None:

@@ -155,7 +155,11 @@ def main() -> None:
         if not arguments.without_profiles:
             show(say, f"histories in {there.name}, items of {here.name}", measure_profiles(there, here))
     body = [line.replace("## ", "### ", 1) if line.startswith("## ") else line for line in say.lines]
-    publish(arguments.page, "transfer", "Transfer between domains", __doc__, body[1:])
+    about = (
+        "What the dictionary, the names and the histories of one set are worth on the items of another, for every "
+        "ordered pair. Nothing is trained here."
+    )
+    publish(arguments.page, "transfer", "Transfer between domains", [about], body[1:])
 
 
 if __name__ == "__main__":
