@@ -68,9 +68,9 @@ class DictionaryConfig(Section):
     prefixes: list[float] = Field(
         default=[1 / 16, 1 / 4, 1.0], description="Matryoshka prefix shares of the width"
     )
-    epochs: int = Field(200, ge=1, description="Passes over the items")
+    epochs: int = Field(60, ge=1, description="Passes over the items")
     batch_size: int = Field(512, ge=2, description="Items a step, over all workers")
-    learning_rate: float = Field(5e-4, gt=0, description="Of Adam, at its highest")
+    learning_rate: float = Field(5e-3, gt=0, description="Of Adam, at its highest")
     warm_up_share: float = Field(0.05, ge=0, lt=1, description="Share of steps over which the rate rises")
     decay_share: float = Field(0.2, ge=0, lt=1, description="Share of steps over which the rate falls")
     anneal_share: float = Field(0.25, ge=0, lt=1, description="Share of steps over which 4k falls to k")

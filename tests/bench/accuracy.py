@@ -45,9 +45,13 @@ NAMES = {
 }
 
 
-def run_seed(data: Path, workdir: Path, seed: int, with_control: bool, extra: list[str]) -> dict[str, Any]:
+def run_seed(
+    data: Path, workdir: Path, seed: int, with_baseline: bool, with_control: bool, extra: list[str]
+) -> dict[str, Any]:
     """Trains and measures one seed; returns its report, with the control if wanted."""
     settings = (f"prepare.source.path={data}", f"seed={seed}", *ONE_WORKER, *extra)
+    if not with_baseline:
+        settings += ("train.baseline=false",)
     saerec("run", workdir, settings)
     control = workdir.with_name(f"{workdir.name}-control") if with_control else None
     if control is not None:
@@ -80,10 +84,12 @@ def set_section(
 ) -> str:
     """The section on one set."""
     settings = "".join(f" --set {shlex.quote(setting)}" for setting in extra)
-    controls = sum("shuffled" in report["accuracy"]["test"] for report in reports)
+    controls, baselines = (
+        sum(model in report["accuracy"]["test"] for report in reports) for model in ("shuffled", "no intents")
+    )
     commands = [
         f"python tests/bench/accuracy.py --data FOLDER/{data} --seeds {' '.join(map(str, seeds))} "
-        f"--controls {controls}{settings}    # all of this part",
+        f"--baselines {baselines} --controls {controls}{settings}    # all of this part",
         "# one seed alone:",
         f"saerec run --config amazon --set prepare.source.path=FOLDER/{data} --set seed={seeds[0]} "
         + " ".join(f"--set {setting}" for setting in ONE_WORKER)
@@ -163,14 +169,21 @@ def main() -> None:
     parser.add_argument(
         "--controls", type=int, help="train the control for so many seeds only; all by default"
     )
+    parser.add_argument(
+        "--baselines",
+        type=int,
+        help="train the backbone without intents for so many seeds only; all by default",
+    )
     add_run_options(parser)
     asked = parser.parse_args()
-    controls = len(asked.seeds) if asked.controls is None else asked.controls
+    controls, baselines = (
+        len(asked.seeds) if wanted is None else wanted for wanted in (asked.controls, asked.baselines)
+    )
     for data in asked.data:
         workdir = asked.workdir.absolute() / data.name
         reports = []
         for place, seed in enumerate(asked.seeds):
-            run = partial(run_seed, data, workdir, seed, place < controls, asked.settings)
+            run = partial(run_seed, data, workdir, seed, place < baselines, place < controls, asked.settings)
             kept = workdir.with_name(f"{workdir.name}-seed-{seed}.json")
             reports.append(finished_part(kept, asked.settings, run))
         versions = reports[-1].get("versions") or read(workdir / "train" / "stage.json")["versions"]

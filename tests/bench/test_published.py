@@ -341,7 +341,7 @@ def test_the_section_of_accuracy_has_seeds_side_by_side_and_says_what_was_not_ru
         "toys", [1, 2], [report(0.07, True), report(0.09, False)], versions, ["train.epochs=1"]
     )
     assert text.startswith("## Accuracy, toys\n")
-    assert "--data FOLDER/toys --seeds 1 2 --controls 1 --set train.epochs=1 " in text
+    assert "--data FOLDER/toys --seeds 1 2 --baselines 2 --controls 1 --set train.epochs=1 " in text
     assert (
         "| with intents | 0.2000 ± 0.0000 | 0.0800 ± 0.0141 | 0.0500 ± 0.0000 | 0.0700 | 0.0900 |\n" in text
     )
