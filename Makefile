@@ -32,13 +32,12 @@ $(VENV)/.made:
 	@touch $@
 
 # Installed again only when pyproject.toml changed. The development install holds all of the demo's.
-# Python compiles what is imported when it is first imported: compiling all of it at once would take longer.
 $(VENV)/.dev: pyproject.toml | $(VENV)/.made
-	$(BIN)/pip install --disable-pip-version-check --no-compile -e ".[dev]"
+	$(BIN)/pip install --disable-pip-version-check -e ".[dev]"
 	@touch $(VENV)/.demo $@
 
 $(VENV)/.demo: pyproject.toml | $(VENV)/.made
-	$(BIN)/pip install --disable-pip-version-check --no-compile -e ".[demo]"
+	$(BIN)/pip install --disable-pip-version-check -e ".[demo]"
 	@touch $@
 
 setup: $(VENV)/.dev  ## make .venv and install everything for development (about 2.2 GB)
