@@ -58,6 +58,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "without the loss of dead latents": ("dictionary.auxiliary_weight=0",),
     "without annealing": ("dictionary.anneal_share=0",),
     "without the loss at 4k": ("dictionary.multi_k_weight=0",),
+    "learning rate 0.0005 for 200 epochs": ("dictionary.learning_rate=0.0005", "dictionary.epochs=200"),
     "control: random directions": RANDOM_DICTIONARY,
 }
 USERS = 2000
