@@ -1,10 +1,13 @@
-"""What every kind of test may use: one real, small, trained bundle."""
+"""What every kind of test may use: the command line, and one real, small, trained bundle."""
 
 from __future__ import annotations
 
 import fcntl
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Before anything imports torch: on a busy machine two threads of one process mostly wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -12,6 +15,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import pytest
 
 from tests.small_run import run_small
+
+if TYPE_CHECKING:
+    from tests.command_line import Outcome, Run
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +41,19 @@ def trained_workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def trained_bundle(trained_workdir: Path) -> Path:
     return trained_workdir / "bundle"
+
+
+@pytest.fixture
+def saerec(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    """Runs the command in this process, with the handlers of signals put back afterwards."""
+    from tests.command_line import run_command  # the client alone is tested too where it is all there is
+
+    monkeypatch.setenv("COLUMNS", "180")
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def command(*arguments: object) -> Outcome:
+        return run_command(capsys, monkeypatch, arguments)
+
+    yield command
+    for number, handler in before.items():
+        signal.signal(number, handler)

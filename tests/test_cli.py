@@ -7,8 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,44 +19,10 @@ from saerec_ray import __version__, cli, pipeline
 from saerec_ray.config import describe_keys, preset_names, preset_text
 from saerec_ray.manifest import read_manifest
 from saerec_ray.pipeline import STAGE_NAMES, STAGES, Job
+from tests.command_line import Run
 from tests.small_shop import write_shop
 
 README = Path(__file__).parents[1] / "README.md"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def flat(self) -> str:
-        """Standard output without the wrapping and frames of help."""
-        return re.sub(r"[\s│┃]+", " ", self.out)
-
-
-Run = Callable[..., Outcome]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
-    """Runs the command in this process, with the handlers of signals put back afterwards."""
-    monkeypatch.setenv("COLUMNS", "180")
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def command(*arguments: str) -> Outcome:
-        monkeypatch.setattr(sys, "argv", ["saerec", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        output = capsys.readouterr()
-        assert "Traceback" not in output.out + output.err
-        code = ended.value.code
-        return Outcome(code if isinstance(code, int) else 0, output.out, output.err)
-
-    yield command
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture
@@ -74,16 +39,16 @@ def commands() -> set[str]:
     return found
 
 
-def test_help_names_every_command(run: Run) -> None:
-    done = run("--help")
+def test_help_names_every_command(saerec: Run) -> None:
+    done = saerec("--help")
     assert done.code == 0
     for command in {*STAGE_NAMES, "run", "presets", "serve", "demo", "recommend", "explain", "steer"}:
         assert re.search(rf"\b{command}\b", done.out)
 
 
 @pytest.mark.parametrize("stage", [name for name in STAGE_NAMES if name != "bundle"])
-def test_the_help_of_a_stage_lists_its_keys_with_defaults(run: Run, stage: str) -> None:
-    done = run(stage, "--help")
+def test_the_help_of_a_stage_lists_its_keys_with_defaults(saerec: Run, stage: str) -> None:
+    done = saerec(stage, "--help")
     assert done.code == 0
     for option in ("--config", "--workdir", "--set", "--strict", "--force"):
         assert option in done.out
@@ -92,8 +57,8 @@ def test_the_help_of_a_stage_lists_its_keys_with_defaults(run: Run, stage: str) 
 
 
 @pytest.mark.parametrize("command", sorted(commands()))
-def test_every_command_has_help_with_a_first_sentence(run: Run, command: str) -> None:
-    done = run(*command.split(), "-h")
+def test_every_command_has_help_with_a_first_sentence(saerec: Run, command: str) -> None:
+    done = saerec(*command.split(), "-h")
     assert done.code == 0
     assert re.search(r"Usage: .*?[A-Z][^.:]+[.:]", done.flat)
 
@@ -104,24 +69,24 @@ def test_every_command_the_readme_shows_exists() -> None:
     assert set(shown) - {"command"} <= commands()
 
 
-def test_presets_are_listed_and_printed_as_they_are(run: Run) -> None:
-    assert run("presets").out.split() == preset_names()
-    assert run("presets", "demo").out.strip() == preset_text("demo").strip()
-    assert yaml.safe_load(run("presets", "amazon").out)["name"] == "amazon"
+def test_presets_are_listed_and_printed_as_they_are(saerec: Run) -> None:
+    assert saerec("presets").out.split() == preset_names()
+    assert saerec("presets", "demo").out.strip() == preset_text("demo").strip()
+    assert yaml.safe_load(saerec("presets", "amazon").out)["name"] == "amazon"
 
 
-def test_the_version_is_printed(run: Run) -> None:
-    assert run("version").out.strip() == __version__
+def test_the_version_is_printed(saerec: Run) -> None:
+    assert saerec("version").out.strip() == __version__
 
 
-def test_a_stage_runs_and_is_skipped_the_second_time(run: Run, shop: Path, tmp_path: Path) -> None:
+def test_a_stage_runs_and_is_skipped_the_second_time(saerec: Run, shop: Path, tmp_path: Path) -> None:
     arguments = ("prepare", "--config", str(shop), "--workdir", str(tmp_path / "out"))
-    first, second = run(*arguments), run(*arguments)
+    first, second = saerec(*arguments), saerec(*arguments)
     assert (first.code, second.code) == (0, 0)
     assert "prepare: finished in" in first.err
     assert "users 12, items 10, interactions 72" in first.err
     assert second.err.strip() == "prepare: unchanged, skipped"
-    changed = run(*arguments, "--set", "prepare.repeats=last", "--set", "seed=3")
+    changed = saerec(*arguments, "--set", "prepare.repeats=last", "--set", "seed=3")
     assert "prepare: finished in" in changed.err
     assert read_manifest(tmp_path / "out" / "prepare").seed == 3
 
@@ -146,9 +111,9 @@ def with_config(tmp_path: Path, text: str) -> tuple[str, str]:
     ],
 )
 def test_a_configuration_that_is_wrong_ends_with_2_and_names_what_is_wrong(
-    run: Run, tmp_path: Path, text: str, complaint: str
+    saerec: Run, tmp_path: Path, text: str, complaint: str
 ) -> None:
-    done = run("run", *with_config(tmp_path, text), "--workdir", str(tmp_path / "out"))
+    done = saerec("run", *with_config(tmp_path, text), "--workdir", str(tmp_path / "out"))
     assert done.code == 2
     assert done.err.startswith("Error: ")
     assert complaint in done.err
@@ -177,44 +142,44 @@ def test_a_configuration_that_is_wrong_ends_with_2_and_names_what_is_wrong(
     ],
 )
 def test_arguments_that_are_wrong_end_with_2_and_say_why(
-    run: Run, arguments: tuple[str, ...], complaint: str
+    saerec: Run, arguments: tuple[str, ...], complaint: str
 ) -> None:
-    done = run(*arguments)
+    done = saerec(*arguments)
     assert done.code == 2
     assert complaint in re.sub(r"[\s│]+", " ", done.err)
 
 
-def test_a_row_that_cannot_be_used_ends_a_strict_run_with_2(run: Run, shop: Path, tmp_path: Path) -> None:
+def test_a_row_that_cannot_be_used_ends_a_strict_run_with_2(saerec: Run, shop: Path, tmp_path: Path) -> None:
     with (shop.parent / "interactions.csv").open("a", encoding="utf-8") as handle:
         handle.write("u1,,5\n")
     arguments = ("prepare", "--config", str(shop), "--workdir", str(tmp_path / "out"))
-    strict = run(*arguments, "--strict")
+    strict = saerec(*arguments, "--strict")
     assert strict.code == 2
     assert "interactions.csv" in strict.err
-    assert run(*arguments).code == 0
+    assert saerec(*arguments).code == 0
 
 
 def test_a_stage_without_the_one_before_it_ends_with_1_and_names_it(
-    run: Run, shop: Path, tmp_path: Path
+    saerec: Run, shop: Path, tmp_path: Path
 ) -> None:
-    done = run("train", "--config", str(shop), "--workdir", str(tmp_path / "out"))
+    done = saerec("train", "--config", str(shop), "--workdir", str(tmp_path / "out"))
     assert done.code == 1
     assert done.err.startswith("Error: ")
     assert "run the stage 'prepare' first" in done.err
 
 
-def test_a_damaged_stage_ends_with_1_and_says_what_to_do(run: Run, shop: Path, tmp_path: Path) -> None:
+def test_a_damaged_stage_ends_with_1_and_says_what_to_do(saerec: Run, shop: Path, tmp_path: Path) -> None:
     arguments = ("--config", str(shop), "--workdir", str(tmp_path / "out"))
-    run("prepare", *arguments)
+    saerec("prepare", *arguments)
     (tmp_path / "out" / "prepare" / "stage.json").write_text("{", "utf-8")
-    done = run("embed", *arguments)
+    done = saerec("embed", *arguments)
     assert done.code == 1
     assert "is damaged; delete" in done.err
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_run_says_how_to_go_on_and_ends_with_the_code_of_the_signal(
-    run: Run, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
+    saerec: Run, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, code: int
 ) -> None:
     if number == signal.SIGINT:  # processes in the background of a shell are started with Ctrl-C ignored
         signal.signal(number, signal.default_int_handler)
@@ -224,7 +189,7 @@ def test_a_stopped_run_says_how_to_go_on_and_ends_with_the_code_of_the_signal(
         raise AssertionError("the signal did not arrive")
 
     monkeypatch.setattr(pipeline, "STAGES", (replace(STAGES[0], run=stopped),))
-    done = run("run", "--config", str(shop), "--workdir", str(tmp_path / "out"))
+    done = saerec("run", "--config", str(shop), "--workdir", str(tmp_path / "out"))
     assert done.code == code
     assert "Finished stages are kept; run the same command again to go on." in done.err
     assert not list((tmp_path / "out").glob("*prepare*"))

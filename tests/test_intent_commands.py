@@ -4,45 +4,26 @@ from __future__ import annotations
 
 import json
 import re
-import signal
-import sys
-from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from saerec_ray import cli
 from saerec_ray.bundle import BundleOrigin, load_bundle, write_bundle
 from saerec_ray.earlier import read_earlier
 from saerec_ray.group_file import GroupMember, IntentGroup
 from saerec_ray.intents.difference import compare_catalogues
 from saerec_ray.intents.identity import carry_over, match_latents
+from tests.command_line import Run
 from tests.synthetic import DEPRECATED_ID, write_synthetic_bundle
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
-    monkeypatch.setenv("COLUMNS", "180")
-    before = signal.getsignal(signal.SIGTERM)
-
-    def command(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["saerec", "intents", *arguments])
-        code: object = 0
-        try:
-            cli.main()
-        except SystemExit as ended:
-            code = ended.code or 0
-        output = capsys.readouterr()
-        assert "Traceback" not in output.out + output.err
-        assert isinstance(code, int)
-        return code, output.out, output.err
-
-    yield command
-    signal.signal(signal.SIGTERM, before)
+def run(saerec: Run) -> Run:
+    """Runs a command about intents."""
+    return partial(saerec, "intents")
 
 
 @pytest.fixture(scope="module")

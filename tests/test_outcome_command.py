@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
-import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from saerec_ray import cli
 from saerec_ray.config import IntentsConfig
 from saerec_ray.data.prepared import read_items
 from saerec_ray.dictionary.sae import read_codes
@@ -19,10 +18,9 @@ from saerec_ray.group_file import read_group
 from saerec_ray.intents.catalogue import Catalogue, read_catalogue
 from saerec_ray.intents.stage import build_intents
 from saerec_ray.manifest import MANIFEST_NAME, read_manifest, write_json
+from tests.command_line import Run
 from tests.intents.planted import TOPICS, encode, plant
 from tests.intents.stage_folders import write_stages
-
-Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture(scope="module")
@@ -44,19 +42,8 @@ def catalogue(workdir: Path) -> Catalogue:
 
 
 @pytest.fixture
-def run(workdir: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.setenv("COLUMNS", "160")
-
-    def command(*arguments: object) -> tuple[int, str, str]:
-        given = [str(each) for each in arguments]
-        monkeypatch.setattr(sys, "argv", ["saerec", "intents", "outcome", "--workdir", str(workdir), *given])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        assert "Traceback" not in printed.out + printed.err
-        return int(ended.value.code or 0), printed.out, " ".join(printed.err.split())
-
-    return command
+def run(saerec: Run, workdir: Path) -> Run:
+    return partial(saerec, "intents", "outcome", "--workdir", workdir)
 
 
 def table(folder: Path, ids: list[str], values: np.ndarray) -> Path:

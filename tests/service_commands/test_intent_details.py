@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import io
 import re
-import sys
 
-import pytest
 from rich.console import Console, RenderableType
 
-from saerec_ray import cli
 from saerec_ray.service_tables import intent_details, intent_list
 from saerec_ray.v1 import intent_service_pb2
+from tests.command_line import Run
 from tests.scripted_server import ScriptedServer
 
 
@@ -79,24 +77,17 @@ def test_the_list_says_where_intents_were_found_only_when_they_differ() -> None:
     assert re.search(r"int-00000001.* texts .*int-00000002.* co-occurrence ", both)
 
 
-def test_show_asks_the_server_for_the_label_of_the_broader_intent(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_show_asks_the_server_for_the_label_of_the_broader_intent(server: ScriptedServer, run: Run) -> None:
     known = {
         "int-00000001": intent_service_pb2.Intent(
             intent_id="int-00000001", label="lacquer", parent_intent_id="int-00000002"
         ),
         "int-00000002": intent_service_pb2.Intent(intent_id="int-00000002", label="nail care"),
     }
-    with ScriptedServer() as server:
-        server.answer(
-            "GetIntent",
-            lambda request: intent_service_pb2.GetIntentResponse(intent=known[request.intent_id]),
-        )
-        monkeypatch.setattr(
-            sys, "argv", ["saerec", "intents", "show", "int-00000001", "--target", server.target]
-        )
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-    assert not ended.value.code
-    assert "Part of nail care" in re.sub(r"\s+", " ", capsys.readouterr().out)
+    server.answer(
+        "GetIntent",
+        lambda request: intent_service_pb2.GetIntentResponse(intent=known[request.intent_id]),
+    )
+    done = run("intents", "show", "int-00000001")
+    assert done.code == 0
+    assert "Part of nail care" in done.flat
