@@ -21,9 +21,10 @@ from saerec_ray.dictionary_settings import DictionaryConfig
 from saerec_ray.earlier import earlier_sha256, read_earlier, settled
 from saerec_ray.errors import InputError
 from saerec_ray.intents.catalogue import write_catalogue
-from saerec_ray.manifest import MANIFEST_NAME, Manifest, hash_files, write_json
+from saerec_ray.manifest import write_json
 from saerec_ray.pipeline import STAGES, Job, Stage, run_stages
 from saerec_ray.progress import Reporter
+from tests.finished_stage import finish_stage
 from tests.intents.named_latents import NamedLatents
 from tests.small_shop import write_shop
 from tests.synthetic import write_synthetic_bundle
@@ -32,23 +33,6 @@ from tests.synthetic import write_synthetic_bundle
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_synthetic_bundle(tmp_path_factory.mktemp("earlier") / "bundle")
-
-
-def finished(folder: Path, settings: Any) -> None:
-    """Makes a folder a finished stage."""
-    manifest = Manifest(
-        stage=folder.name,
-        fingerprint="0",
-        inputs={},
-        config={"settings": settings},
-        seed=1,
-        versions={},
-        files=hash_files(folder),
-        metrics={},
-        seconds=0,
-        finished="2026-01-01T00:00:00+00:00",
-    )
-    write_json(folder / MANIFEST_NAME, manifest.model_dump(mode="json"))
 
 
 def write_workdir(target: Path, bundle: Path) -> None:
@@ -67,7 +51,7 @@ def write_workdir(target: Path, bundle: Path) -> None:
         ("dictionary", [dictionary, 42]),
         ("intents", []),
     ):
-        finished(target / name, settings)
+        finish_stage(target / name, {"settings": settings})
 
 
 def same(one: NamedLatents, other: NamedLatents) -> None:
@@ -107,7 +91,7 @@ def test_the_hash_of_an_earlier_result_follows_its_content(bundle: Path, tmp_pat
     write_workdir(tmp_path / "out", bundle)
     before = earlier_sha256(tmp_path / "out")
     (tmp_path / "out" / "intents" / "more.json").write_text("{}", "utf-8")
-    finished(tmp_path / "out" / "intents", [])
+    finish_stage(tmp_path / "out" / "intents", {"settings": []})
     assert earlier_sha256(tmp_path / "out") != before
 
 

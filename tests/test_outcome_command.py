@@ -17,8 +17,8 @@ from saerec_ray.dictionary.sae import read_codes
 from saerec_ray.group_file import read_group
 from saerec_ray.intents.catalogue import Catalogue, read_catalogue
 from saerec_ray.intents.stage import build_intents
-from saerec_ray.manifest import MANIFEST_NAME, read_manifest, write_json
 from tests.command_line import Run
+from tests.finished_stage import finish_stage
 from tests.intents.planted import TOPICS, encode, plant
 from tests.intents.stage_folders import write_stages
 
@@ -31,8 +31,7 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "intents").mkdir()
     folders = [folder / name for name in ("prepare", "embed", "dictionary", "intents")]
     build_intents(IntentsConfig(), 5, *folders, encode)
-    manifest = read_manifest(folder / "dictionary").model_copy(update={"stage": "intents"})
-    write_json(folder / "intents" / MANIFEST_NAME, manifest.model_dump(mode="json"))
+    finish_stage(folder / "intents")
     return folder
 
 

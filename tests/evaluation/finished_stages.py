@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import zlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -22,8 +21,8 @@ from saerec_ray.dictionary.sae import Dictionary, Scaling, unit_rows, write_code
 from saerec_ray.dictionary_settings import DictionaryConfig
 from saerec_ray.intents.catalogue import write_catalogue
 from saerec_ray.intents.stage import POPULATION_FILE
-from saerec_ray.manifest import MANIFEST_NAME, Manifest, hash_files, write_json
 from saerec_ray.text.embed import EMBEDDINGS_FILE, load_embeddings
+from tests.finished_stage import finish_stage
 from tests.synthetic import load_synthetic_bundle
 
 USERS = 40
@@ -50,26 +49,9 @@ def write_stages(workdir: Path, *, baseline: bool = True) -> Bundle:
         write(bundle, folder)
         if stage == "train" and not baseline:
             (folder / BASELINE_FILE).unlink()
-        write_manifest(folder, {"settings": [SETTINGS, 7]} if stage == "dictionary" else {})
+        finish_stage(folder, {"settings": [SETTINGS, 7]} if stage == "dictionary" else None)
     (workdir / "config.yaml").write_text(json.dumps(bundle.config.model_dump(mode="json")), "utf-8")
     return bundle
-
-
-def write_manifest(folder: Path, config: dict[str, Any]) -> None:
-    """Says that the stage has finished, with these settings."""
-    manifest = Manifest(
-        stage=folder.name,
-        fingerprint=folder.name,
-        inputs={},
-        config=config,
-        seed=7,
-        versions={},
-        files=hash_files(folder),
-        metrics={},
-        seconds=0.0,
-        finished="",
-    )
-    write_json(folder / MANIFEST_NAME, manifest.model_dump(mode="json"))
 
 
 def _prepare(bundle: Bundle, folder: Path) -> None:

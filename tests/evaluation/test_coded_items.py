@@ -16,8 +16,8 @@ from saerec_ray.dictionary_settings import DictionaryConfig
 from saerec_ray.errors import StageError
 from saerec_ray.evaluation.coded_items import MOST_FITTED, CodedItems, read_coded_items
 from saerec_ray.text.embed import EMBEDDINGS_FILE
-from tests.evaluation.finished_stages import write_manifest
 from tests.evaluation.planted_dictionary import TOPICS, plant
+from tests.finished_stage import finish_stage
 
 PLANTED = plant()
 
@@ -29,7 +29,7 @@ def stages(folder: Path, recorded: dict[str, Any], stability: Floats | None = No
         write_stability(stability, folder / "dictionary")
     save_file({"embeddings": PLANTED.vectors}, folder / "embed" / EMBEDDINGS_FILE)
     write_dictionary(PLANTED.dictionary, folder / "dictionary")
-    write_manifest(folder / "dictionary", recorded)
+    finish_stage(folder / "dictionary", recorded)
     return read_coded_items(folder / "embed", folder / "dictionary")
 
 

@@ -11,8 +11,8 @@ from safetensors.numpy import save_file
 
 from saerec_ray.data.prepared import ITEMS_FILE, SEQUENCES_FILE, SEQUENCES_SCHEMA, items_table
 from saerec_ray.dictionary.sae import Dictionary, Scaling, write_codes, write_dictionary
-from saerec_ray.manifest import MANIFEST_NAME, Manifest, hash_files, timestamp, write_json
 from saerec_ray.text.embed import EMBEDDINGS_FILE
+from tests.finished_stage import finish_stage
 from tests.intents.planted import Planted
 
 USERS, LENGTH, TRAINED = 30, 12, 10
@@ -53,16 +53,4 @@ def write_stages(planted: Planted, workdir: Path) -> None:
     write_dictionary(dictionary, workdir / "dictionary")
     write_codes(planted.codes, workdir / "dictionary")
     for name in ("prepare", "embed", "dictionary"):
-        manifest = Manifest(
-            stage=name,
-            fingerprint=name,
-            inputs={},
-            config={},
-            seed=0,
-            versions={},
-            files=hash_files(workdir / name),
-            metrics={},
-            seconds=0,
-            finished=timestamp(),
-        )
-        write_json(workdir / name / MANIFEST_NAME, manifest.model_dump(mode="json"))
+        finish_stage(workdir / name)
