@@ -5,7 +5,9 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,22 +22,41 @@ if TYPE_CHECKING:
     from tests.command_line import Outcome, Run
 
 
-@pytest.fixture(scope="session")
-def trained_workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The work directory of a finished run on a real data set, with two Ray workers.
+@pytest.fixture(scope="session", autouse=True)
+def _training(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Future[Path]:
+    """The run whose bundle tests wait for, begun with the first test when any test is going to need it."""
+    finished: Future[Path] = Future()
+    if any(needs_training(item) for item in request.session.items):
+        own = tmp_path_factory.getbasetemp()
+        folder = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+        threading.Thread(target=train_once, args=(folder, finished), name="small-run", daemon=True).start()
+    return finished
 
-    Where several processes share the tests, the first that needs it makes it and the others wait.
-    """
-    own = tmp_path_factory.getbasetemp()
-    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
-    workdir = shared / "trained"
-    with (shared / "trained.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (workdir / "bundle").is_dir():
-            workdir.mkdir(exist_ok=True)
-            finished = run_small(workdir)
-            assert finished.returncode == 0, finished.stderr[-4000:]
-    return workdir
+
+def needs_training(item: pytest.Item) -> bool:
+    return "trained_workdir" in getattr(item, "fixturenames", ()) or bool(item.get_closest_marker("trained"))
+
+
+def train_once(folder: Path, finished: Future[Path]) -> None:
+    """Where several processes share the tests, the first one trains and the others wait."""
+    workdir = folder / "trained"
+    try:
+        with (folder / "trained.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (workdir / "bundle").is_dir():
+                workdir.mkdir(exist_ok=True)
+                run = run_small(workdir)
+                assert run.returncode == 0, run.stderr[-4000:]
+    except BaseException as error:  # noqa: BLE001 (handed to the tests that need it)
+        finished.set_exception(error)
+    else:
+        finished.set_result(workdir)
+
+
+@pytest.fixture(scope="session")
+def trained_workdir(_training: Future[Path]) -> Path:
+    """The work directory of a finished run on a real data set, with two Ray workers."""
+    return _training.result()
 
 
 @pytest.fixture(scope="session")

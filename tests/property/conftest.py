@@ -12,7 +12,9 @@ from saerec_server.registry import LoadedModel, load_model
 from tests.synthetic import write_synthetic_bundle
 
 
-@pytest.fixture(scope="session", params=["random", pytest.param("trained", marks=pytest.mark.ray)])
+@pytest.fixture(
+    scope="session", params=["random", pytest.param("trained", marks=[pytest.mark.ray, pytest.mark.trained])]
+)
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LoadedModel:
     """A small random bundle; and a trained one: that named by SAEREC_BUNDLE, or of a small real set."""
     if request.param == "random":
