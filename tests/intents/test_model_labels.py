@@ -18,6 +18,7 @@ from saerec_ray.config import IntentsConfig
 from saerec_ray.intents.build import Results
 from saerec_ray.intents.catalogue import Catalogue
 from saerec_ray.intents.detection import split_halves
+from saerec_ray.intents.label_prompts import PLAIN_GROUPS
 from saerec_ray.intents.language_model import LanguageModel
 from tests.intents.planted import TOPICS, Planted, plant, topic_words
 from tests.intents.scripted_endpoint import Endpoint, Reply, Request, question
@@ -72,6 +73,10 @@ def topic_of(texts: list[str]) -> int:
 def knows_all(request: Request) -> Reply:
     """A model that names every topic as well as can be, and takes all for intents."""
     return Reply(topic_words(topic_of(inside(request))) if asks_for_label(request) else "intent")
+
+
+def about_plain_group(request: Request) -> bool:
+    return any(f"Name of the group: {label}\n" in question(request) for label, _ in PLAIN_GROUPS)
 
 
 def settings_of(endpoint: Endpoint, **settings: Any) -> IntentsConfig:
@@ -220,6 +225,46 @@ def test_what_the_model_takes_for_nuisance_is_hidden_and_told(
     others = [each for each in results.catalogue.intents if each.published]
     assert {each.kind for each in others} == {"intent"}
     assert len(others) == sum(each.published for each in by_statistics.intents) - 1
+
+
+@pytest.mark.parametrize(
+    "of_plain_groups",
+    [["nuisance"], ["intent"] * 2 + ["nuisance"], ["property", "intent", "nuisance"], ["what?"]],
+    ids=["always", "of one of three", "unsure", "no answer of use"],
+)
+def test_a_model_that_takes_plain_groups_for_nuisance_too_hides_nothing(
+    planted: Planted,
+    endpoint: Endpoint,
+    tmp_path: Path,
+    by_statistics: Catalogue,
+    of_plain_groups: list[str],
+) -> None:
+    said: list[str] = []
+
+    def cries_nuisance(request: Request) -> Reply:
+        if asks_for_label(request):
+            return Reply("deluxe pocket travel")
+        if not about_plain_group(request):
+            return Reply("nuisance")
+        said.append(of_plain_groups[min(len(said), len(of_plain_groups) - 1)])
+        return Reply(said[-1])
+
+    endpoint.answer(cries_nuisance)
+    results = label(planted, endpoint, tmp_path)
+    assert results.catalogue == by_statistics  # every kind is unknown there
+    published = sum(intent.published for intent in by_statistics.intents)
+    told = results.summary["language_model"]
+    assert (told["disbelieved_nuisance"], told["kinds"]) == (published, {"unknown": published})
+    assert f"It called {published} nuisance. That is not believed, and hides none" in results.sentences[0]
+    assert 2 <= len(said) <= 9  # asked once, not for every intent
+
+
+def test_a_model_is_asked_about_plain_groups_only_when_it_calls_an_intent_nuisance(
+    planted: Planted, endpoint: Endpoint, tmp_path: Path
+) -> None:
+    endpoint.answer(knows_all)
+    label(planted, endpoint, tmp_path)
+    assert not any(about_plain_group(each) for each in endpoint.requests)
 
 
 def test_a_label_better_than_a_bad_one_but_below_the_gate_is_not_taken(
@@ -393,6 +438,8 @@ def test_the_kind_is_what_two_of_three_answers_say(
     def votes_in_turn(request: Request) -> Reply:
         if asks_for_label(request):
             return knows_all(request)
+        if about_plain_group(request):
+            return Reply("intent")
         asked[question(request)] += 1
         return Reply(votes[asked[question(request)] - 1])
 
