@@ -40,7 +40,14 @@ class ModelServer:
         return f"http://127.0.0.1:{self._port}/v1"
 
     def start(self) -> None:
-        """Returns when the model is loaded and questions are answered."""
+        """Returns when the model is loaded and questions are answered. One that fails is not left behind."""
+        try:
+            self._start()
+        except BaseException:
+            self.kill()
+            raise
+
+    def _start(self) -> None:
         command = [
             *(str(PYTHON), "-m", "llama_cpp.server", "--model", str(self._model)),
             *("--model_alias", MODEL_NAME, "--host", "127.0.0.1", "--port", str(self._port)),
@@ -50,7 +57,9 @@ class ModelServer:
         ]
         environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
         with self._log.open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment
+            )
         deadline = time.monotonic() + _SECONDS_TO_START
         while not self._answers():
             ended = self._process.poll()
