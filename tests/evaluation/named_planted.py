@@ -10,30 +10,12 @@ import numpy as np
 from saerec_ray.dictionary.sae import Floats, unit_rows
 from saerec_ray.intents.catalogue import Catalogue, Intent
 from tests.evaluation.planted_dictionary import TOPICS, D, PlantedItems
+from tests.intents.named_latents import intent as published_intent
 
 
 def intent(latent: int, **changes: object) -> Intent:
     """The intent of a topic."""
-    return Intent.model_validate(
-        {
-            "intent_id": f"int-{latent:08x}",
-            "latent": latent,
-            "label": f"topic{latent}",
-            "description": "",
-            "terms": [],
-            "attribute": None,
-            "label_source": "terms",
-            "detection_auc": 0.9,
-            "state": "active",
-            "verdict": "",
-            "steerable": True,
-            "item_count": 75,
-            "item_density": 0.1,
-            "user_density": 0.1,
-            "top_items": [],
-            **changes,
-        }
-    )
+    return published_intent(f"int-{latent:08x}", latent, **{"label": f"topic{latent}", **changes})
 
 
 def catalogue(intents: list[Intent] | None = None) -> Catalogue:

@@ -88,12 +88,12 @@ def test_the_page_nests_lists_as_families_are_nested() -> None:
     assert reader.depths["topic3"] == 1
     assert "3 published intents in 1 families" in page
     assert "1 published intents with none above or below" in page
-    assert "(75, 0.90)" in page
+    assert "(10, 0.90)" in page
 
 
 def test_an_intent_nobody_could_judge_has_no_figure_and_no_intents_no_section() -> None:
     page = family_tree(intent_forest(catalogue([child(0, None, detection_auc=None)])))
-    assert re.search(r"topic0 <small>\(75\)</small>", page)
+    assert re.search(r"topic0 <small>\(10\)</small>", page)
     assert "Families" not in page
     assert family_tree([]) == ""
 

@@ -46,6 +46,7 @@ def test_no_prompt_asks_the_model_how_sure_it_is() -> None:
         ("L'Oréal lip care", "L'Oréal lip care"),
         ("唇膏", "唇膏"),
         ("information for parents", "information for parents"),
+        ("Dr. Martens boots", "Dr. Martens boots"),
     ],
 )
 def test_a_label_is_taken_out_of_what_models_put_around_it(answer: str, label: str) -> None:
@@ -64,6 +65,8 @@ def test_a_label_is_taken_out_of_what_models_put_around_it(answer: str, label: s
         "x" * 81,
         "The items inside the group have in common that they are for lips",
         "The group is about lips",
+        "the moon (2013). Genres: Action, Horror",
+        "Red lipstick. For dry lips",
         "I cannot answer that.",
         "I'm sorry, but no.",
         "As an AI language model, I have no opinion",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import email.utils
 import json
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,9 @@ OTHER = Prompt("Name it.", (), "Inside: razors", 40)
 
 
 @pytest.fixture
-def endpoint() -> Iterator[Endpoint]:
-    with Endpoint() as running:
-        running.answer(Reply("makeup"))
-        yield running
+def endpoint(endpoint: Endpoint) -> Endpoint:
+    endpoint.answer(Reply("makeup"))
+    return endpoint
 
 
 @pytest.fixture

@@ -22,29 +22,9 @@ from saerec_ray.intents.outcomes import (
     probe_outcome,
     ridge_weights,
 )
+from tests.intents.named_latents import intent
 
 ITEMS, INTENTS = 600, 48
-
-
-def intent(latent: int, **change: object) -> Intent:
-    values = {
-        "intent_id": f"int-{latent:08x}",
-        "latent": latent,
-        "label": f"intent {latent}",
-        "description": "",
-        "terms": [],
-        "attribute": None,
-        "label_source": "terms",
-        "detection_auc": 0.9,
-        "state": "active",
-        "verdict": "",
-        "steerable": True,
-        "item_count": 1,
-        "item_density": 0.1,
-        "user_density": 0.1,
-        "top_items": [],
-    }
-    return Intent.model_validate(values | change)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +36,7 @@ def codes() -> csr_array:
 
 @pytest.fixture(scope="module")
 def intents() -> list[Intent]:
-    return [intent(latent) for latent in range(INTENTS)]
+    return [intent(f"int-{latent:08x}", latent) for latent in range(INTENTS)]
 
 
 TEXTS = [f"item {place}" for place in range(ITEMS)]
@@ -145,7 +125,7 @@ def test_only_intents_that_may_be_steered_are_offered(
     (wanted,) = dense_latents(codes, 1)
     values = planted(codes, [wanted], 0.2)
     assert probe(intents, codes, values).has_intent
-    hidden = [intent(each.latent, **change) if each.latent == wanted else each for each in intents]
+    hidden = [each.model_copy(update=change) if each.latent == wanted else each for each in intents]
     result = probe(hidden, codes, values)
     assert not result.has_intent
     offered = [*result.group.members, *result.supervised.members]
