@@ -85,8 +85,17 @@ PLAIN_GROUPS = (
         ("Mug for the best grandma", "Photo frame, three generations", "Slippers, warm"),
     ),
     ("detective films", ("Murder on the Orient Express", "The Maltese Falcon", "Knives Out")),
+    ("sugar-free snacks", ("Gummy bears without sugar", "Sugar-free chocolate", "Protein bar, no sugar")),
+    ("gas stoves for camping", ("Camp stove, two flames", "Gas stove for hikers", "Folding gas cooker")),
+    ("red nail polish", ("Nail lacquer, ruby", "Red gel nail polish", "Nail polish, cherry red")),
 )
 """Names and texts of groups that nobody takes for an accident of the texts."""
+ACCIDENTAL_GROUPS = (
+    ("texts in capital letters", ("DESK LAMP LED", "RUG FOR THE HALL", "GLASS VASE")),
+    ("remains of HTML in the texts", ("Lamp &amp; shade<br>", "<b>Rug</b> for the hall", "Vase &nbsp;glass")),
+    ("texts cut off in the middle of a word", ("Desk lamp with a dim", "Rug for the ha", "Vase made of gla")),
+)
+"""Names and texts of groups that are nothing else."""
 
 
 def label_prompt(inside: Sequence[str], outside: Sequence[str]) -> Prompt:
@@ -122,6 +131,8 @@ def usable_label(answer: str, shown: Sequence[str]) -> str | None:
     label = _first_line(answer)
     label = _LEADING.sub("", label).strip(" \t\"'`*_“”‘’«».")
     if sum(character.isalpha() for character in label) < 2 or len(label) > MAX_LABEL:
+        return None
+    if label.endswith((":", ",", ";")):  # it was about to say more
         return None
     if len(label.split()) > MAX_WORDS or any(unicodedata.category(each).startswith("C") for each in label):
         return None

@@ -15,6 +15,7 @@ from saerec_ray.config import IntentsConfig
 from saerec_ray.intents.catalogue import AttributeMatch
 from saerec_ray.intents.detection import Examples, draw_examples, judge
 from saerec_ray.intents.label_prompts import (
+    ACCIDENTAL_GROUPS,
     PLAIN_GROUPS,
     kind_prompt,
     label_prompt,
@@ -59,7 +60,7 @@ class Outcome:
     dropped_answers: int = 0  # single answers of no use
     kinds: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)  # why intents had no answer
-    disbelieved: int = 0  # intents called nuisance by a model that calls plain groups so too
+    disbelieved: int = 0  # intents called nuisance by a model that cannot tell nuisance
 
     def metrics(self, model: LanguageModel) -> dict[str, Any]:
         """For the manifest."""
@@ -97,8 +98,8 @@ class Outcome:
             text += ". They keep their statistical labels; run the stage with --force to ask again"
         if self.disbelieved:
             text += (
-                f". It called {self.disbelieved} nuisance. That is not believed, and hides none: asked about plain "
-                "groups, it did not say that those are no nuisance. A larger model may know"
+                f". It called {self.disbelieved} nuisance. That is not believed, and hides none: asked about groups "
+                "whose kind is plain, it did not tell nuisance from the rest. A larger model may know"
             )
         return f"{text}."
 
@@ -119,7 +120,7 @@ def improve_names(
     The model sees items of the naming half. Its best label is chosen with other items of that half, and is
     accepted when it beats the present one, and the gate, in the judging half. What the model says of its own
     certainty is never asked. A latent without an answer keeps its name. When it first calls an intent nuisance, which
-    hides it, it is asked about plain groups as well: a model that calls one of them so is not believed.
+    hides it, it is asked about groups whose kind is plain: a model that does not tell them apart is not believed.
     """
     shown = draw_examples(
         evidence.codes, evidence.embeddings, evidence.naming_half, seed + 2, positives=SHOWN, negatives=SHOWN
@@ -208,8 +209,14 @@ def _unseen(examples: Examples, shown: Examples) -> Examples:
 
 
 def _tells_nuisance(model: LanguageModel) -> bool:
-    """Whether it says of every plain group that it is no nuisance."""
-    return all(_kind(model, label, texts) in ("intent", "item property") for label, texts in PLAIN_GROUPS)
+    """Whether it calls no plain group nuisance, and most of the accidental ones.
+
+    Both are asked: a model that guesses, or gives every group the same kind, passes one of them easily.
+    """
+    if not all(_kind(model, label, texts) in ("intent", "item property") for label, texts in PLAIN_GROUPS):
+        return False
+    found = sum(_kind(model, label, texts) == "nuisance" for label, texts in ACCIDENTAL_GROUPS)
+    return found > len(ACCIDENTAL_GROUPS) // 2
 
 
 def _kind(model: LanguageModel, label: str, inside: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import numpy as np
 
 from saerec_ray.config import IntentsConfig
 from saerec_ray.intents.build import Results
-from saerec_ray.intents.label_prompts import PLAIN_GROUPS
+from saerec_ray.intents.label_prompts import ACCIDENTAL_GROUPS, PLAIN_GROUPS
 from saerec_ray.intents.language_model import LanguageModel
 from tests.intents.planted import TOPICS, Planted, topic_words
 from tests.intents.scripted_endpoint import Endpoint, Reply, Request, question
 
+Groups = Sequence[tuple[str, Sequence[str]]]
 TOPIC_COUNT = len(TOPICS)
 LATENTS = TOPIC_COUNT + 2
 """The topics, and the two of noise; the latent that is never active is not worth asking about."""
@@ -51,8 +53,19 @@ def knows_all(request: Request) -> Reply:
     return Reply(topic_words(topic_of(inside(request))) if asks_for_label(request) else "intent")
 
 
-def about_plain_group(request: Request) -> bool:
-    return any(f"Name of the group: {label}\n" in question(request) for label, _ in PLAIN_GROUPS)
+def names_one_of(groups: Groups, request: Request) -> bool:
+    """Whether the kind of one of these groups is asked for."""
+    return any(f"Name of the group: {label}\n" in question(request) for label, _ in groups)
+
+
+def about_known_group(request: Request) -> bool:
+    """Whether a group is asked about that is none of the catalogue."""
+    return names_one_of(PLAIN_GROUPS + ACCIDENTAL_GROUPS, request)
+
+
+def kind_of_known_group(request: Request) -> Reply:
+    """What a model says that tells them apart."""
+    return Reply("nuisance" if names_one_of(ACCIDENTAL_GROUPS, request) else "intent")
 
 
 def settings_of(endpoint: Endpoint, **settings: Any) -> IntentsConfig:

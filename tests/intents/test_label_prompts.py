@@ -66,6 +66,8 @@ def test_a_label_is_taken_out_of_what_models_put_around_it(answer: str, label: s
         "The items inside the group have in common that they are for lips",
         "The group is about lips",
         "the moon (2013). Genres: Action, Horror",
+        "In a box of these:",
+        "lipstick,\nmakeup",
         "Red lipstick. For dry lips",
         "I cannot answer that.",
         "I'm sorry, but no.",

@@ -8,13 +8,17 @@ from pathlib import Path
 import pytest
 
 from saerec_ray.intents.catalogue import Catalogue
+from saerec_ray.intents.label_prompts import ACCIDENTAL_GROUPS, PLAIN_GROUPS
+from saerec_ray.intents.model_labels import VOTES
 from tests.intents.planted import Planted
 from tests.intents.planted_questions import (
     TOPIC_COUNT,
-    about_plain_group,
+    about_known_group,
     asks_for_label,
+    kind_of_known_group,
     knows_all,
     label,
+    names_one_of,
 )
 from tests.intents.scripted_endpoint import Endpoint, Reply, Request, question
 
@@ -25,6 +29,8 @@ def test_what_the_model_takes_for_nuisance_is_hidden_and_told(
     def first_is_nuisance(request: Request) -> Reply:
         if asks_for_label(request):
             return Reply("deluxe pocket travel")
+        if about_known_group(request):
+            return kind_of_known_group(request)
         return Reply("nuisance" if statistical.intents[0].label in question(request) else "intent")
 
     endpoint.answer(first_is_nuisance)
@@ -41,26 +47,46 @@ def test_what_the_model_takes_for_nuisance_is_hidden_and_told(
 
 
 @pytest.mark.parametrize(
-    "of_plain_groups",
-    [["nuisance"], ["intent"] * 2 + ["nuisance"], ["property", "intent", "nuisance"], ["what?"]],
-    ids=["always", "of one of three", "unsure", "no answer of use"],
+    ("plain", "accidental"),
+    [
+        (["nuisance"], ["nuisance"]),
+        (["intent"] * 10 + ["nuisance"], ["nuisance"]),
+        (["intent"] * 2 + ["property", "intent", "nuisance"] + ["intent"] * 20, ["nuisance"]),
+        (["what?"], ["nuisance"]),
+        (["intent"], ["property"]),
+        (["intent"], ["nuisance"] * 2 + ["property"]),
+        (["property"], ["what?"]),
+    ],
+    ids=[
+        "all nuisance",
+        "one plain group nuisance",
+        "unsure of one plain group",
+        "no answer of use",
+        "no nuisance found",
+        "one of three found",
+        "no answer of use on nuisance",
+    ],
 )
-def test_a_model_that_takes_plain_groups_for_nuisance_too_hides_nothing(
+def test_a_model_that_cannot_tell_nuisance_hides_nothing(
     scattered: Planted,
     endpoint: Endpoint,
     tmp_path: Path,
     statistical: Catalogue,
-    of_plain_groups: list[str],
+    plain: list[str],
+    accidental: list[str],
 ) -> None:
-    said: list[str] = []
+    """The answers on either side in turn; the last one is repeated."""
+    said: dict[bool, int] = {True: 0, False: 0}
 
     def cries_nuisance(request: Request) -> Reply:
         if asks_for_label(request):
             return Reply("deluxe pocket travel")
-        if not about_plain_group(request):
+        if not about_known_group(request):
             return Reply("nuisance")
-        said.append(of_plain_groups[min(len(said), len(of_plain_groups) - 1)])
-        return Reply(said[-1])
+        known = names_one_of(PLAIN_GROUPS, request)
+        answers = plain if known else accidental
+        said[known] += 1
+        return Reply(answers[min(said[known], len(answers)) - 1])
 
     endpoint.answer(cries_nuisance)
     results = label(scattered, endpoint, tmp_path)
@@ -69,15 +95,34 @@ def test_a_model_that_takes_plain_groups_for_nuisance_too_hides_nothing(
     told = results.summary["language_model"]
     assert (told["disbelieved_nuisance"], told["kinds"]) == (published, {"unknown": published})
     assert f"It called {published} nuisance. That is not believed, and hides none" in results.sentences[0]
-    assert 2 <= len(said) <= 9  # asked once, not for every intent
+    # Once for the whole catalogue, not for every intent.
+    assert 2 <= sum(said.values()) <= VOTES * len(PLAIN_GROUPS + ACCIDENTAL_GROUPS)
 
 
-def test_a_model_is_asked_about_plain_groups_only_when_it_calls_an_intent_nuisance(
+def test_a_model_that_finds_two_of_three_accidental_groups_is_believed(
+    scattered: Planted, endpoint: Endpoint, tmp_path: Path, statistical: Catalogue
+) -> None:
+    missed = ACCIDENTAL_GROUPS[1:2]
+
+    def finds_two(request: Request) -> Reply:
+        if asks_for_label(request):
+            return Reply("deluxe pocket travel")
+        if about_known_group(request):
+            return Reply("property") if names_one_of(missed, request) else kind_of_known_group(request)
+        return Reply("nuisance")
+
+    endpoint.answer(finds_two)
+    told = label(scattered, endpoint, tmp_path).summary["language_model"]
+    published = sum(intent.published for intent in statistical.intents)
+    assert (told["disbelieved_nuisance"], told["kinds"]) == (0, {"nuisance": published})
+
+
+def test_a_model_is_asked_about_other_groups_only_when_it_calls_an_intent_nuisance(
     scattered: Planted, endpoint: Endpoint, tmp_path: Path
 ) -> None:
     endpoint.answer(knows_all)
     label(scattered, endpoint, tmp_path)
-    assert not any(about_plain_group(each) for each in endpoint.requests)
+    assert not any(about_known_group(each) for each in endpoint.requests)
 
 
 @pytest.mark.parametrize(
@@ -98,8 +143,8 @@ def test_the_kind_is_what_two_of_three_answers_say(
     def votes_in_turn(request: Request) -> Reply:
         if asks_for_label(request):
             return knows_all(request)
-        if about_plain_group(request):
-            return Reply("intent")
+        if about_known_group(request):
+            return kind_of_known_group(request)
         asked[question(request)] += 1
         return Reply(votes[asked[question(request)] - 1])
 

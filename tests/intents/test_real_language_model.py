@@ -189,9 +189,7 @@ def test_a_label_of_the_model_is_an_answer_that_finds_held_out_items_better(
         assert intent.detection_auc > (statistical.detection_auc or 0)
 
 
-def test_nothing_is_hidden_by_a_model_that_takes_plain_groups_for_nuisance(
-    named: Named, by_statistics: Path
-) -> None:
+def test_nothing_is_hidden_by_a_model_that_cannot_tell_nuisance(named: Named, by_statistics: Path) -> None:
     before = read_catalogue(by_statistics / "intents").intents
     told = named.told
     for intent, statistical in zip(named.catalogue.intents, before, strict=True):
