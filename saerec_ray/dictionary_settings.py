@@ -37,6 +37,19 @@ class CooccurrenceConfig(Section):
         return self
 
 
+class FollowedPhrasesConfig(Section):
+    """Phrases of texts as attributes: those whose items people take one soon after the other."""
+
+    window: int = Field(5, ge=1, description="Earlier interactions that an interaction is compared with")
+    min_lift: float = Field(
+        3.0, gt=1, description="How many times as often as by chance the next item must have the phrase, too"
+    )
+    min_items: int = Field(5, ge=2, description="Items that must have the phrase")
+    max_share: float = Field(0.05, gt=0, le=1, description="Share of the items that may have the phrase")
+    most_an_item: int = Field(6, ge=1, description="Phrases an item keeps, the surest first")
+    max_phrases: int = Field(50_000, ge=100, description="Candidate phrases, the most frequent first")
+
+
 class AttributesConfig(Section):
     """Attributes of items as intents of their own, one a value: exact, and untrained."""
 
@@ -45,6 +58,9 @@ class AttributesConfig(Section):
     max_share: float = Field(0.3, gt=0, le=1, description="Share of the items that may have a value")
     weight: float = Field(
         1.0, gt=0, description="Length of an item's attribute code; that of texts has length 1 on average"
+    )
+    phrases: FollowedPhrasesConfig | None = Field(
+        None, description="Also phrases of the texts, those that people follow; null: none"
     )
 
 

@@ -26,6 +26,7 @@ from saerec_ray.dictionary.adoption import adopt_dictionary
 from saerec_ray.dictionary.attributes import add_attributes
 from saerec_ray.dictionary.build import build_dictionary
 from saerec_ray.dictionary.cooccurrence_build import add_cooccurrence, autoencoder_settings
+from saerec_ray.dictionary.followed_phrases import add_followed_phrases
 from saerec_ray.dictionary.kinds import KINDS
 from saerec_ray.dictionary.sae import read_codes
 from saerec_ray.earlier import earlier_sha256, read_earlier, settled
@@ -129,14 +130,19 @@ def _dictionary(job: Job) -> dict[str, Any]:
             show,
             without_reviews=_without_reviews(config, job.stage("embed")),
         )
+    prepared = job.stage("prepare")
     if config.dictionary.cooccurrence is not None:
-        met = _met_in_training(config, read_sequences(job.stage("prepare")), job.folder)
+        met = _met_in_training(config, read_sequences(prepared), job.folder)
         metrics["cooccurrence"] = add_cooccurrence(
             config.dictionary, config.cluster, seed, met, job.folder, job.runs, show
         )
-    if config.dictionary.attributes is not None:
-        items = read_items(job.stage("prepare"))
-        metrics["attributes"] = add_attributes(config.dictionary.attributes, items.attributes, job.folder)
+    if (wanted := config.dictionary.attributes) is not None:
+        items = read_items(prepared)
+        attributes: list[dict[str, list[str]]] = items.attributes
+        if wanted.phrases is not None:
+            met = _met_in_training(config, read_sequences(prepared), job.folder)
+            attributes = add_followed_phrases(wanted.phrases, items.texts, attributes, met)
+        metrics["attributes"] = add_attributes(wanted, attributes, job.folder)
     return metrics
 
 
@@ -161,10 +167,15 @@ def _training_seed(config: Config) -> int:
 def _dictionary_settings(config: Config) -> list[Any]:
     """What decides the dictionaries; cold items only count where interactions or reviews are read."""
     settings: list[Any] = [config.dictionary, config.seed]
-    reads_people = config.dictionary.cooccurrence is not None or config.prepare.reviews_per_item
-    if reads_people and config.train.cold_share:
+    if (_learns_from_interactions(config) or config.prepare.reviews_per_item) and config.train.cold_share:
         settings += [config.train.cold_share, _training_seed(config)]
     return settings
+
+
+def _learns_from_interactions(config: Config) -> bool:
+    dictionary = config.dictionary
+    phrases = dictionary.attributes is not None and dictionary.attributes.phrases is not None
+    return dictionary.cooccurrence is not None or phrases
 
 
 def _encoder(config: EmbedConfig) -> Callable[[list[str]], npt.NDArray[np.float32]]:
@@ -257,7 +268,7 @@ STAGES = (
         _dictionary,
         lambda c: c.dictionary.source,
         lambda c: (
-            *([f"prepare/{SEQUENCES_FILE}"] if c.dictionary.cooccurrence else []),
+            *([f"prepare/{SEQUENCES_FILE}"] if _learns_from_interactions(c) else []),
             *([f"prepare/{ITEMS_FILE}"] if c.dictionary.attributes else []),
         ),
     ),

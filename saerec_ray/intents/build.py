@@ -22,9 +22,10 @@ from saerec_ray.intents.model_labels import Evidence, improve_names
 from saerec_ray.intents.naming import Name, choose_names, with_control
 from saerec_ray.intents.nuisance import find_nuisance, nuisance_sentence
 from saerec_ray.intents.overlay import Overlay, corrected
-from saerec_ray.intents.phrases import Encode, count_phrases, shortlist_phrases, surface_forms
+from saerec_ray.intents.phrases import Encode, shortlist_phrases
 from saerec_ray.intents.policy import Policy, enforce
 from saerec_ray.intents.population import Population
+from saerec_ray.text.phrases import count_phrases, surface_forms
 
 Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]

@@ -13,8 +13,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from saerec_ray.intents.attributes import AttributeValues, auc_from_ranks
 from saerec_ray.intents.catalogue import Intent
-from saerec_ray.intents.phrases import TOKEN
 from saerec_ray.intents.text_properties import MARKUP, TextProperties, measure_texts
+from saerec_ray.text.phrases import TOKEN
 
 Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]

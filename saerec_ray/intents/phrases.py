@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from collections import Counter
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
-from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, CountVectorizer
+
+from saerec_ray.text.phrases import PhraseCounts
 
 Floats = npt.NDArray[np.float32]
 Encode = Callable[[list[str]], Floats]
 
-TOKEN = re.compile(r"\w[\w'&+-]*\w|\w")
-BOUNDARY = re.compile(r"[.!?](?=\s|$)|[,:;>|/()\[\]\"\n]|\s[-–]\s")
-"""Phrases never cross these, or the end of one field would join the beginning of the next."""
-LONGEST_PHRASE = 3
-MAX_DOCUMENT_SHARE = 0.5
-"""Phrases in more texts than this are the form of the texts (field names), not their content."""
 SHORTLIST = 15
 MIN_Z_SCORE = 1.96
 MIN_RELEVANCE_SHARE = 0.5
@@ -28,56 +20,6 @@ MIN_RELEVANCE_SHARE = 0.5
 _REDUNDANCY_WEIGHT = 0.4
 _PRIOR_STRENGTH = 500.0
 _CHUNK = 64
-
-
-@dataclass(frozen=True)
-class PhraseCounts:
-    """Which texts hold which phrases of one to three words."""
-
-    phrases: list[str]
-    counts: csr_array  # (items, phrases), 1 where the text holds the phrase
-
-
-def count_phrases(texts: list[str], max_phrases: int) -> PhraseCounts:
-    """Counts phrases that at least three texts (one, of fewer than 100) and at most half of them hold.
-
-    Of more than `max_phrases` the most frequent are kept.
-    """
-    minimum = 3 if len(texts) >= 100 else 1
-    vectorizer = CountVectorizer(
-        analyzer=lambda text: {phrase.lower() for phrase in phrases_of(text)},
-        min_df=minimum,
-        max_df=MAX_DOCUMENT_SHARE,
-        binary=True,
-        dtype=np.float32,
-    )
-    try:
-        matrix = csr_array(vectorizer.fit_transform(texts))
-    except ValueError:  # no text holds a usable word
-        return PhraseCounts([], csr_array((len(texts), 0), dtype=np.float32))
-    phrases = vectorizer.get_feature_names_out().tolist()
-    if len(phrases) > max_phrases:
-        frequency = np.asarray(matrix.sum(axis=0)).ravel()
-        kept = np.sort(np.argsort(-frequency, kind="stable")[:max_phrases])
-        return PhraseCounts([phrases[place] for place in kept], csr_array(matrix.tocsc()[:, kept]))
-    return PhraseCounts(phrases, matrix)
-
-
-def phrases_of(text: str) -> Iterator[str]:
-    """All phrases of one to three words, as written, that could be a name."""
-    for part in BOUNDARY.split(text):
-        words = TOKEN.findall(part)
-        for start in range(len(words)):
-            for end in range(start + 1, min(start + LONGEST_PHRASE, len(words)) + 1):
-                if _is_name_like(words[start:end]):
-                    yield " ".join(words[start:end])
-
-
-def _is_name_like(words: list[str]) -> bool:
-    edges = {words[0].lower(), words[-1].lower()}
-    letters = sum(character.isalpha() for word in words for character in word)
-    different = {word.lower() for word in words}
-    return letters >= 3 and not edges & ENGLISH_STOP_WORDS and len(different) == len(words)
 
 
 def log_odds(positive: Floats, negative: Floats, background: Floats) -> Floats:
@@ -141,16 +83,3 @@ def order_phrases(vectors: Floats, direction: Floats, mean: Floats, count: int) 
             break
         chosen.append(int(gain.argmax()))
     return chosen
-
-
-def surface_forms(phrases: list[str], texts: list[str]) -> dict[str, str]:
-    """How each phrase is usually written: its most frequent spelling in the texts."""
-    wanted = set(phrases)
-    spellings: dict[str, Counter[str]] = {}
-    for text in texts:
-        for written in phrases_of(text):
-            if (lowered := written.lower()) in wanted:
-                spellings.setdefault(lowered, Counter())[written] += 1
-    return {
-        phrase: spellings[phrase].most_common(1)[0][0] if phrase in spellings else phrase for phrase in wanted
-    }

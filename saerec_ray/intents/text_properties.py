@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from saerec_ray.intents.phrases import BOUNDARY, TOKEN
+from saerec_ray.text.phrases import BOUNDARY, TOKEN
 
 Values = npt.NDArray[np.float64]
 
