@@ -78,7 +78,9 @@ def add_followed_phrases(
     result = []
     for item, own in enumerate(attributes):
         places = np.sort(place_of[has.indices[has.indptr[item] : has.indptr[item + 1]]])
-        names = [written[phrases[kept[place]]] for place in places[: config.most_an_item] if place < len(kept)]
+        names = [
+            written[phrases[kept[place]]] for place in places[: config.most_an_item] if place < len(kept)
+        ]
         result.append({**own, PHRASE: [*own.get(PHRASE, []), *names]} if names else dict(own))
     return result
 
