@@ -63,6 +63,14 @@ class AttributesConfig(Section):
         None, description="Also phrases of the texts, those that people follow; null: none"
     )
 
+    @model_serializer(mode="wrap")
+    def _without_absent(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without phrases where there are none: what was trained before they existed stays current."""
+        values: dict[str, Any] = dump(self)
+        if self.phrases is None:
+            values.pop("phrases", None)
+        return values
+
 
 class DictionaryConfig(Section):
     """The sparse autoencoder (method: Matryoshka BatchTopK)."""

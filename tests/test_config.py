@@ -19,7 +19,7 @@ from saerec_ray.config import (
     preset_names,
     preset_text,
 )
-from saerec_ray.dictionary_settings import DictionaryConfig
+from saerec_ray.dictionary_settings import AttributesConfig, DictionaryConfig
 from saerec_ray.errors import InputError
 from saerec_ray.sources import TableSource
 
@@ -204,6 +204,13 @@ def test_a_dictionary_of_texts_alone_is_described_as_before_there_was_a_second_o
     assert dumped["cooccurrence"]["width"] == 64
     assert DictionaryConfig.model_validate(dumped) == second
     assert digest(second) != digest(DictionaryConfig())
+
+
+def test_attributes_without_phrases_are_described_as_before_there_were_phrases() -> None:
+    assert "phrases" not in AttributesConfig().model_dump(mode="json")
+    with_phrases = AttributesConfig.model_validate({"phrases": {}})
+    assert AttributesConfig.model_validate(with_phrases.model_dump(mode="json")) == with_phrases
+    assert digest(with_phrases) != digest(AttributesConfig())
 
 
 def test_values_never_change_after_loading() -> None:

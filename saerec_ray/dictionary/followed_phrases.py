@@ -93,10 +93,11 @@ def follow(has: csr_array, met: PreparedSequences, window: int) -> Following:
     """
     users, items = met.train_interactions()
     occasions, followed = np.zeros(has.shape[1]), np.zeros(has.shape[1])
+    ages = np.arange(1, window + 1)
     for start in range(0, len(items), _INTERACTIONS_AT_ONCE):
         now = np.arange(start, min(start + _INTERACTIONS_AT_ONCE, len(items)))
-        before = np.maximum(now[:, None] - np.arange(1, window + 1), 0)  # (interactions, window)
-        known = (users[before] == users[now][:, None]) & (now[:, None] > before)
+        before = np.maximum(now[:, None] - ages, 0)  # (interactions, window)
+        known = (now[:, None] >= ages) & (users[before] == users[now][:, None])
         again = (known & (items[before] == items[now][:, None])).any(axis=1)
         known &= ~again[:, None]
         offsets = np.concatenate([[0], np.cumsum(known.sum(axis=1))])
