@@ -29,6 +29,7 @@ from saerec_ray.dictionary.cooccurrence_build import add_cooccurrence, autoencod
 from saerec_ray.dictionary.followed_phrases import add_followed_phrases
 from saerec_ray.dictionary.kinds import KINDS
 from saerec_ray.dictionary.sae import read_codes
+from saerec_ray.dictionary_settings import AttributesConfig
 from saerec_ray.earlier import earlier_sha256, read_earlier, settled
 from saerec_ray.errors import InputError, StageError
 from saerec_ray.evaluation.build import build_report
@@ -136,14 +137,21 @@ def _dictionary(job: Job) -> dict[str, Any]:
         metrics["cooccurrence"] = add_cooccurrence(
             config.dictionary, config.cluster, seed, met, job.folder, job.runs, show
         )
-    if (wanted := config.dictionary.attributes) is not None:
-        items = read_items(prepared)
-        attributes: list[dict[str, list[str]]] = items.attributes
-        if wanted.phrases is not None:
-            met = _met_in_training(config, read_sequences(prepared), job.folder)
-            attributes = add_followed_phrases(wanted.phrases, items.texts, attributes, met)
-        metrics["attributes"] = add_attributes(wanted, attributes, job.folder)
+    if config.dictionary.attributes is not None:
+        attributes = _attributes(config, config.dictionary.attributes, prepared, job.folder)
+        metrics["attributes"] = add_attributes(config.dictionary.attributes, attributes, job.folder)
     return metrics
+
+
+def _attributes(
+    config: Config, wanted: AttributesConfig, prepared: Path, dictionary: Path
+) -> list[dict[str, list[str]]]:
+    """The attributes of every item, with the phrases that people follow where they are wanted."""
+    items = read_items(prepared)
+    if wanted.phrases is None:
+        return items.attributes
+    met = _met_in_training(config, read_sequences(prepared), dictionary)
+    return add_followed_phrases(wanted.phrases, items.texts, items.attributes, met)
 
 
 def _met_in_training(config: Config, sequences: PreparedSequences, dictionary: Path) -> PreparedSequences:

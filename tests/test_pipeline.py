@@ -18,19 +18,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 from safetensors.numpy import save_file
+from scipy.sparse import csr_array
 
 from saerec_ray import pipeline
 from saerec_ray.backbone.cold import draw_cold_items
 from saerec_ray.config import Config, load_config
+from saerec_ray.data.prepared import ITEMS_FILE, PreparedItems, items_table
+from saerec_ray.dictionary.sae import write_codes
 from saerec_ray.errors import InputError, StageError
 from saerec_ray.intents.stage import POPULATION_FILE
 from saerec_ray.manifest import MANIFEST_NAME, Manifest, is_current, read_manifest
 from saerec_ray.pipeline import RUNS_FOLDER, STAGE_NAMES, STAGES, Job, Stage, run_stages
 from saerec_ray.progress import Reporter
 from saerec_ray.text.embed import EMBEDDINGS_FILE
+from tests.backbone.small_sets import sequences_of, write_sequences
 from tests.small_shop import ITEMS, USERS, write_shop
 
 Run = Callable[..., list[str]]
@@ -93,6 +98,32 @@ def test_cold_items_keep_their_reviews_to_themselves_and_matter_to_the_dictionar
     (dictionary,) = (stage for stage in STAGES if stage.name == "dictionary")
     assert (dictionary.settings(config) != dictionary.settings(others)) == bool(reviews)
     assert pipeline._without_reviews(load_config(shop, overrides[:1]), tmp_path) == []
+
+
+def test_phrases_are_not_learnt_from_who_took_cold_items(shop: Path, tmp_path: Path) -> None:
+    """An item held out as if it were new must not be known by what people took with it."""
+    cold = draw_cold_items(40, 0.25, 9)
+    texts = [f"Zebra thing{item}" if cold[item] else f"Plain thing{item}" for item in range(40)]
+    none: list[dict[str, list[str]]] = [{}] * 40
+    items = PreparedItems([f"i{item}" for item in range(40)], texts, texts, none)
+    pq.write_table(items_table(items), tmp_path / ITEMS_FILE)
+    fans = [
+        (np.roll(np.flatnonzero(each), user)[:8].tolist(), [0], [1])
+        for each in (cold, ~cold)
+        for user in range(30)
+    ]
+    write_sequences(sequences_of(fans), tmp_path)
+    write_codes(csr_array((40, 3), dtype=np.float32), tmp_path)
+
+    def found(*overrides: str) -> set[str]:
+        phrases = "dictionary.attributes={phrases: {min_lift: 1.2, max_share: 0.4}}"
+        config = load_config(shop, [phrases, "train.seed=9", *overrides])
+        assert config.dictionary.attributes is not None
+        values = pipeline._attributes(config, config.dictionary.attributes, tmp_path, tmp_path)
+        return {name for each in values for name in each.get("phrase", [])}
+
+    assert found() == {"Zebra"}
+    assert found("train.cold_share=0.25") == set()
 
 
 def test_all_stages_run_once_in_order_and_are_skipped_when_nothing_changed(run: Run, tmp_path: Path) -> None:
