@@ -169,6 +169,7 @@ def write_bundle(content: BundleContent, origin: BundleOrigin, target: Path) -> 
             versions=origin.versions,
             scalars={
                 "prior_weight": content.space.prior_weight,
+                "companion_weight": content.space.companion_weight,
                 "public_share": content.prior.public_share,
                 "population_users": content.population.users,
                 "mean_item_mass": content.population.mean_item_mass,
@@ -239,6 +240,11 @@ def _assemble(
         (item["code_values"], item["code_intents"], item["code_offsets"]),
         shape=(len(items), len(catalogue.intents)),
     )
+    companions = _companions(item)
+    if companions is None and scalars.get("companion_weight"):
+        raise BundleError(
+            f"Bundle {folder} is refused: its score has companions, and their tensors are missing."
+        )
     try:
         prior_weight, public_share = scalars["prior_weight"], scalars["public_share"]
         users, mean_item_mass = int(scalars["population_users"]), scalars["mean_item_mass"]
@@ -257,6 +263,8 @@ def _assemble(
             biases=item["biases"],
             popularity=item["popularity"],
             prior_weight=prior_weight,
+            companions=companions,
+            companion_weight=scalars.get("companion_weight", 0.0),
         ),
         prior=PriorTable(intent["inverse_document_frequency"], intent["public"], public_share),
         steering=SteeringTable(intent["targets"], intent["spreads"], intent["loading_caps"]),
@@ -274,7 +282,23 @@ def _assemble(
 
 
 _POPULATION_ARRAYS = ("shares", "means", "deviations", "activation_rates", "user_counts", "evenness")
-_INTEGERS = {"code_offsets": np.int64, "code_intents": np.int32}
+
+
+def _companions(item: Tensors) -> csr_array | None:
+    if "companion_rates" not in item:
+        return None
+    items = len(item["companion_offsets"]) - 1
+    return csr_array(
+        (item["companion_rates"], item["companion_items"], item["companion_offsets"]), shape=(items, items)
+    )
+
+
+_INTEGERS = {
+    "code_offsets": np.int64,
+    "code_intents": np.int32,
+    "companion_offsets": np.int64,
+    "companion_items": np.int32,
+}
 """Tensors of items and intents that are not float32."""
 _INTENT_ROWS = (
     "inverse_document_frequency",
@@ -284,6 +308,14 @@ _INTENT_ROWS = (
     "loading_caps",
     *(f"population_{name}" for name in _POPULATION_ARRAYS),
 )
+
+
+def _companion_tensors(companions: csr_array) -> Tensors:
+    return {
+        "companion_offsets": companions.indptr.astype(np.int64),
+        "companion_items": companions.indices.astype(np.int32),
+        "companion_rates": companions.data,
+    }
 
 
 def _tensors(bundle: BundleContent) -> dict[str, Tensors]:
@@ -296,6 +328,7 @@ def _tensors(bundle: BundleContent) -> dict[str, Tensors]:
             "residuals": space.residuals,
             "biases": space.biases,
             "popularity": space.popularity,
+            **({} if space.companions is None else _companion_tensors(space.companions)),
         },
         INTENT_TENSORS: {
             "intent_vectors": space.intent_vectors,
@@ -371,22 +404,8 @@ def _check_tensors(tensors: dict[str, Tensors], items: int, intents: int) -> Non
                 raise BundleError(
                     f"The bundle is refused: {key} in {name} holds numbers that are not finite."
                 )
-    item, intent = tensors[ITEM_TENSORS], tensors[INTENT_TENSORS]
     try:
-        d_model = intent["intent_vectors"].shape[1]
-        stored = item["code_intents"].size
-        expected = {
-            "code_offsets": (item, (items + 1,)),
-            "code_intents": (item, (stored,)),
-            "code_values": (item, (stored,)),
-            "residuals": (item, (items, d_model)),
-            "biases": (item, (items,)),
-            "popularity": (item, (items,)),
-            "intent_vectors": (intent, (intents, d_model)),
-            "value_quantiles": (intent, (max(2, len(intent["value_quantiles"])), intents)),
-            "label_vectors": (intent, (intents, tensors[DICTIONARY_TENSORS]["decoder"].shape[1])),
-            **dict.fromkeys(_INTENT_ROWS, (intent, (intents,))),
-        }
+        expected = _expected_tensors(tensors, items, intents)
         for key, (content, shape) in expected.items():
             if content[key].shape != shape:
                 raise BundleError(
@@ -398,17 +417,55 @@ def _check_tensors(tensors: dict[str, Tensors], items: int, intents: int) -> Non
         raise BundleError(
             f"The bundle is refused: a tensor is missing or has too few dimensions: {error}."
         ) from error
-    _check_codes(item, intents)
+    _check_sparse(tensors[ITEM_TENSORS], items, intents)
 
 
-def _check_codes(item: Tensors, intents: int) -> None:
-    offsets, columns = item["code_offsets"], item["code_intents"]
-    in_range = len(columns) == 0 or (columns.min() >= 0 and columns.max() < intents)
-    rising = offsets[0] == 0 and offsets[-1] == len(columns) and bool((np.diff(offsets) >= 0).all())
-    if not (in_range and rising):
+def _check_sparse(item: Tensors, items: int, intents: int) -> None:
+    if not _is_sparse(item["code_offsets"], item["code_intents"], intents):
         raise BundleError("The bundle is refused: the item codes point outside the catalogue of intents.")
     if (item["code_values"] < 0).any():
         raise BundleError("The bundle is refused: item codes must not be negative.")
+    if "companion_rates" in item:
+        if not _is_sparse(item["companion_offsets"], item["companion_items"], items):
+            raise BundleError("The bundle is refused: companions point outside the catalogue.")
+        if (item["companion_rates"] < 0).any():
+            raise BundleError("The bundle is refused: rates of companions must not be negative.")
+
+
+def _expected_tensors(
+    tensors: dict[str, Tensors], items: int, intents: int
+) -> dict[str, tuple[Tensors, tuple[int, ...]]]:
+    """Where each tensor of items and intents must be, and its shape."""
+    item, intent = tensors[ITEM_TENSORS], tensors[INTENT_TENSORS]
+    d_model = intent["intent_vectors"].shape[1]
+    stored = item["code_intents"].size
+    expected: dict[str, tuple[Tensors, tuple[int, ...]]] = {
+        "code_offsets": (item, (items + 1,)),
+        "code_intents": (item, (stored,)),
+        "code_values": (item, (stored,)),
+        "residuals": (item, (items, d_model)),
+        "biases": (item, (items,)),
+        "popularity": (item, (items,)),
+        "intent_vectors": (intent, (intents, d_model)),
+        "value_quantiles": (intent, (max(2, len(intent["value_quantiles"])), intents)),
+        "label_vectors": (intent, (intents, tensors[DICTIONARY_TENSORS]["decoder"].shape[1])),
+        **dict.fromkeys(_INTENT_ROWS, (intent, (intents,))),
+    }
+    if any(key.startswith("companion_") for key in item):
+        pairs = item["companion_items"].size
+        expected |= {
+            "companion_offsets": (item, (items + 1,)),
+            "companion_items": (item, (pairs,)),
+            "companion_rates": (item, (pairs,)),
+        }
+    return expected
+
+
+def _is_sparse(offsets: npt.NDArray[Any], columns: npt.NDArray[Any], width: int) -> bool:
+    """Whether the offsets rise from 0 to the number of entries, and all columns are below the width."""
+    in_range = len(columns) == 0 or (columns.min() >= 0 and columns.max() < width)
+    rising = offsets[0] == 0 and offsets[-1] == len(columns) and bool((np.diff(offsets) >= 0).all())
+    return bool(in_range and rising)
 
 
 def _sync(folder: Path) -> None:

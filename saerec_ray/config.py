@@ -160,6 +160,15 @@ class TrainConfig(Section):
         default=[0.0, 0.05, 0.1, 0.2, 0.4, 0.8],
         description="Candidates for lambda, in units of the score spread",
     )
+    companions: int = Field(
+        0,
+        ge=0,
+        description="Items kept for each item that people take soon after it, as a part of the score; 0: none",
+    )
+    companion_weights: list[float] = Field(
+        default=[0.0, 0.25, 0.5, 1.0, 2.0, 4.0],
+        description="Candidates for mu, in units of the score spread over the mean strength of companions",
+    )
     public_share: float = Field(0.1, ge=0, le=1, description="Weight of the public part of the prior")
     shuffle_codes: bool = Field(
         False, description="A control: every item gets the codes of another; such a run makes no bundle"

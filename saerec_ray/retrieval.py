@@ -1,8 +1,9 @@
 """The best items for one user: over the whole catalogue when it is small, over candidates when it is large.
 
 Candidates are the items with the best h_u . e_i + b_i, found with FAISS, together with the heaviest carriers
-of the intents that the prior or a boost lifts. They are scored exactly, and a certificate tells whether any
-item left out could still belong to the list (the threshold algorithm of Fagin, Lotem and Naor, 2003).
+of the intents that the prior or a boost lifts, and all companions of the history. They are scored exactly, and a
+certificate tells whether any item left out could still belong to the list (the threshold algorithm of Fagin,
+Lotem and Naor, 2003).
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class Query:
     adjustments: Sequence[Adjustment]
     eligible: Mask  # items that may be returned: (items,)
     count: int
+    companions: csr_array | None = None  # c_u: (1, items), where the score has companions
     popular: bool = False  # rank by popularity instead: the user has no history
 
 
@@ -129,7 +131,7 @@ class Retriever:
             base = self._space.popularity[items]
         else:
             space = self._space if whole else _rows(self._space, items)
-            base = base_scores(space, query.state[None], query.values[None])[0]
+            base = base_scores(space, query.state[None], query.values[None], _of(query.companions, items))[0]
         if not query.adjustments:
             return Scored(items, base, [], base)
         if whole and not self._large:
@@ -144,7 +146,8 @@ class Retriever:
         if query.popular:
             return self._space.popularity
         space = self._reference_space if self._large else self._space
-        return np.asarray(base_scores(space, query.state[None], query.values[None])[0])
+        companions = _of(query.companions, self._reference if self._large else self._everything)
+        return np.asarray(base_scores(space, query.state[None], query.values[None], companions)[0])
 
     def _from_pool(self, query: Query, pool_size: int, posting_size: int, eligible: Indices) -> Listing:
         if pool_size >= len(eligible):
@@ -157,6 +160,8 @@ class Retriever:
             pools.append(carriers[:posting_size])
             cut = float(loadings[posting_size]) if len(loadings) > posting_size else 0.0
             remaining[intent] = gains.at(intent, cut)
+        if query.companions is not None and self._space.companion_weight:
+            pools.append(query.companions.indices.astype(np.int64))  # so no item outside has companions' part
         pool = np.unique(np.concatenate(pools))
         scored = self._score(query, pool[query.eligible[pool]])
         listing = _best(scored, query, exact=False)
@@ -235,7 +240,15 @@ def _rows(space: ItemSpace, items: Indices) -> ItemSpace:
         biases=space.biases[items],
         popularity=space.popularity[items],
         prior_weight=space.prior_weight,
+        companion_weight=space.companion_weight,
     )
+
+
+def _of(companions: csr_array | None, items: Indices) -> csr_array | None:
+    """The part of c_u of some items, ascending: (1, items given)."""
+    if companions is None or len(items) == companions.shape[1]:
+        return companions
+    return csr_array(companions[:, items])
 
 
 def _restricted(shift: Shift, items: Indices) -> Shift:

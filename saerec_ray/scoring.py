@@ -1,6 +1,7 @@
 """The one score: base, decomposition and steering, on plain arrays.
 
-    s(u, i)  = sum_f z_if q_uf + h_u . eps_i + b_i        with q_uf = h_u . d_f + lambda p_uf
+    s(u, i)  = sum_f z_if q_uf + h_u . eps_i + b_i + mu c_ui        with q_uf = h_u . d_f + lambda p_uf
+    c(u, i)  = sum_t w_t C_(i_t, i)                       companions: what people take soon after i_t
     s'(u, i) = s(u, i) + sum_g shift_g(u, i)              one shift an adjustment, bounded and monotone
 
 Training-time evaluation, batch scoring and the server all call this module, so what is served is what
@@ -13,6 +14,7 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +27,10 @@ SHIFT_LIMIT = 0.35
 """kappa: the most one boost or avoid may move a score, as a share of the user's score spread."""
 TOTAL_SHIFT_LIMIT = 2.0
 """The most all boosts and avoids together may move a score, in the same unit."""
+COMPANION_MEMORY = 20
+"""How many of the latest history items have companions that count."""
+COMPANION_DECAY = 0.7
+"""w_t = COMPANION_DECAY**age: what an item before the latest counts for, and so on."""
 MAX_LIMITED_ADJUSTMENTS = int(TOTAL_SHIFT_LIMIT / SHIFT_LIMIT)
 """How many boosts and avoids may act at once under the two limits."""
 
@@ -39,6 +45,8 @@ class ItemSpace:
     biases: Floats  # b_i: (items,)
     popularity: Floats  # log-popularity, the score of users without history: (items,)
     prior_weight: float  # lambda
+    companions: csr_array | None = None  # C: (items, items) float32, non-negative; None without companions
+    companion_weight: float = 0.0  # mu
 
     @property
     def item_count(self) -> int:
@@ -105,25 +113,83 @@ def intent_values(space: ItemSpace, states: Floats, priors: Floats) -> Floats:
     return np.asarray(states @ space.intent_vectors.T + space.prior_weight * priors, dtype=np.float32)
 
 
-def base_scores(space: ItemSpace, states: Floats, values: Floats) -> Floats:
-    """s(u, i) for every item: (users, items). `values` are those of intent_values."""
+def companion_strengths(space: ItemSpace, histories: Sequence[npt.NDArray[np.integer[Any]]]) -> csr_array:
+    """c(u, i): (users, items). `histories` hold item indices, oldest first; empty rows without companions."""
+    if space.companions is None:
+        return csr_array((len(histories), space.item_count), dtype=np.float32)
+    recent = [history[-COMPANION_MEMORY:] for history in histories]
+    offsets = np.concatenate([[0], np.cumsum([len(history) for history in recent])])
+    weights = [recency(len(history)) for history in recent]
+    nothing: list[npt.NDArray[Any]] = [np.empty(0, dtype=np.int64)]
+    rows = csr_array(
+        (
+            np.concatenate([*weights, *nothing]).astype(np.float32),
+            np.concatenate([*recent, *nothing]),
+            offsets,
+        ),
+        shape=(len(histories), space.item_count),
+    )
+    found = csr_array(rows @ space.companions)
+    found.sort_indices()
+    return found
+
+
+def recency(length: int) -> Floats:
+    """w_t of a history of so many items, oldest first: (length,)."""
+    return np.power(COMPANION_DECAY, np.arange(length - 1, -1, -1)).astype(np.float32)
+
+
+def companion_parts(space: ItemSpace, history: npt.NDArray[np.integer[Any]], item: int) -> Floats:
+    """mu w_t C_(i_t, i): what each item of the history adds to the score of one item: (history,).
+
+    The sum is the companions' part of the score.
+    """
+    parts = np.zeros(len(history), dtype=np.float32)
+    if space.companions is None:
+        return parts
+    recent = np.asarray(history[-COMPANION_MEMORY:], dtype=np.int64)
+    rates = space.companions[recent][:, [item]].toarray().ravel()
+    parts[len(history) - len(recent) :] = np.float32(space.companion_weight) * recency(len(recent)) * rates
+    return parts
+
+
+def base_scores(
+    space: ItemSpace, states: Floats, values: Floats, companions: csr_array | None = None
+) -> Floats:
+    """s(u, i) for every item: (users, items).
+
+    `values` are those of intent_values, `companions` those of companion_strengths. Raises ValueError where the
+    score has companions and they are missing.
+    """
     intent_part = (space.codes @ values.T).T  # (users, items)
-    return np.asarray(intent_part + states @ space.residuals.T + space.biases, dtype=np.float32)
+    scores = intent_part + states @ space.residuals.T + space.biases
+    if space.companion_weight:
+        scores += np.float32(space.companion_weight) * _given(companions).toarray()
+    return np.asarray(scores, dtype=np.float32)
+
+
+def _given(companions: csr_array | None) -> csr_array:
+    if companions is None:
+        raise ValueError("the score of this model has companions, so it needs the users' histories")
+    return companions
 
 
 @dataclass(frozen=True)
 class Parts:
-    """The exact parts of one base score: contributions.sum() + residual + bias = s(u, i)."""
+    """The exact parts of one base score: contributions.sum() + residual + bias + companions = s(u, i)."""
 
     intents: Indices  # the intents the item carries
     contributions: Floats  # q_uf z_if
     contributions_vs_average: Floats  # q_uf (z_if - mean z_f)
     residual: float
     bias: float
+    companions: float  # mu c_ui
 
 
-def decompose(space: ItemSpace, state: Floats, values: Floats, item: int) -> Parts:
-    """Takes one base score apart. `state` is (d_model,), `values` is (intents,)."""
+def decompose(
+    space: ItemSpace, state: Floats, values: Floats, item: int, companions: csr_array | None = None
+) -> Parts:
+    """Takes one base score apart. `state` is (d_model,), `values` is (intents,), `companions` (1, items)."""
     intents, strengths = space.code(item)
     worth = values[intents]
     return Parts(
@@ -132,6 +198,9 @@ def decompose(space: ItemSpace, state: Floats, values: Floats, item: int) -> Par
         contributions_vs_average=worth * (strengths - space.mean_code[intents]),
         residual=float(state @ space.residuals[item]),
         bias=float(space.biases[item]),
+        companions=(
+            space.companion_weight * float(_given(companions)[0, item]) if space.companion_weight else 0.0
+        ),
     )
 
 

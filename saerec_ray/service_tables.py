@@ -88,6 +88,12 @@ def recommendations(
     return Group(table, *notes(response, labels or {}))
 
 
+def companions_name(explanation: recommender.ItemExplanation) -> str:
+    """The companions' part of a score in words: after which items of the history people take the item."""
+    names = [printable(each.title or each.item_id) for each in explanation.companions]
+    return f"often taken soon after {', '.join(names)}" if names else "often taken soon after the history"
+
+
 def score_parts(explanation: recommender.ItemExplanation, rank: int, labels: Labels) -> Text:
     """The parts of the score of the item at a rank, a line each, then the history behind them."""
     known = {**labels, **{each.intent_id: each.label for each in explanation.intents}}
@@ -99,6 +105,7 @@ def score_parts(explanation: recommender.ItemExplanation, rank: int, labels: Lab
         (explanation.other_intents_score, "other intents"),
         (explanation.residual_score, "what people with such a history take, beyond intents"),
         (explanation.bias_score, "the item itself, for everybody"),
+        (explanation.companions_score, companions_name(explanation)),
         (explanation.rules_score, "rules"),
     )
     lines += rest

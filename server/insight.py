@@ -145,14 +145,16 @@ def _percentile(quantiles: Floats, value: float) -> float:
 
 
 def _intent_share(ranker: Ranker, ranking: Ranking) -> float:
-    """sum |contribution| / (sum |contribution| + |residual|) over the list; 0 for a cold user."""
+    """sum |contribution| / (sum |contribution| + |residual| + companions) over the list; 0 for a cold user."""
     if ranking.user.cold:
         return 0.0
     explained = unexplained = 0.0
     for item in ranking.items:
-        parts = decompose(ranker.bundle.space, ranking.user.state, ranking.user.values, int(item))
+        parts = decompose(
+            ranker.bundle.space, ranking.user.state, ranking.user.values, int(item), ranking.user.companions
+        )
         explained += float(np.abs(parts.contributions).sum())
-        unexplained += abs(parts.residual)
+        unexplained += abs(parts.residual) + parts.companions
     total = explained + unexplained
     return explained / total if total > 0 else 0.0
 

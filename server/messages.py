@@ -82,7 +82,17 @@ def _explanation(model: LoadedModel, known: KnownUser, reasons: ItemReasons) -> 
         ],
         unsteered_rank=reasons.unsteered_rank,
         evidence=_evidence(model, known, reasons.evidence),
+        companions_score=reasons.companions,
+        companions=[
+            _companion(model, known.read(model)[part.place].item_id, part.contribution)
+            for part in reasons.companion_parts
+        ],
     )
+
+
+def _companion(model: LoadedModel, item_id: str, contribution: float) -> messages.CompanionContribution:
+    title = model.bundle.items.titles[model.item_index[item_id]]
+    return messages.CompanionContribution(item_id=item_id, title=title, contribution=contribution)
 
 
 def _evidence(

@@ -11,6 +11,7 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 
 from saerec_ray.backbone.encoder import UserEncoder
 from saerec_ray.bundle import Bundle
@@ -19,6 +20,7 @@ from saerec_ray.scoring import (
     Adjustment,
     Floats,
     Indices,
+    companion_parts,
     decompose,
     excluded_items,
     intent_values,
@@ -28,6 +30,7 @@ from saerec_ray.scoring import (
 
 LISTED_INTENTS = 5
 LISTED_EVIDENCE = 3
+LISTED_COMPANIONS = 3
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class User:
     state: Floats  # h_u: (d_model,)
     prior: Floats  # p_u: (intents,)
     values: Floats  # q_u: (intents,)
+    companions: csr_array  # c_u: (1, items)
 
     @property
     def cold(self) -> bool:
@@ -56,6 +60,14 @@ class Evidence:
 
 
 @dataclass(frozen=True)
+class CompanionPart:
+    """A history item, by its place in `User.history`, and what having taken it adds to one item's score."""
+
+    place: int
+    contribution: float
+
+
+@dataclass(frozen=True)
 class IntentReason:
     """What one intent adds to one item."""
 
@@ -67,15 +79,17 @@ class IntentReason:
 
 @dataclass(frozen=True)
 class ItemReasons:
-    """The parts of one item's score: intents, other, residual, bias and steering sum to it."""
+    """The parts of one item's score: intents, other, residual, bias, companions and steering sum to it."""
 
     intents: list[IntentReason]
     other_intents: float
     residual: float
     bias: float
+    companions: float
     steering: list[tuple[int, float]]  # intent and what its adjustment adds
     unsteered_rank: int  # 0 when no adjustment acts
     evidence: list[Evidence]
+    companion_parts: list[CompanionPart]  # the strongest of the companions' part, strongest first
 
 
 class Ranking:
@@ -101,7 +115,14 @@ class Ranking:
             eligible[forbidden] = False
         self._eligible = eligible
         self._query = Query(
-            user.state, user.prior, user.values, self.adjustments, eligible, count, popular=user.cold
+            user.state,
+            user.prior,
+            user.values,
+            self.adjustments,
+            eligible,
+            count,
+            companions=user.companions,
+            popular=user.cold,
         )
         listing = ranker.retriever.rank(self._query)
         self.items = listing.items  # best first
@@ -150,7 +171,8 @@ class Ranker:
         if len(recent) == 0:
             nothing = np.zeros(space.intent_count, dtype=np.float32)
             state = np.zeros(space.intent_vectors.shape[1], dtype=np.float32)
-            return User(recent, np.zeros(0, dtype=np.float32), nothing, state, nothing, nothing)
+            alone = csr_array((1, space.item_count), dtype=np.float32)
+            return User(recent, np.zeros(0, dtype=np.float32), nothing, state, nothing, nothing, alone)
         encoded = self._encoder.encode([recent])
         priors = prior(encoded.profiles, self.bundle.prior)
         return User(
@@ -160,6 +182,7 @@ class Ranker:
             state=encoded.states[0],
             prior=priors[0],
             values=intent_values(space, encoded.states, priors)[0],
+            companions=encoded.companions,
         )
 
     def rank(self, user: User, adjustments: Sequence[Adjustment], allowed: Mask, count: int) -> Ranking:
@@ -179,8 +202,8 @@ class Ranker:
         ]
         before = rank_of(ranking.unsteered_scores, item) if ranking.adjustments else 0
         if user.cold:
-            return ItemReasons([], 0.0, 0.0, float(space.popularity[item]), steering, before, [])
-        parts = decompose(space, user.state, user.values, item)
+            return ItemReasons([], 0.0, 0.0, float(space.popularity[item]), 0.0, steering, before, [], [])
+        parts = decompose(space, user.state, user.values, item, user.companions)
         nameable = np.flatnonzero(self.published[parts.intents] & (parts.contributions != 0))
         strongest = np.argsort(-np.abs(parts.contributions[nameable]), kind="stable")[:LISTED_INTENTS]
         listed = nameable[strongest]
@@ -203,10 +226,17 @@ class Ranker:
             other_intents=float(others.sum(dtype=np.float64)),
             residual=parts.residual,
             bias=parts.bias,
+            companions=parts.companions,
             steering=steering,
             unsteered_rank=before,
             evidence=self.evidence(user, parts.intents[listed], LISTED_EVIDENCE),
+            companion_parts=self._companion_parts(user, item) if parts.companions else [],
         )
+
+    def _companion_parts(self, user: User, item: int) -> list[CompanionPart]:
+        parts = companion_parts(self.bundle.space, user.history, item)
+        strongest = np.argsort(-parts, kind="stable")[:LISTED_COMPANIONS]
+        return [CompanionPart(int(place), float(parts[place])) for place in strongest if parts[place] > 0]
 
     def evidence(self, user: User, intents: npt.NDArray[np.integer], count: int) -> list[Evidence]:
         """The history items behind some intents: alpha_t z_tf / a_uf, both summed over the intents f."""

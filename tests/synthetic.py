@@ -117,6 +117,7 @@ def write_synthetic_bundle(
         public=(public / np.linalg.norm(public)).astype(np.float32),
         public_share=0.1,
     )
+    rng_of_companions = np.random.default_rng([seed, items])
     space = ItemSpace(
         codes=codes,
         intent_vectors=rng.normal(scale=0.6, size=(intents, d_model)).astype(np.float32),
@@ -124,6 +125,8 @@ def write_synthetic_bundle(
         biases=rng.normal(scale=0.1, size=items).astype(np.float32),
         popularity=np.log1p(np.bincount(met, minlength=items)).astype(np.float32),
         prior_weight=0.4,
+        companions=synthetic_companions(rng_of_companions, items),
+        companion_weight=0.5,
     )
     states = rng.normal(size=(200, d_model)).astype(np.float32)
     profiles = np.asarray(codes[met.reshape(200, 12)[:, 0]].todense(), dtype=np.float32)
@@ -153,6 +156,17 @@ def write_synthetic_bundle(
     origin = BundleOrigin("0" * 64, "1" * 64, {"python": "3"}, seed)
     write_bundle(content, origin, target)
     return target
+
+
+def synthetic_companions(rng: np.random.Generator, items: int, each: int = 4) -> csr_array:
+    """Random companions, (items, items): at most `each` an item, rates in (0, 1), and no item is its own."""
+    rows = np.repeat(np.arange(items), each)
+    columns = rng.integers(items, size=len(rows))
+    others = rows != columns
+    rates = rng.uniform(0.05, 1, size=len(rows)).astype(np.float32)
+    dense = np.zeros((items, items), dtype=np.float32)
+    dense[rows[others], columns[others]] = rates[others]
+    return csr_array(dense)
 
 
 def plain_dictionary(directions: np.ndarray) -> Dictionary:

@@ -10,8 +10,12 @@ from scipy.sparse import csr_array
 
 from saerec_ray.bundle import Bundle
 from saerec_ray.retrieval import Listing, Query, Retriever
-from saerec_ray.scoring import Adjustment, Floats, ItemSpace, Mode, intent_values
+from saerec_ray.scoring import Adjustment, Floats, ItemSpace, Mode, companion_strengths, intent_values
 from tests.synthetic import load_synthetic_bundle
+
+ITEMS = 300
+ALONE = csr_array((1, ITEMS), dtype=np.float32)
+"""c_u of a user whose history has no companions."""
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +51,7 @@ def queries(draw: st.DrawFn, space: ItemSpace) -> Query:
         ],
         eligible=rng.random(space.item_count) < draw(st.sampled_from([1.0, 0.8, 0.2, 0.05])),
         count=draw(st.sampled_from([1, 5, 20])),
+        companions=companion_strengths(space, [rng.permutation(space.item_count)[: rng.integers(0, 9)]]),
     )
 
 
@@ -75,7 +80,7 @@ def test_the_certificate_is_granted_for_a_good_share_of_queries_and_refused_for_
         values = intent_values(bundle.space, state[None], prior[None])[0]
         boost = Adjustment(int(rng.integers(bundle.space.intent_count)), Mode.BOOST, 1.0)
         everything = np.ones(bundle.space.item_count, dtype=bool)
-        granted.append(pooled.rank(Query(state, prior, values, [boost], everything, 3)).exact)
+        granted.append(pooled.rank(Query(state, prior, values, [boost], everything, 3, ALONE)).exact)
     assert 0.2 < np.mean(granted) < 1
 
 
@@ -108,9 +113,9 @@ def test_filters_act_inside_the_search_not_after_it(bundle: Bundle, pooled: Retr
     prior = np.zeros(bundle.space.intent_count, dtype=np.float32)
     values = intent_values(bundle.space, state[None], prior[None])[0]
     everything = np.ones(bundle.space.item_count, dtype=bool)
-    best = pooled.rank(Query(state, prior, values, [], everything, 100)).items
+    best = pooled.rank(Query(state, prior, values, [], everything, 100, ALONE)).items
     everything[best] = False
-    listed = pooled.rank(Query(state, prior, values, [], everything, 100)).items
+    listed = pooled.rank(Query(state, prior, values, [], everything, 100, ALONE)).items
     assert len(listed) == 100
     assert not np.isin(listed, best).any()
 
@@ -120,7 +125,7 @@ def test_no_eligible_item_gives_an_empty_list(bundle: Bundle, whole: Retriever, 
     state = np.zeros(bundle.space.residuals.shape[1], dtype=np.float32)
     nobody = np.zeros(bundle.space.item_count, dtype=bool)
     for retriever in (whole, pooled):
-        listing = retriever.rank(Query(state, nothing, nothing, [], nobody, 10))
+        listing = retriever.rank(Query(state, nothing, nothing, [], nobody, 10, ALONE))
         assert len(listing.items) == 0
         assert listing.exact
 

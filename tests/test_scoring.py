@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
 from saerec_ray.scoring import (
+    COMPANION_DECAY,
+    COMPANION_MEMORY,
     MAX_LIMITED_ADJUSTMENTS,
     SHIFT_LIMIT,
     TOTAL_SHIFT_LIMIT,
@@ -23,6 +25,8 @@ from saerec_ray.scoring import (
     SteeringTable,
     apply_shifts,
     base_scores,
+    companion_parts,
+    companion_strengths,
     decompose,
     excluded_items,
     exposure,
@@ -34,7 +38,7 @@ from saerec_ray.scoring import (
     shifts,
     top_items,
 )
-from tests.synthetic import synthetic_codes
+from tests.synthetic import synthetic_codes, synthetic_companions
 
 Doubles = npt.NDArray[np.float64]
 seeds = st.integers(0, 2**32 - 1)
@@ -49,6 +53,11 @@ class Case:
     table: PriorTable
     states: Floats
     profiles: Floats
+    histories: list[npt.NDArray[np.int64]]
+
+    @property
+    def companions(self) -> csr_array:
+        return companion_strengths(self.space, self.histories)
 
     @property
     def values(self) -> Floats:
@@ -56,7 +65,7 @@ class Case:
 
     @property
     def scores(self) -> Floats:
-        return base_scores(self.space, self.states, self.values)
+        return base_scores(self.space, self.states, self.values, self.companions)
 
 
 def random_case(seed: int, items: int = 40, intents: int = 12, d_model: int = 6, users: int = 3) -> Case:
@@ -71,6 +80,8 @@ def random_case(seed: int, items: int = 40, intents: int = 12, d_model: int = 6,
             biases=rng.normal(size=items).astype(np.float32),
             popularity=np.zeros(items, dtype=np.float32),
             prior_weight=float(rng.uniform(0, 2)),
+            companions=synthetic_companions(rng, items),
+            companion_weight=float(rng.uniform(0, 2)),
         ),
         table=PriorTable(
             inverse_document_frequency=rng.gamma(2.0, size=intents).astype(np.float32),
@@ -79,6 +90,7 @@ def random_case(seed: int, items: int = 40, intents: int = 12, d_model: int = 6,
         ),
         states=rng.normal(size=(users, d_model)).astype(np.float32),
         profiles=profiles.astype(np.float32),
+        histories=[rng.integers(items, size=rng.integers(0, 30)) for _ in range(users)],
     )
 
 
@@ -96,13 +108,18 @@ def oracle_prior(profile: Floats, table: PriorTable) -> Doubles:
 
 
 def oracle_score(case: Case, user: int, item: int) -> float:
-    """s(u, i) = h_u . (sum_f z_if d_f + eps_i) + lambda sum_f z_if p_uf + b_i."""
+    """s(u, i) = h_u . (sum_f z_if d_f + eps_i) + lambda sum_f z_if p_uf + b_i + mu sum_t w_t C_(i_t, i)."""
     space = case.space
     code = np.asarray(space.codes.todense(), dtype=np.float64)[item]
     state = case.states[user].astype(np.float64)
     vector = code @ space.intent_vectors.astype(np.float64) + space.residuals[item].astype(np.float64)
     public_and_own = oracle_prior(case.profiles[user], case.table)
-    return float(state @ vector + space.prior_weight * (code @ public_and_own) + space.biases[item])
+    assert space.companions is not None
+    companions = 0.0
+    for age, met in enumerate(case.histories[user][::-1][:COMPANION_MEMORY]):
+        companions += COMPANION_DECAY**age * float(space.companions[int(met), item])
+    by_intents = state @ vector + space.prior_weight * (code @ public_and_own)
+    return float(by_intents + space.biases[item] + space.companion_weight * companions)
 
 
 @laws
@@ -122,18 +139,40 @@ def test_the_parts_of_a_score_add_up_to_it(seed: int) -> None:
     case = random_case(seed)
     scores = case.scores
     for item in range(case.space.item_count):
-        parts = decompose(case.space, case.states[0], case.values[0], item)
-        total = float(parts.contributions.sum()) + parts.residual + parts.bias
+        parts = decompose(case.space, case.states[0], case.values[0], item, case.companions[[0]])
+        total = float(parts.contributions.sum()) + parts.residual + parts.bias + parts.companions
         assert total == pytest.approx(
             float(scores[0, item]), abs=1e-5 * max(1.0, abs(float(scores[0, item])))
         )
+
+
+@laws
+@given(seed=seeds)
+def test_the_companions_part_is_the_sum_of_what_each_history_item_adds(seed: int) -> None:
+    case = random_case(seed)
+    history = case.histories[0]
+    for item in range(0, case.space.item_count, 7):
+        parts = companion_parts(case.space, history, item)
+        whole = decompose(case.space, case.states[0], case.values[0], item, case.companions[[0]]).companions
+        assert parts.shape == (len(history),)
+        assert float(parts.sum(dtype=np.float64)) == pytest.approx(whole, rel=1e-5, abs=1e-6)
+        assert (parts >= 0).all()
+        assert not parts[: max(0, len(history) - COMPANION_MEMORY)].any()
+
+
+def test_a_score_with_companions_is_never_given_without_the_histories() -> None:
+    case = random_case(1)
+    with pytest.raises(ValueError, match="needs the users' histories"):
+        base_scores(case.space, case.states, case.values)
+    with pytest.raises(ValueError, match="needs the users' histories"):
+        decompose(case.space, case.states[0], case.values[0], 3)
 
 
 def test_contributions_name_the_intents_the_item_carries_and_no_others() -> None:
     case = random_case(3)
     dense = np.asarray(case.space.codes.todense())
     for item in range(case.space.item_count):
-        parts = decompose(case.space, case.states[1], case.values[1], item)
+        parts = decompose(case.space, case.states[1], case.values[1], item, case.companions[[1]])
         assert sorted(parts.intents) == np.flatnonzero(dense[item]).tolist()
         np.testing.assert_allclose(
             parts.contributions, case.values[1][parts.intents] * dense[item, parts.intents], rtol=1e-6

@@ -17,6 +17,7 @@ from scipy.sparse import csr_array
 
 from saerec_ray import distributed, training_state
 from saerec_ray.backbone.cold import WarmCatalogue, draw_cold_items, without_cold, write_cold_items
+from saerec_ray.backbone.companions import count_companions, typical_strength
 from saerec_ray.backbone.encoder import UserEncoder
 from saerec_ray.backbone.frozen import Frozen, prior_table, read_frozen, write_frozen
 from saerec_ray.backbone.trainer import (
@@ -146,6 +147,7 @@ def _freeze(
     counts = np.bincount(met, minlength=codes.shape[0])
     return Frozen(
         codes=codes,
+        companions=count_companions(sequences, codes.shape[0], config.companions),
         decoder=dictionaries.decoder,
         prior=prior_table(population, config.public_share),
         popularity=np.log1p(counts).astype(np.float32),
@@ -156,11 +158,25 @@ def _calibrate(config: TrainConfig, seed: int, sequences: PreparedSequences, fol
     """Chooses lambda on validation and measures what steering needs of the training population."""
     state = load_file(folder / MODEL_FILE)
     frozen = read_frozen(folder, intents=True)
+    cases = affordable(held_out(sequences, "validation"), frozen.codes.shape[0], seed)
     space, encoder = trained_parts(state, config, frozen)
-    weight, tried = 0.0, dict[str, float]()
-    if len(cases := affordable(held_out(sequences, "validation"), space.item_count, seed)):
-        weight, tried = choose_prior_weight(config, space, frozen, encode_users(encoder, cases))
-    space = replace(space, prior_weight=weight)
+    chosen: dict[str, Any] = {"prior_weight": 0.0, "prior_weights_tried": {}}
+    if len(cases):
+        users = encode_users(encoder, cases)
+        weight, tried = choose_prior_weight(config, space, frozen, users)
+        chosen = {"prior_weight": weight, "prior_weights_tried": tried}
+        space = replace(space, prior_weight=weight)
+        if config.companions:
+            weight, tried = choose_companion_weight(config, space, frozen, users)
+            chosen |= {"companion_weight": weight, "companion_weights_tried": tried}
+            space = replace(space, companion_weight=weight)
+    of_baseline = 0.0
+    if config.companions and len(cases) and (folder / BASELINE_FILE).exists():
+        plain = read_frozen(folder, intents=False)
+        without, its_encoder = trained_parts(load_file(folder / BASELINE_FILE), config, plain)
+        users = encode_users(its_encoder, cases)
+        of_baseline = choose_companion_weight(config, without, plain, users)[0]
+        chosen["companion_weight_without_intents"] = of_baseline
     values = population_values(encoder, space, frozen, sequences, seed)
     table = SteeringTable(
         targets=np.percentile(values, 99, axis=0).astype(np.float32),
@@ -175,11 +191,13 @@ def _calibrate(config: TrainConfig, seed: int, sequences: PreparedSequences, fol
             "value_quantiles": np.percentile(values, np.linspace(0, 100, QUANTILES), axis=0).astype(
                 np.float32
             ),
-            "prior_weight": np.array([weight], dtype=np.float64),
+            "prior_weight": np.array([space.prior_weight], dtype=np.float64),
+            "companion_weight": np.array([space.companion_weight], dtype=np.float64),
+            "companion_weight_without_intents": np.array([of_baseline], dtype=np.float64),
         },
         folder / STEERING_FILE,
     )
-    return {"prior_weight": weight, "prior_weights_tried": tried}
+    return chosen
 
 
 def choose_prior_weight(
@@ -190,20 +208,55 @@ def choose_prior_weight(
     Candidates are multiples of the ratio between the deviations of base and prior scores, so that they mean
     the same on every data set.
     """
-    sample = EncodedUsers(
-        users.cases.share(0, max(1, len(users.cases) // _SPREAD_SAMPLE)),
-        users.states[:: max(1, len(users.cases) // _SPREAD_SAMPLE)],
-        users.profiles[:: max(1, len(users.cases) // _SPREAD_SAMPLE)],
-    )
-    base = np.mean([scores.std(axis=1).mean() for _, scores in user_scores(space, frozen.prior, sample)])
+    sample = _some_users(users)
     prior_scores = space.codes @ prior(sample.profiles, frozen.prior).T  # (items, users)
     spread = float(prior_scores.std(axis=0).mean())
-    unit = float(base) / spread if spread > 0 else 0.0
+    unit = _base_spread(space, frozen, sample) / spread if spread > 0 else 0.0
+    return _best_weight(
+        config.prior_weights, unit, frozen, users, lambda weight: replace(space, prior_weight=weight)
+    )
+
+
+def choose_companion_weight(
+    config: TrainConfig, space: ItemSpace, frozen: Frozen, users: EncodedUsers
+) -> tuple[float, dict[str, float]]:
+    """Mu with the best validation NDCG@10, and the NDCG of every candidate.
+
+    Candidates are multiples of the deviation of base scores over the mean strength of companions.
+    """
+    typical = typical_strength(users.companions)
+    unit = _base_spread(space, frozen, _some_users(users)) / typical if typical > 0 else 0.0
+    return _best_weight(
+        config.companion_weights, unit, frozen, users, lambda weight: replace(space, companion_weight=weight)
+    )
+
+
+def _some_users(users: EncodedUsers) -> EncodedUsers:
+    """About _SPREAD_SAMPLE of the users, evenly spaced."""
+    step = max(1, len(users.cases) // _SPREAD_SAMPLE)
+    cases = users.cases.share(0, step)
+    return EncodedUsers(cases, users.states[::step], users.profiles[::step], users.companions[::step])
+
+
+def _base_spread(space: ItemSpace, frozen: Frozen, users: EncodedUsers) -> float:
+    """The mean deviation of a user's base scores over the catalogue."""
+    spreads = [scores.std(axis=1) for _, scores in user_scores(space, frozen.prior, users)]
+    return float(np.concatenate(spreads).mean())
+
+
+def _best_weight(
+    candidates: list[float],
+    unit: float,
+    frozen: Frozen,
+    users: EncodedUsers,
+    with_weight: Callable[[float], ItemSpace],
+) -> tuple[float, dict[str, float]]:
+    """The multiple of `unit` with the best validation NDCG@10, and the NDCG of every candidate; 0 is always one."""
     tried: dict[str, float] = {}
     best, best_ndcg = 0.0, -1.0
-    for candidate in sorted({0.0, *config.prior_weights}):
+    for candidate in sorted({0.0, *candidates}):
         weight = candidate * unit
-        found = ndcg(model_ranks(replace(space, prior_weight=weight), frozen.prior, users), VALIDATION_CUTOFF)
+        found = ndcg(model_ranks(with_weight(weight), frozen.prior, users), VALIDATION_CUTOFF)
         tried[f"{candidate:g}"] = found
         if found > best_ndcg:
             best, best_ndcg = weight, found
@@ -227,9 +280,11 @@ def read_model(
 ) -> tuple[ItemSpace, UserEncoder, Frozen]:
     """The trained model of a train folder, ready to score; `baseline` reads the one without intents."""
     frozen = read_frozen(folder, intents=not baseline)
-    weight = 0.0 if baseline else float(read_steering(folder)["prior_weight"][0])
+    chosen = read_steering(folder)
+    prior_weight = 0.0 if baseline else float(chosen["prior_weight"][0])
+    companion_weight = chosen["companion_weight_without_intents" if baseline else "companion_weight"][0]
     state = load_file(folder / (BASELINE_FILE if baseline else MODEL_FILE))
-    space, encoder = trained_parts(state, config, frozen, weight)
+    space, encoder = trained_parts(state, config, frozen, prior_weight, float(companion_weight))
     return space, encoder, frozen
 
 

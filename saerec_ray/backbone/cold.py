@@ -75,9 +75,13 @@ class WarmCatalogue:
         numbers = np.cumsum(warm) - 1
         kept = without_cold(sequences, cold)
         _write_sequences(replace(kept, items=numbers[kept.items].astype(np.int32)), folder)
-        write_frozen(
-            replace(frozen, codes=csr_array(frozen.codes[warm]), popularity=frozen.popularity[warm]), folder
+        of_warm = replace(
+            frozen,
+            codes=csr_array(frozen.codes[warm]),
+            popularity=frozen.popularity[warm],
+            companions=csr_array(frozen.companions[warm][:, warm]),
         )
+        write_frozen(of_warm, folder)
         return WarmCatalogue(folder, cold)
 
     def whole(self, state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from scipy.sparse import csr_array
 from saerec_ray.backbone.code_product import CodeProduct
 from saerec_ray.backbone.model import IntentContext, SequenceEncoder, user_profiles
 from saerec_ray.config import TrainConfig
-from saerec_ray.scoring import ItemSpace, PriorTable
+from saerec_ray.scoring import ItemSpace, PriorTable, companion_strengths
 
 Floats = npt.NDArray[np.float32]
 
@@ -27,6 +27,7 @@ class UserStates:
     profiles: Floats  # a_u: (users, intents)
     gates: Floats  # weight of own state, personal and public branch: (users, 1 to 3)
     history_weights: list[Floats]  # alpha_ut for the items read, oldest first; each sums to 1
+    companions: csr_array  # c_u of the items read: (users, items)
 
 
 def pad_codes(codes: csr_array) -> tuple[npt.NDArray[np.int64], Floats]:
@@ -85,6 +86,7 @@ class UserEncoder:
                 f"the item vectors have {space.residuals.shape[1]} numbers where the configuration says {width}"
             )
         self._settings = settings
+        self._space = space
         own = [_of_member(weights, member) for member in range(settings.members)]
         unknown = set(weights) - {f"{member}.{name}" for member, names in enumerate(own) for name in names}
         if unknown:
@@ -133,6 +135,7 @@ class UserEncoder:
             profiles=user_profiles(items, mean_weights, self._context).numpy(),
             gates=torch.stack(gates).mean(dim=0).numpy(),
             history_weights=[row[-len(own) :].numpy() for row, own in zip(mean_weights, recent, strict=True)],
+            companions=companion_strengths(self._space, recent),
         )
 
 

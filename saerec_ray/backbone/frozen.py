@@ -26,6 +26,7 @@ class Frozen:
     decoder: Floats  # unit directions: (intents, d_text), or block-diagonal with those of co-occurrence
     prior: PriorTable
     popularity: Floats  # log(1 + training interactions): (items,)
+    companions: csr_array  # C, of training interactions: (items, items); empty without companions
 
 
 def prior_table(population: Population, public_share: float) -> PriorTable:
@@ -51,12 +52,15 @@ def write_frozen(frozen: Frozen, folder: Path) -> None:
         "public": frozen.prior.public,
         "public_share": np.array([frozen.prior.public_share], dtype=np.float64),
         "popularity": frozen.popularity,
+        "companion_offsets": frozen.companions.indptr.astype(np.int64),
+        "companion_items": frozen.companions.indices.astype(np.int32),
+        "companion_rates": frozen.companions.data,
     }
     save_file({name: np.ascontiguousarray(value) for name, value in arrays.items()}, folder / FROZEN_FILE)
 
 
 def read_frozen(folder: Path, intents: bool) -> Frozen:
-    """Reads the frozen side; without intents only the popularity of the items remains."""
+    """Reads the frozen side; without intents only popularity and companions of the items remain."""
     arrays = load_file(folder / FROZEN_FILE)
     frozen = Frozen(
         codes=csr_array(
@@ -68,6 +72,10 @@ def read_frozen(folder: Path, intents: bool) -> Frozen:
             arrays["inverse_document_frequency"], arrays["public"], float(arrays["public_share"][0])
         ),
         popularity=arrays["popularity"],
+        companions=csr_array(
+            (arrays["companion_rates"], arrays["companion_items"], arrays["companion_offsets"]),
+            shape=(len(arrays["popularity"]), len(arrays["popularity"])),
+        ),
     )
     return frozen if intents else without_intents(frozen)
 
@@ -81,4 +89,5 @@ def without_intents(frozen: Frozen) -> Frozen:
         decoder=np.zeros((1, 1), dtype=np.float32),
         prior=PriorTable(nothing, nothing, 0.0),
         popularity=frozen.popularity,
+        companions=frozen.companions,
     )

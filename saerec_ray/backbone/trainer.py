@@ -243,7 +243,11 @@ def together(members: list[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def trained_parts(
-    state: dict[str, Tensor], config: TrainConfig, frozen: Frozen, prior_weight: float = 0.0
+    state: dict[str, Tensor],
+    config: TrainConfig,
+    frozen: Frozen,
+    prior_weight: float = 0.0,
+    companion_weight: float = 0.0,
 ) -> tuple[ItemSpace, UserEncoder]:
     """The scoring space and the user encoder of a state made by `together`."""
     arrays = {name: value.numpy() for name, value in state.items()}
@@ -256,6 +260,8 @@ def trained_parts(
         biases=arrays["items.biases"],
         popularity=frozen.popularity,
         prior_weight=prior_weight,
+        companions=frozen.companions if frozen.companions.nnz else None,
+        companion_weight=companion_weight,
     )
     encoder = {
         name.removeprefix("encoder."): value for name, value in arrays.items() if name.startswith("encoder.")

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array, vstack
 
 from saerec_ray.backbone.encoder import UserEncoder
 from saerec_ray.data.prepared import PreparedSequences
@@ -77,6 +78,7 @@ class EncodedUsers:
     cases: HeldOut
     states: Floats  # (cases, d_model)
     profiles: Floats  # (cases, intents)
+    companions: csr_array  # (cases, items)
 
 
 def encode_users(encoder: UserEncoder, cases: HeldOut) -> EncodedUsers:
@@ -84,12 +86,15 @@ def encode_users(encoder: UserEncoder, cases: HeldOut) -> EncodedUsers:
     order = np.argsort([len(history) for history in cases.histories], kind="stable")
     states: list[Floats] = []
     profiles: list[Floats] = []
+    companions: list[csr_array] = []
     for start in range(0, len(order), _USERS_AT_ONCE):
         users = encoder.encode([cases.histories[row] for row in order[start : start + _USERS_AT_ONCE]])
         states.append(users.states)
         profiles.append(users.profiles)
+        companions.append(users.companions)
     back = np.argsort(order, kind="stable")
-    return EncodedUsers(cases, np.concatenate(states)[back], np.concatenate(profiles)[back])
+    together = csr_array(vstack(companions, format="csr"))
+    return EncodedUsers(cases, np.concatenate(states)[back], np.concatenate(profiles)[back], together[back])
 
 
 def user_scores(space: ItemSpace, table: PriorTable, users: EncodedUsers) -> Iterator[tuple[int, Floats]]:
@@ -99,7 +104,7 @@ def user_scores(space: ItemSpace, table: PriorTable, users: EncodedUsers) -> Ite
         stop = start + at_once
         priors = prior(users.profiles[start:stop], table)
         values = intent_values(space, users.states[start:stop], priors)
-        yield start, base_scores(space, users.states[start:stop], values)
+        yield start, base_scores(space, users.states[start:stop], values, users.companions[start:stop])
 
 
 def model_ranks(space: ItemSpace, table: PriorTable, users: EncodedUsers) -> npt.NDArray[np.int64]:

@@ -19,7 +19,7 @@ def cited_intents(
 
     Only positive contributions are reasons for an item; `citable` (intents,) may leave out more.
     """
-    parts = decompose(space, user.state, user.values, item)
+    parts = decompose(space, user.state, user.values, item, user.companions)
     reasons = parts.contributions > 0
     if citable is not None:
         reasons &= citable[parts.intents]

@@ -19,24 +19,28 @@ def completeness(
 ) -> dict[str, Any]:
     """Re-adds the parts of the top 20 of `count` random users, and measures how much intents explain.
 
-    error = max |s - (sum of contributions + residual + bias)| / max(1, |s|)
-    explained share of one item = sum |contribution| / (sum |contribution| + |residual|)
+    error = max |s - (sum of contributions + residual + bias + companions)| / max(1, |s|)
+    explained share of one item = sum |contribution| / (sum |contribution| + |residual| + companions)
+    companions' share of one item = companions / the same
     intents needed = the fewest that make 80% of sum |contribution|
     Cold items are those without a training interaction; their shares are null where no list has one.
     """
     chosen = sample_cases(users, count, seed)
     error = 0.0
     shares: list[float] = []
+    of_companions: list[float] = []
     cold: list[bool] = []
     needed: list[int] = []
     for user in scored_users(space, table, users, chosen):
         for item in user.top(LIST_LENGTH):
-            parts = decompose(space, user.state, user.values, int(item))
+            parts = decompose(space, user.state, user.values, int(item), user.companions)
             score = float(user.scores[item])
-            total = float(parts.contributions.sum()) + parts.residual + parts.bias
+            total = float(parts.contributions.sum()) + parts.residual + parts.bias + parts.companions
             error = max(error, abs(total - score) / max(1.0, abs(score)))
             explained = float(np.abs(parts.contributions).sum())
-            shares.append(explained / (explained + abs(parts.residual)) if explained else 0.0)
+            every = explained + abs(parts.residual) + parts.companions
+            shares.append(explained / every if explained else 0.0)
+            of_companions.append(parts.companions / every if every else 0.0)
             cold.append(bool(space.popularity[item] == 0))
             if explained:
                 needed.append(intents_needed(parts.contributions, CONCENTRATION))
@@ -48,6 +52,7 @@ def completeness(
         "explained_share_median": float(np.median(shares)) if shares else 0.0,
         "explained_share_p10": float(np.percentile(shares, 10)) if shares else 0.0,
         "explained_share_histogram": np.histogram(shares, bins=20, range=(0.0, 1.0))[0].tolist(),
+        "companions_share_mean": float(np.mean(of_companions)) if of_companions else 0.0,
         "cold_items": len(cold_shares),
         "cold_explained_share_median": float(np.median(cold_shares)) if len(cold_shares) else None,
         "intents_for_80_percent_median": float(np.median(needed)) if needed else 0.0,

@@ -7,7 +7,7 @@ the cited intents came from certain purchases is only as true as this measuremen
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -159,9 +159,7 @@ def stability(
         histories.append(np.delete(history, rng.integers(len(history) - 1)))
     overlaps = []
     for user, after in zip(before, encoded_values(space, table, encoder, histories), strict=True):
-        changed = ScoredUser(
-            user.case, user.state, user.profile, after, user.history, user.targets, user.scores
-        )
+        changed = replace(user, values=after)
         for item in user.top(LIST_LENGTH).tolist():
             overlaps.append(
                 jaccard(cited_intents(space, user, item, CITED), cited_intents(space, changed, item, CITED))

@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 
 from saerec_ray.backbone.validation import EncodedUsers, HeldOut
 from saerec_ray.scoring import (
@@ -35,6 +36,7 @@ class ScoredUser:
     history: npt.NDArray[np.int32]
     targets: npt.NDArray[np.int32]
     scores: Floats  # s(u, i) of all items, seen or not: (items,)
+    companions: csr_array  # c_u: (1, items)
 
     def eligible(self, scores: Floats) -> Floats:
         """A copy of any scores (items,) in which the items of the history stand at minus infinity."""
@@ -67,7 +69,8 @@ def scored_users(
         batch = chosen[start : start + _USERS_AT_ONCE]
         states, profiles = users.states[batch], users.profiles[batch]
         values = intent_values(space, states, prior(profiles, table))
-        scores = base_scores(space, states, values)
+        companions = users.companions[batch]
+        scores = base_scores(space, states, values, companions)
         for row, case in enumerate(batch):
             yield ScoredUser(
                 case=int(case),
@@ -77,6 +80,7 @@ def scored_users(
                 history=users.cases.histories[case],
                 targets=users.cases.targets[case],
                 scores=scores[row],
+                companions=companions[[row]],
             )
 
 
@@ -91,6 +95,7 @@ def subset(users: EncodedUsers, cases: Indices) -> EncodedUsers:
         ),
         users.states[cases],
         users.profiles[cases],
+        users.companions[cases],
     )
 
 

@@ -146,10 +146,11 @@ def profile_transfer(
     profile_only = replace(
         model.space,
         prior_weight=1.0,
+        companion_weight=0.0,
         residuals=np.zeros_like(model.space.residuals),
         biases=np.zeros_like(model.space.biases),
     )
-    stateless = EncodedUsers(here, np.zeros_like(encoded.states), encoded.profiles)
+    stateless = replace(encoded, states=np.zeros_like(encoded.states))
     ranks = {
         "model": model_ranks(model.space, model.prior, encoded),
         "intent prior": model_ranks(profile_only, model.prior, stateless),
@@ -184,4 +185,7 @@ def encode_foreign(model: TrainedModel, foreign_codes: csr_array, users: SharedU
     encoder = UserEncoder(model.settings, model.encoder, together, model.prior)
     histories = [(history + items).astype(np.int32) for history in users.foreign_histories]
     encoded = encode_users(encoder, HeldOut(users.cases.users, histories, users.cases.targets))
-    return EncodedUsers(users.cases, encoded.states, encoded.profiles)
+    nothing = csr_array(
+        (len(users.cases), items), dtype=np.float32
+    )  # nobody took a foreign item with one of here
+    return EncodedUsers(users.cases, encoded.states, encoded.profiles, nothing)

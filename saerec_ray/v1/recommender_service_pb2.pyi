@@ -588,7 +588,7 @@ global___RecommendedItem = RecommendedItem
 @typing.final
 class ItemExplanation(google.protobuf.message.Message):
     """Why an item got its score. The parts sum to the item's score, within 1e-5 relative: intents + other_intents
-    + residual + bias + steering + rules.
+    + residual + bias + steering + rules + companions.
     """
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
@@ -601,6 +601,8 @@ class ItemExplanation(google.protobuf.message.Message):
     RULES_SCORE_FIELD_NUMBER: builtins.int
     UNSTEERED_RANK_FIELD_NUMBER: builtins.int
     EVIDENCE_FIELD_NUMBER: builtins.int
+    COMPANIONS_SCORE_FIELD_NUMBER: builtins.int
+    COMPANIONS_FIELD_NUMBER: builtins.int
     other_intents_score: builtins.float
     """Sum of the contributions of all other intents."""
     residual_score: builtins.float
@@ -611,6 +613,8 @@ class ItemExplanation(google.protobuf.message.Message):
     """What diversity and scenario rules added or took away. Always 0 yet."""
     unsteered_rank: builtins.int
     """Rank before steering; 0 when steering changed nothing."""
+    companions_score: builtins.float
+    """What people take soon after the items of the user's history; 0 where the model counts no such pairs."""
     @property
     def intents(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___IntentContribution]:
         """Largest intent contributions, by size, at most 5."""
@@ -623,6 +627,10 @@ class ItemExplanation(google.protobuf.message.Message):
     def evidence(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Evidence]:
         """History items that activate the listed intents, strongest first, at most 3."""
 
+    @property
+    def companions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___CompanionContribution]:
+        """The history items that add most to companions_score, strongest first, at most 3."""
+
     def __init__(
         self,
         *,
@@ -634,10 +642,38 @@ class ItemExplanation(google.protobuf.message.Message):
         rules_score: builtins.float = ...,
         unsteered_rank: builtins.int = ...,
         evidence: collections.abc.Iterable[global___Evidence] | None = ...,
+        companions_score: builtins.float = ...,
+        companions: collections.abc.Iterable[global___CompanionContribution] | None = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["bias_score", b"bias_score", "evidence", b"evidence", "intents", b"intents", "other_intents_score", b"other_intents_score", "residual_score", b"residual_score", "rules_score", b"rules_score", "steering", b"steering", "unsteered_rank", b"unsteered_rank"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bias_score", b"bias_score", "companions", b"companions", "companions_score", b"companions_score", "evidence", b"evidence", "intents", b"intents", "other_intents_score", b"other_intents_score", "residual_score", b"residual_score", "rules_score", b"rules_score", "steering", b"steering", "unsteered_rank", b"unsteered_rank"]) -> None: ...
 
 global___ItemExplanation = ItemExplanation
+
+@typing.final
+class CompanionContribution(google.protobuf.message.Message):
+    """What one item of the history added to one item that people take soon after it."""
+
+    DESCRIPTOR: google.protobuf.descriptor.Descriptor
+
+    ITEM_ID_FIELD_NUMBER: builtins.int
+    TITLE_FIELD_NUMBER: builtins.int
+    CONTRIBUTION_FIELD_NUMBER: builtins.int
+    item_id: builtins.str
+    """The item of the history."""
+    title: builtins.str
+    """Its title, for people; may be empty."""
+    contribution: builtins.float
+    """Contribution to the score, above 0."""
+    def __init__(
+        self,
+        *,
+        item_id: builtins.str = ...,
+        title: builtins.str = ...,
+        contribution: builtins.float = ...,
+    ) -> None: ...
+    def ClearField(self, field_name: typing.Literal["contribution", b"contribution", "item_id", b"item_id", "title", b"title"]) -> None: ...
+
+global___CompanionContribution = CompanionContribution
 
 @typing.final
 class IntentContribution(google.protobuf.message.Message):

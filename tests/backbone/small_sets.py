@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import torch
 from hypothesis import strategies as st
 
+from saerec_ray.backbone.companions import count_companions
 from saerec_ray.backbone.encoder import UserEncoder
 from saerec_ray.backbone.frozen import Frozen, prior_table
 from saerec_ray.backbone.model import Backbone
@@ -93,6 +94,7 @@ def frozen_of(sequences: PreparedSequences, seed: int = 5, public_share: float =
         decoder=decoder / np.linalg.norm(decoder, axis=1, keepdims=True),
         prior=prior_table(population_of(sequences, codes), public_share),
         popularity=np.log1p(np.bincount(met, minlength=ITEMS)).astype(np.float32),
+        companions=count_companions(sequences, ITEMS, 5),
     )
 
 

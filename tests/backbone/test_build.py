@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from scipy.sparse import csr_array
 
 from saerec_ray.backbone import build
 from saerec_ray.backbone.build import (
@@ -237,7 +238,7 @@ def users_who_want_what_they_had(seed: int = 2, count: int = 60) -> tuple[ItemSp
         [np.array([target], dtype=np.int32) for target in liked],
     )
     states = rng.normal(size=(count, 16)).astype(np.float32)
-    return space, FROZEN, EncodedUsers(cases, states, profiles)
+    return space, FROZEN, EncodedUsers(cases, states, profiles, csr_array((count, ITEMS), dtype=np.float32))
 
 
 def test_a_prior_that_knows_gets_the_largest_weight_in_units_of_the_score_spread() -> None:

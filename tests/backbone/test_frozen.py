@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,8 @@ def test_what_is_written_is_read_back_bit_for_bit(frozen: Frozen, tmp_path: Path
     again = read_frozen(tmp_path, intents=True)
     assert again.codes.shape == frozen.codes.shape == (ITEMS, INTENTS)
     assert (again.codes != frozen.codes).nnz == 0
+    assert (again.companions != frozen.companions).nnz == 0
+    assert again.companions.nnz
     assert again.codes.dtype == np.float32
     for name in ("decoder", "popularity"):
         np.testing.assert_array_equal(getattr(again, name), getattr(frozen, name))
@@ -72,7 +75,7 @@ def test_what_is_written_is_read_back_bit_for_bit(frozen: Frozen, tmp_path: Path
 def test_an_intent_that_no_item_carries_keeps_its_place(frozen: Frozen, tmp_path: Path) -> None:
     dense = np.asarray(frozen.codes.todense())
     dense[:, -1] = 0
-    write_frozen(Frozen(type(frozen.codes)(dense), frozen.decoder, frozen.prior, frozen.popularity), tmp_path)
+    write_frozen(replace(frozen, codes=type(frozen.codes)(dense)), tmp_path)
     assert read_frozen(tmp_path, intents=True).codes.shape == (ITEMS, INTENTS)
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 
 from saerec_ray.backbone.validation import (
     EncodedUsers,
@@ -183,7 +184,9 @@ def test_model_ranks_are_the_ranks_of_the_one_score() -> None:
 def test_without_cases_there_are_no_ranks() -> None:
     sequences = sequences_of(grouped_users())
     space, _ = small_encoder(frozen_of(sequences))
-    empty = EncodedUsers(cases_of(), np.empty((0, 16), np.float32), np.empty((0, 12), np.float32))
+    empty = EncodedUsers(
+        cases_of(), np.empty((0, 16), np.float32), np.empty((0, 12), np.float32), csr_array((0, ITEMS))
+    )
     assert len(model_ranks(space, frozen_of(sequences).prior, empty)) == 0
     assert ndcg(np.empty(0, dtype=np.int64), 10) == 0.0
 

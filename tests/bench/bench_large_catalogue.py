@@ -72,6 +72,7 @@ def large_frozen(sequences: PreparedSequences, items: int, seed: int = 2) -> Fro
         decoder=decoder / np.linalg.norm(decoder, axis=1, keepdims=True),
         prior=PriorTable(ones, ones / np.sqrt(LATENTS), 0.1),
         popularity=np.log1p(counts).astype(np.float32),
+        companions=csr_array((items, items), dtype=np.float32),
     )
 
 

@@ -124,7 +124,11 @@ def _intents(bundle: Bundle, folder: Path) -> None:
 
 def _train(bundle: Bundle, folder: Path) -> None:
     space = bundle.space
-    write_frozen(Frozen(space.codes, bundle.dictionary["decoder"], bundle.prior, space.popularity), folder)
+    assert space.companions is not None
+    frozen = Frozen(
+        space.codes, bundle.dictionary["decoder"], bundle.prior, space.popularity, space.companions
+    )
+    write_frozen(frozen, folder)
     items = {"items.residuals": space.residuals, "items.biases": space.biases}
     encoder = {f"encoder.{name}": value for name, value in bundle.backbone.items()}
     save_file({**items, **encoder, "items.intent_vectors": space.intent_vectors}, folder / MODEL_FILE)
@@ -141,6 +145,8 @@ def _train(bundle: Bundle, folder: Path) -> None:
             "loading_caps": bundle.steering.loading_caps,
             "value_quantiles": bundle.value_quantiles,
             "prior_weight": np.array([space.prior_weight], dtype=np.float64),
+            "companion_weight": np.array([space.companion_weight], dtype=np.float64),
+            "companion_weight_without_intents": np.array([0.25], dtype=np.float64),
         },
         folder / STEERING_FILE,
     )

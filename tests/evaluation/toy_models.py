@@ -13,8 +13,17 @@ from scipy.sparse import csr_array
 from saerec_ray.backbone.encoder import UserStates
 from saerec_ray.backbone.validation import EncodedUsers, HeldOut
 from saerec_ray.evaluation.scored_users import ScoredUser, scored_users
-from saerec_ray.scoring import Floats, ItemSpace, PriorTable, SteeringTable, loading_caps
-from tests.synthetic import synthetic_codes
+from saerec_ray.scoring import (
+    COMPANION_DECAY,
+    COMPANION_MEMORY,
+    Floats,
+    ItemSpace,
+    PriorTable,
+    SteeringTable,
+    companion_strengths,
+    loading_caps,
+)
+from tests.synthetic import synthetic_codes, synthetic_companions
 
 
 @dataclass(frozen=True)
@@ -47,6 +56,15 @@ def held(histories: Sequence[Sequence[int]], targets: Sequence[Sequence[int]]) -
     )
 
 
+def strengths_of(histories: Sequence[npt.NDArray[Any]], companions: csr_array) -> csr_array:
+    """c_u by the definition: (users, items)."""
+    found = np.zeros((len(histories), companions.shape[0]), dtype=np.float32)
+    for row, history in enumerate(histories):
+        for age, item in enumerate(history[::-1][:COMPANION_MEMORY]):
+            found[row] += COMPANION_DECAY**age * companions[[int(item)]].toarray()[0]
+    return csr_array(found)
+
+
 def random_toy(seed: int, items: int = 60, intents: int = 12, users: int = 6, d_model: int = 6) -> Toy:
     rng = np.random.default_rng(seed)
     codes = synthetic_codes(rng, items, intents)
@@ -54,6 +72,7 @@ def random_toy(seed: int, items: int = 60, intents: int = 12, users: int = 6, d_
     order = [rng.permutation(items) for _ in range(users)]
     histories = [own[: rng.integers(3, 12)] for own in order]
     profiles = np.stack([np.asarray(codes[history].mean(axis=0)).ravel() for history in histories])
+    companions = synthetic_companions(np.random.default_rng(seed + 1), items)
     return Toy(
         space=ItemSpace(
             codes=codes,
@@ -62,6 +81,8 @@ def random_toy(seed: int, items: int = 60, intents: int = 12, users: int = 6, d_
             biases=rng.normal(size=items).astype(np.float32),
             popularity=np.log1p(rng.integers(0, 9, size=items)).astype(np.float32),
             prior_weight=float(rng.uniform(0, 1)),
+            companions=companions,
+            companion_weight=0.8,
         ),
         table=PriorTable(
             rng.gamma(2.0, size=intents).astype(np.float32),
@@ -72,6 +93,7 @@ def random_toy(seed: int, items: int = 60, intents: int = 12, users: int = 6, d_
             held(histories, [own[-1:] for own in order]),
             rng.normal(size=(users, d_model)).astype(np.float32),
             profiles.astype(np.float32),
+            strengths_of(histories, companions),
         ),
     )
 
@@ -105,7 +127,10 @@ def planted_toy(seed: int, users: int = 40, items: int = 400, intents: int = 16)
         ),
         table=no_prior(intents),
         users=EncodedUsers(
-            held(histories, [[0]] * users), states.astype(np.float32), profiles.astype(np.float32)
+            held(histories, [[0]] * users),
+            states.astype(np.float32),
+            profiles.astype(np.float32),
+            csr_array((users, items), dtype=np.float32),
         ),
     )
 
@@ -127,4 +152,5 @@ class AveragingEncoder:
         ).astype(np.float32)
         states: Floats = profiles @ self._space.intent_vectors
         ones = np.ones((len(histories), 1), dtype=np.float32)
-        return UserStates(states, profiles, ones, [np.full(len(h), 1 / len(h)) for h in histories])
+        weights = [np.full(len(h), 1 / len(h)) for h in histories]
+        return UserStates(states, profiles, ones, weights, companion_strengths(self._space, histories))

@@ -1,0 +1,140 @@
+"""Companions: counted over training interactions as defined, and given the weight that validation asks for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.sparse import csr_array
+
+from saerec_ray.backbone.build import choose_companion_weight, read_model
+from saerec_ray.backbone.companions import (
+    DECAY,
+    REACH,
+    SHRINKAGE,
+    count_companions,
+    strongest,
+    typical_strength,
+)
+from saerec_ray.backbone.validation import encode_users, held_out, model_ranks
+from saerec_ray.scoring import companion_strengths
+from tests.backbone.small_sets import (
+    ITEMS,
+    Parts,
+    frozen_of,
+    grouped_users,
+    sequences_of,
+    small_encoder,
+    small_settings,
+)
+from tests.backbone.test_build import built
+
+HISTORIES = st.lists(st.lists(st.integers(0, 11), max_size=12), min_size=1, max_size=6)
+
+
+@given(HISTORIES)
+@settings(max_examples=60, deadline=None)
+def test_rates_are_those_of_the_definition(histories: list[list[int]]) -> None:
+    users: list[Parts] = [(history, [3], [4]) for history in histories]
+    expected = np.zeros((12, 12))
+    times = np.bincount([item for history in histories for item in history], minlength=12)
+    for history in histories:
+        for place, first in enumerate(history):
+            for apart, later in enumerate(history[place + 1 : place + 1 + REACH], start=1):
+                if later != first:
+                    weight = DECAY ** (apart - 1)
+                    expected[first, later] += weight / np.sqrt(
+                        (times[first] + SHRINKAGE) * (times[later] + SHRINKAGE)
+                    )
+    np.testing.assert_allclose(count_companions(sequences_of(users), 12, 12).toarray(), expected, rtol=1e-6)
+
+
+def test_what_is_held_out_counts_for_nothing() -> None:
+    users = grouped_users()
+    swapped = [(train, test, [0]) for train, _, test in users]
+    before, after = (count_companions(sequences_of(each), ITEMS, 50) for each in (users, swapped))
+    assert (before != after).nnz == 0
+    assert before.nnz
+
+
+@given(st.integers(0, 2**16), st.integers(0, 5))
+@settings(max_examples=40, deadline=None)
+def test_every_row_keeps_its_strongest_and_of_equal_ones_the_lower(seed: int, most: int) -> None:
+    values = np.random.default_rng(seed).integers(0, 4, (6, 9)).astype(np.float32)
+    found = strongest(csr_array(values), most).toarray()
+    for row, kept in zip(values, found, strict=True):
+        order = [column for column in np.argsort(-row, kind="stable")[:most] if row[column] > 0]
+        expected = np.zeros(9)
+        expected[order] = row[order]
+        np.testing.assert_array_equal(kept, expected)
+
+
+def test_with_no_companions_asked_for_there_are_none() -> None:
+    assert count_companions(sequences_of(grouped_users()), ITEMS, 0).nnz == 0
+    assert typical_strength(csr_array((3, ITEMS), dtype=np.float32)) == 0.0
+
+
+def test_companions_that_foretell_what_comes_next_get_a_weight_and_help() -> None:
+    """Everybody walks round a group of items in order; an untrained encoder knows nothing of it."""
+    sequences = sequences_of(grouped_users())
+    frozen = frozen_of(sequences)
+    space, encoder = small_encoder(frozen)
+    users = encode_users(encoder, held_out(sequences, "validation"))
+    weight, tried = choose_companion_weight(
+        small_settings(companion_weights=[8.0, 2.0]), space, frozen, users
+    )
+    assert list(tried) == ["0", "2", "8"], "0 is always tried"
+    assert weight > 0
+    assert max(tried["2"], tried["8"]) > 2 * tried["0"]
+
+
+def test_companions_that_mislead_get_no_weight() -> None:
+    sequences = sequences_of(grouped_users())
+    frozen = frozen_of(sequences)
+    space, encoder = small_encoder(frozen)
+    users = encode_users(encoder, held_out(sequences, "validation"))
+    good = np.flatnonzero(model_ranks(space, frozen.prior, users) > 0)
+    wrong = np.ones((len(good), ITEMS), dtype=np.float32)
+    for row, targets in enumerate(users.cases.targets):
+        wrong[row, targets] = 0
+    misled = type(users)(users.cases, users.states, users.profiles, csr_array(wrong))
+    weight, tried = choose_companion_weight(small_settings(companion_weights=[8.0]), space, frozen, misled)
+    assert weight == 0
+    assert tried["8"] < tried["0"]
+
+
+def test_both_models_get_a_weight_of_their_own_and_are_read_back_with_it(tmp_path: Path) -> None:
+    metrics = built(tmp_path, companions=5, baseline=True)
+    settings = small_settings(companions=5)
+    for baseline, name in ((False, "companion_weight"), (True, "companion_weight_without_intents")):
+        space, _, _ = read_model(tmp_path / "train", settings, baseline=baseline)
+        assert space.companions is not None
+        assert space.companion_weight == pytest.approx(metrics[name])
+        assert np.diff(space.companions.indptr).max() <= 5
+    assert metrics["companion_weight"] > 0
+    assert next(iter(metrics["companion_weights_tried"])) == "0"
+
+
+def test_without_companions_asked_for_the_score_has_none(tmp_path: Path) -> None:
+    metrics = built(tmp_path, epochs=1)
+    assert not any("companion" in name for name in metrics)
+    space, encoder, _ = read_model(tmp_path / "train", small_settings())
+    assert (space.companions, space.companion_weight) == (None, 0.0)
+    assert encoder.encode([np.array([1, 2])]).companions.nnz == 0
+
+
+@pytest.mark.parametrize("length", [0, 1, 30])
+def test_an_encoder_gives_the_companions_of_what_it_read(length: int) -> None:
+    frozen = frozen_of(sequences_of(grouped_users()))
+    space, encoder = small_encoder(frozen)
+    if length == 0:
+        assert companion_strengths(space, []).shape == (0, ITEMS)
+        return
+    history = np.random.default_rng(2).integers(ITEMS, size=length)
+    found = encoder.encode([history]).companions
+    read = history[-encoder.max_length :]
+    np.testing.assert_allclose(found.toarray(), companion_strengths(space, [read]).toarray())
+    assert found.nnz
