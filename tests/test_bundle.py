@@ -189,6 +189,9 @@ def test_a_manifest_without_a_number_of_the_score_is_refused(copied: Path, whole
         (ITEM_TENSORS, "residuals"),
         (ITEM_TENSORS, "biases"),
         (ITEM_TENSORS, "popularity"),
+        (ITEM_TENSORS, "companion_offsets"),
+        (ITEM_TENSORS, "companion_items"),
+        (ITEM_TENSORS, "companion_rates"),
         (INTENT_TENSORS, "intent_vectors"),
         (INTENT_TENSORS, "public"),
         (INTENT_TENSORS, "targets"),
@@ -249,6 +252,35 @@ def test_codes_that_point_outside_the_catalogue_or_are_negative_are_refused(copi
     change_tensor(copied, ITEM_TENSORS, "code_intents", lambda values: values - np.int32(1))
     change_tensor(copied, ITEM_TENSORS, "code_values", lambda values: -values)
     assert "negative" in refusal(copied)
+
+
+def test_companions_that_point_outside_the_catalogue_or_are_negative_are_refused(copied: Path) -> None:
+    change_tensor(copied, ITEM_TENSORS, "companion_items", lambda values: values + np.int32(300))
+    assert "companions point outside" in refusal(copied)
+    change_tensor(copied, ITEM_TENSORS, "companion_items", lambda values: values - np.int32(300))
+    change_tensor(copied, ITEM_TENSORS, "companion_rates", lambda values: -values)
+    assert "negative" in refusal(copied)
+
+
+def without_companions(folder: Path) -> None:
+    tensors = load_file(folder / ITEM_TENSORS)
+    kept = {name: values for name, values in tensors.items() if not name.startswith("companion_")}
+    save_file(kept, folder / ITEM_TENSORS)
+
+
+def test_a_score_with_companions_and_no_companions_in_the_bundle_is_refused(copied: Path) -> None:
+    without_companions(copied)
+    seal(copied)
+    assert "its score has companions, and their tensors are missing" in refusal(copied)
+
+
+def test_a_bundle_from_before_there_were_companions_is_served_without(copied: Path, whole: Bundle) -> None:
+    without_companions(copied)
+    scalars = {key: value for key, value in whole.manifest.scalars.items() if key != "companion_weight"}
+    seal(copied, scalars=scalars)
+    space = load_bundle(copied).space
+    assert (space.companions, space.companion_weight) == (None, 0.0)
+    assert whole.space.companion_weight > 0
 
 
 def test_items_in_another_order_are_refused(copied: Path) -> None:

@@ -108,6 +108,8 @@ def explanation_lines(explained: dict[str, Any]) -> Lines:
         f"(over {explained['items']} recommended items).",
         f"Share of a score that intents explain: median {explained['explained_share_median']:.0%}, "
         f"tenth percentile {explained['explained_share_p10']:.0%}.",
+        f"Share that companions explain, items of the history that people take the item soon after: mean "
+        f"{explained['companions_share_mean']:.0%}.",
         f"Intents that make 80% of the intents' part: median {explained['intents_for_80_percent_median']:.0f}, "
         f"ninetieth percentile {explained['intents_for_80_percent_p90']:.0f}.",
     ]

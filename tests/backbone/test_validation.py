@@ -168,7 +168,7 @@ def test_model_ranks_are_the_ranks_of_the_one_score() -> None:
     space, encoder = small_encoder(frozen, prior_weight=0.8)
     users = encode_users(encoder, held_out(sequences, "test"))
     priors = prior(users.profiles, frozen.prior)
-    scores = base_scores(space, users.states, intent_values(space, users.states, priors))
+    scores = base_scores(space, users.states, intent_values(space, users.states, priors), users.companions)
     batches = list(user_scores(space, frozen.prior, users))
     assert [start for start, _ in batches] == [0, 256]
     np.testing.assert_allclose(np.concatenate([each for _, each in batches]), scores, rtol=1e-5, atol=1e-5)

@@ -51,11 +51,11 @@ def worked_example(bundle: Bundle, history: list[str], boost: str) -> str:
     space = bundle.space
     user = UserEncoder(bundle.config.train, bundle.backbone, space, bundle.prior).encode([met])
     values = intent_values(space, user.states, prior(user.profiles, bundle.prior))
-    scores = base_scores(space, user.states, values)[0]
+    scores = base_scores(space, user.states, values, user.companions)[0]
     allowed = scores.copy()
     allowed[met] = -np.inf
     best = int(top_items(allowed, 1)[0])
-    parts = decompose(space, user.states[0], values[0], best)
+    parts = decompose(space, user.states[0], values[0], best, user.companions)
     names = {
         intent.latent: intent.label if intent.published else "(unnamed)"
         for intent in bundle.catalogue.intents

@@ -53,4 +53,5 @@ def total(item: messages.RecommendedItem) -> float:
         + why.bias_score
         + sum(each.contribution for each in why.steering)
         + why.rules_score
+        + why.companions_score
     )

@@ -8,6 +8,7 @@ import pytest
 from saerec_ray.backbone.encoder import UserEncoder
 from saerec_ray.bundle import Bundle
 from saerec_ray.scoring import (
+    COMPANION_DECAY,
     Adjustment,
     Mode,
     apply_shifts,
@@ -60,6 +61,35 @@ def test_the_parts_of_1000_random_explained_items_add_up_to_their_basic_scores(
         checked += len(basic.items)
 
 
+def test_companions_name_the_history_items_with_the_most_and_no_more_than_the_part_itself(
+    api: Api, bundle: Bundle
+) -> None:
+    rng = np.random.default_rng(8)
+    space = bundle.space
+    assert space.companions is not None
+    index = {item_id: place for place, item_id in enumerate(bundle.items.ids)}
+    several = 0
+    for _ in range(20):
+        history = rng.choice(len(bundle.items), size=8, replace=False).tolist()
+        request = messages.RecommendRequest(history=met(bundle, *history), page_size=20, view=EXPLAINED)
+        for item in api.recommender.Recommend(request).items:
+            parts = {
+                bundle.items.ids[one]: space.companion_weight
+                * COMPANION_DECAY**age
+                * float(space.companions[one, index[item.item_id]])
+                for age, one in enumerate(history[::-1])
+            }
+            expected = sorted((part for part in parts.values() if part > 0), reverse=True)
+            found = item.explanation.companions
+            assert [each.contribution for each in found] == pytest.approx(expected[:3], rel=1e-5)
+            assert item.explanation.companions_score == pytest.approx(sum(expected), rel=1e-5)
+            for each in found:
+                assert each.contribution == pytest.approx(parts[each.item_id], rel=1e-5)
+                assert each.title == bundle.items.titles[index[each.item_id]]
+            several += len(found) > 1
+    assert several, "or the order was never put to the test"
+
+
 def test_online_equals_offline(api: Api, bundle: Bundle, steerable: list[str]) -> None:
     rng = np.random.default_rng(2)
     encoder = UserEncoder(bundle.config.train, bundle.backbone, bundle.space, bundle.prior)
@@ -75,7 +105,7 @@ def test_online_equals_offline(api: Api, bundle: Bundle, steerable: list[str]) -
         history = np.array([index[each.item_id] for each in request.history])
         encoded = encoder.encode([history])
         values = intent_values(bundle.space, encoded.states, prior(encoded.profiles, bundle.prior))
-        scores = base_scores(bundle.space, encoded.states, values)[0]
+        scores = base_scores(bundle.space, encoded.states, values, encoded.companions)[0]
         edits = [Adjustment(latent[each.intent_id], modes[each.mode], each.strength) for each in kept]
         offline = apply_shifts(scores, shifts(bundle.space, bundle.steering, scores, values[0], edits))
         best = top_items(offline, 20)

@@ -59,7 +59,7 @@ def offline_scores(bundle: Bundle, history: list[str]) -> Floats:
     encoder = UserEncoder(bundle.config.train, bundle.backbone, bundle.space, bundle.prior)
     user = encoder.encode([np.array([index[item_id] for item_id in history], dtype=np.int64)])
     values = intent_values(bundle.space, user.states, prior(user.profiles, bundle.prior))
-    return base_scores(bundle.space, user.states, values)[0]
+    return base_scores(bundle.space, user.states, values, user.companions)[0]
 
 
 def test_every_stage_leaves_a_manifest_with_seed_versions_and_hashes(trained_workdir: Path) -> None:

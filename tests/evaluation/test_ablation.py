@@ -28,18 +28,19 @@ def test_scores_without_some_intents_are_those_of_a_user_to_whom_they_are_worth_
     values = user.values.astype(np.float64).copy()
     values[gone] = 0
     expected = toy.space.codes.toarray() @ values + toy.space.residuals @ user.state + toy.space.biases
+    expected += toy.space.companion_weight * user.companions.toarray()[0]
     np.testing.assert_allclose(without_intents(toy.space, user, gone), expected, rtol=1e-4, atol=1e-4)
 
 
 @laws
 @given(seed=seeds)
-def test_without_all_intents_the_residual_and_the_bias_remain(seed: int) -> None:
+def test_without_all_intents_residual_bias_and_companions_remain(seed: int) -> None:
     toy = random_toy(seed)
     user = toy.scored()[1]
     left = without_intents(toy.space, user, np.arange(12))
     for item in range(60):
-        parts = decompose(toy.space, user.state, user.values, item)
-        assert left[item] == pytest.approx(parts.residual + parts.bias, abs=1e-4)
+        parts = decompose(toy.space, user.state, user.values, item, user.companions)
+        assert left[item] == pytest.approx(parts.residual + parts.bias + parts.companions, abs=1e-4)
 
 
 @laws

@@ -66,7 +66,7 @@ def ranks_written_out(among: np.ndarray) -> list[int]:
     for history, targets in zip(cases.histories, cases.targets, strict=True):
         user = model.encoder.encode([history])
         values = intent_values(model.space, user.states, prior(user.profiles, FROZEN.prior))
-        scores = base_scores(model.space, user.states, values)[0]
+        scores = base_scores(model.space, user.states, values, user.companions)[0]
         (target,) = targets
         rivals = [i for i in range(ITEMS) if among[i] and i not in history and i != target]
         better = [i for i in rivals if (-scores[i], i) < (-scores[target], target)]

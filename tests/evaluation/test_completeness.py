@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 
 from saerec_ray.evaluation import completeness as module
 from saerec_ray.evaluation.completeness import completeness, intents_needed
@@ -28,34 +29,40 @@ def test_the_parts_of_a_real_score_add_up_for_every_listed_item() -> None:
     assert result["items"] == 6 * 20
 
 
-def test_a_part_that_is_left_out_shows_as_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    def forgetful(space: ItemSpace, state: Floats, values: Floats, item: int) -> Parts:
-        return replace(decompose(space, state, values, item), bias=0.0)
+@pytest.mark.parametrize("left_out", ["bias", "residual", "companions"])
+def test_a_part_that_is_left_out_shows_as_an_error(monkeypatch: pytest.MonkeyPatch, left_out: str) -> None:
+    def forgetful(space: ItemSpace, state: Floats, values: Floats, item: int, companions: csr_array) -> Parts:
+        return replace(decompose(space, state, values, item, companions), **{left_out: 0.0})
 
     monkeypatch.setattr(module, "decompose", forgetful)
     assert measured(random_toy(2))["completeness_error"] > 0.1
 
 
-def test_without_residuals_intents_explain_everything() -> None:
+def test_without_residuals_and_companions_intents_explain_everything() -> None:
     toy = random_toy(4)
-    plain = Toy(replace(toy.space, residuals=np.zeros_like(toy.space.residuals)), toy.table, toy.users)
-    result = measured(plain)
+    alone = replace(toy.space, residuals=np.zeros_like(toy.space.residuals), companion_weight=0.0)
+    result = measured(Toy(alone, toy.table, toy.users))
+    assert result["companions_share_mean"] == 0
     assert result["explained_share_median"] == result["explained_share_p10"] == 1
     assert result["explained_share_histogram"][-1] == result["items"]
 
 
 def test_the_explained_share_is_that_of_absolute_parts() -> None:
     toy = random_toy(5)
-    expected = []
+    expected, of_companions = [], []
     for user in toy.scored():
         for item in user.top(20):
             code = toy.space.codes[[int(item)]].toarray()[0]
             intents = float(np.abs(code * user.values).sum())
             residual = abs(float(user.state @ toy.space.residuals[item]))
-            expected.append(intents / (intents + residual))
+            companions = toy.space.companion_weight * float(user.companions[0, int(item)])
+            expected.append(intents / (intents + residual + companions))
+            of_companions.append(companions / (intents + residual + companions))
     result = measured(toy)
     assert result["explained_share_median"] == pytest.approx(np.median(expected), rel=1e-5)
     assert result["explained_share_p10"] == pytest.approx(np.percentile(expected, 10), rel=1e-5)
+    assert result["companions_share_mean"] == pytest.approx(np.mean(of_companions), rel=1e-5)
+    assert result["companions_share_mean"] > 0
 
 
 def test_cold_items_are_reported_apart() -> None:

@@ -34,8 +34,8 @@ def test_removal_starts_at_the_score_and_ends_at_residual_and_bias(seed: int, by
     steps = scores_by_removal(toy.space, user, order)
     np.testing.assert_allclose(steps[0], user.scores, atol=1e-6)
     for item in items:
-        parts = decompose(toy.space, user.state, user.values, int(item))
-        assert steps[-1][item] == pytest.approx(parts.residual + parts.bias, abs=1e-4)
+        parts = decompose(toy.space, user.state, user.values, int(item), user.companions)
+        assert steps[-1][item] == pytest.approx(parts.residual + parts.bias + parts.companions, abs=1e-4)
 
 
 @laws

@@ -110,6 +110,7 @@ def test_mixing_at_zero_changes_nothing_and_at_one_puts_all_positive_mass_on_the
         toy.space.codes.toarray() @ mass_preserving_values(user.values, 4, 0.3)
         + toy.space.residuals @ user.state
         + toy.space.biases
+        + toy.space.companion_weight * user.companions.toarray()[0]
     )
     np.testing.assert_allclose(
         mass_preserving_scores(toy.space, user.scores, user.values, 4, 0.3), expected, rtol=1e-4, atol=1e-4

@@ -43,4 +43,4 @@ def masks(draw: st.DrawFn, bundle: Bundle) -> np.ndarray:
 
 
 def scores_of(ranker: Ranker, user: User) -> Floats:
-    return base_scores(ranker.bundle.space, user.state[None], user.values[None])[0]
+    return base_scores(ranker.bundle.space, user.state[None], user.values[None], user.companions)[0]

@@ -26,7 +26,12 @@ def test_the_parts_of_every_explanation_add_up_to_the_score(
     user = ranker.user(data.draw(histories(bundle, min_size=0)))
     ranking = ranker.rank(user, data.draw(adjustment_lists(bundle)), data.draw(masks(bundle)), 20)
     for score, why in zip(ranking.scores, ranker.explain(ranking), strict=True):
-        parts = sum(reason.contribution for reason in why.intents) + why.other_intents + why.residual
+        parts = (
+            sum(reason.contribution for reason in why.intents)
+            + why.other_intents
+            + why.residual
+            + why.companions
+        )
         parts += why.bias + sum(change for _, change in why.steering)
         assert parts == pytest.approx(float(score), abs=1e-5 * max(1.0, abs(float(score))))
         assert len(why.intents) <= LISTED_INTENTS
@@ -47,12 +52,14 @@ def test_rank_without_an_intent_equals_a_rank_computed_from_scratch(
     for edit in edits:
         if edit.mode is Mode.EXCLUDE:
             mask = mask & ~np.isin(np.arange(len(mask)), space.carriers(edit.intent)[0])
-    scores = base_scores(space, user.state[None], user.values[None])[0]
+    scores = base_scores(space, user.state[None], user.values[None], user.companions)[0]
     for item, why in zip(ranking.items, ranker.explain(ranking), strict=True):
         for reason in why.intents:
             silenced = user.values.copy()
             silenced[reason.intent] = 0
-            oracle = base_scores(space, user.state[None], silenced[None])[0].astype(np.float64)
+            oracle = base_scores(space, user.state[None], silenced[None], user.companions)[0].astype(
+                np.float64
+            )
             for shift in shifts(space, bundle.steering, scores, user.values, edits):
                 if shift.adjustment.intent != reason.intent:
                     oracle[shift.items] += shift.changes
@@ -126,7 +133,7 @@ def test_a_listing_holds_the_best_allowed_items_and_nothing_else(
     edits = [edit for edit in data.draw(adjustment_lists(bundle)) if edit.mode is not Mode.EXCLUDE]
     mask = data.draw(masks(bundle))
     ranking = ranker.rank(user, edits, mask, 20)
-    scores = base_scores(bundle.space, user.state[None], user.values[None])[0]
+    scores = base_scores(bundle.space, user.state[None], user.values[None], user.companions)[0]
     steered = apply_shifts(scores, shifts(bundle.space, bundle.steering, scores, user.values, edits))
     eligible = np.flatnonzero(mask)
     oracle = sorted(eligible.tolist(), key=lambda item: (-steered[item], item))[:20]

@@ -119,7 +119,7 @@ def test_suppress_at_full_strength_leaves_exactly_nothing_of_a_positive_contribu
     intent = int(data.draw(st.sampled_from(carried.tolist())))
     edit = Adjustment(intent, Mode.SUPPRESS, 1.0)
     (shift,) = shifts(bundle.space, bundle.steering, scores, user.values, [edit])
-    parts = decompose(bundle.space, user.state, user.values, item)
+    parts = decompose(bundle.space, user.state, user.values, item, user.companions)
     contribution = parts.contributions[parts.intents == intent][0]
     change = shift.changes[shift.items == item][0]
     assert contribution + change == min(contribution, 0)

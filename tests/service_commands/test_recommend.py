@@ -19,7 +19,7 @@ def explained_answer() -> recommender.RecommendResponse:
             recommender.RecommendedItem(
                 item_id="i7",
                 title="Rose Wash",
-                score=1.75,
+                score=2.25,
                 explanation=recommender.ItemExplanation(
                     intents=[
                         recommender.IntentContribution(intent_id=SHAMPOO, label="shampoo", contribution=1.25)
@@ -30,6 +30,11 @@ def explained_answer() -> recommender.RecommendResponse:
                     steering=[recommender.SteeringContribution(intent_id=RAZOR, contribution=0.25)],
                     unsteered_rank=4,
                     evidence=[recommender.Evidence(item_id="i2", title="Oat Wash", share=0.6)],
+                    companions_score=0.5,
+                    companions=[
+                        recommender.CompanionContribution(item_id="i2", title="Oat Wash", contribution=0.375),
+                        recommender.CompanionContribution(item_id="i3", contribution=0.125),
+                    ],
                 ),
             )
         ],
@@ -49,9 +54,10 @@ def test_recommend_shows_items_the_parts_of_their_scores_and_the_evidence(
     done = run("recommend", "--user", "u1", "--count", "5", "--boost", "razors=0.25")
 
     assert done.code == 0
-    for part in ("Rose Wash i7", "1.750", "+1.250 shampoo", "+0.125 other intents", "-0.125 what people"):
+    for part in ("Rose Wash i7", "2.250", "+1.250 shampoo", "+0.125 other intents", "-0.125 what people"):
         assert part in done.flat
     assert "+0.250 steering of razors & blades" in done.flat
+    assert "+0.500 often taken soon after Oat Wash, i3" in done.flat
     assert "because of Oat Wash (60%)" in done.flat
     assert "without steering at rank 4" in done.flat
     assert "Not in the catalogue: nowhere." in done.flat
