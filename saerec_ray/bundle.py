@@ -16,13 +16,26 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import save_file
 from scipy.sparse import csr_array
 
+from saerec_ray.bundle_tensors import (
+    BACKBONE_TENSORS,
+    DICTIONARY_TENSORS,
+    INTENT_TENSORS,
+    ITEM_TENSORS,
+    POPULATION_ARRAYS,
+    TENSOR_FILES,
+    Tensors,
+    check_tensors,
+    companion_tensors,
+    read_companions,
+    read_tensors,
+)
 from saerec_ray.config import Config, digest
 from saerec_ray.data.prepared import ITEMS_FILE, ITEMS_SCHEMA, PreparedItems, items_table, read_items
-from saerec_ray.errors import InputError
+from saerec_ray.errors import BundleError
 from saerec_ray.intents.catalogue import CATALOGUE_FILE, Catalogue, write_catalogue
 from saerec_ray.intents.population import Population
 from saerec_ray.manifest import MANIFEST_NAME, file_sha256, hash_files, replaced_folder, timestamp, write_json
@@ -31,27 +44,14 @@ from saerec_ray.scoring import ItemSpace, PriorTable, SteeringTable
 FORMAT_VERSION = 1
 BUNDLE_MANIFEST = "manifest.json"
 CONFIG_FILE = "config.json"
-ITEM_TENSORS = "items.safetensors"
-INTENT_TENSORS = "intents.safetensors"
-BACKBONE_TENSORS = "backbone.safetensors"
-DICTIONARY_TENSORS = "dictionary.safetensors"
 EVALUATION_FILE = "evaluation.json"
 FILES = (
     CONFIG_FILE,
     ITEMS_FILE,
     CATALOGUE_FILE,
-    ITEM_TENSORS,
-    INTENT_TENSORS,
-    BACKBONE_TENSORS,
-    DICTIONARY_TENSORS,
+    *TENSOR_FILES,
     EVALUATION_FILE,
 )
-
-Tensors = dict[str, npt.NDArray[Any]]
-
-
-class BundleError(InputError):
-    """The bundle is refused; the message says which file and why."""
 
 
 class FileRecord(BaseModel):
@@ -144,7 +144,7 @@ def write_bundle(content: BundleContent, origin: BundleOrigin, target: Path) -> 
     Raises BundleError when the content does not fit together, so that a broken bundle is never written.
     """
     tensors = _tensors(content)
-    _check_tensors(tensors, len(content.items), len(content.catalogue.intents))
+    check_tensors(tensors, len(content.items), len(content.catalogue.intents))
     with replaced_folder(target) as folder:
         write_json(folder / CONFIG_FILE, content.config.model_dump(mode="json"))
         write_json(folder / EVALUATION_FILE, content.evaluation)
@@ -201,9 +201,9 @@ def load_bundle(folder: Path) -> Bundle:
             raise ValueError("it has other columns than expected")
         items = read_items(folder)
     tensors = {}
-    for name in (ITEM_TENSORS, INTENT_TENSORS, BACKBONE_TENSORS, DICTIONARY_TENSORS):
+    for name in TENSOR_FILES:
         with _reading(folder, name) as path:
-            tensors[name] = _read_tensors(path)
+            tensors[name] = read_tensors(path)
     if ids_sha256(items.ids) != manifest.item_ids_sha256:
         raise BundleError(
             f"Bundle {folder} is refused: the order of its items is not the one it was trained on."
@@ -212,7 +212,7 @@ def load_bundle(folder: Path) -> Bundle:
         raise BundleError(f"Bundle {folder} is refused: {CATALOGUE_FILE} belongs to another dictionary.")
     if [intent.latent for intent in catalogue.intents] != list(range(len(catalogue.intents))):
         raise BundleError(f"Bundle {folder} is refused: {CATALOGUE_FILE} is not in the order of the latents.")
-    _check_tensors(tensors, len(items), len(catalogue.intents))
+    check_tensors(tensors, len(items), len(catalogue.intents))
     return _assemble(folder, manifest, config, items, catalogue, tensors, evaluation)
 
 
@@ -240,7 +240,7 @@ def _assemble(
         (item["code_values"], item["code_intents"], item["code_offsets"]),
         shape=(len(items), len(catalogue.intents)),
     )
-    companions = _companions(item)
+    companions = read_companions(item)
     if companions is None and scalars.get("companion_weight"):
         raise BundleError(
             f"Bundle {folder} is refused: its score has companions, and their tensors are missing."
@@ -271,7 +271,7 @@ def _assemble(
         population=Population(
             users=users,
             mean_item_mass=mean_item_mass,
-            **{name: intent[f"population_{name}"] for name in _POPULATION_ARRAYS},
+            **{name: intent[f"population_{name}"] for name in POPULATION_ARRAYS},
         ),
         value_quantiles=intent["value_quantiles"],
         label_vectors=intent["label_vectors"],
@@ -279,43 +279,6 @@ def _assemble(
         dictionary=tensors[DICTIONARY_TENSORS],
         evaluation=evaluation,
     )
-
-
-_POPULATION_ARRAYS = ("shares", "means", "deviations", "activation_rates", "user_counts", "evenness")
-
-
-def _companions(item: Tensors) -> csr_array | None:
-    if "companion_rates" not in item:
-        return None
-    items = len(item["companion_offsets"]) - 1
-    return csr_array(
-        (item["companion_rates"], item["companion_items"], item["companion_offsets"]), shape=(items, items)
-    )
-
-
-_INTEGERS = {
-    "code_offsets": np.int64,
-    "code_intents": np.int32,
-    "companion_offsets": np.int64,
-    "companion_items": np.int32,
-}
-"""Tensors of items and intents that are not float32."""
-_INTENT_ROWS = (
-    "inverse_document_frequency",
-    "public",
-    "targets",
-    "spreads",
-    "loading_caps",
-    *(f"population_{name}" for name in _POPULATION_ARRAYS),
-)
-
-
-def _companion_tensors(companions: csr_array) -> Tensors:
-    return {
-        "companion_offsets": companions.indptr.astype(np.int64),
-        "companion_items": companions.indices.astype(np.int32),
-        "companion_rates": companions.data,
-    }
 
 
 def _tensors(bundle: BundleContent) -> dict[str, Tensors]:
@@ -328,7 +291,7 @@ def _tensors(bundle: BundleContent) -> dict[str, Tensors]:
             "residuals": space.residuals,
             "biases": space.biases,
             "popularity": space.popularity,
-            **({} if space.companions is None else _companion_tensors(space.companions)),
+            **({} if space.companions is None else companion_tensors(space.companions)),
         },
         INTENT_TENSORS: {
             "intent_vectors": space.intent_vectors,
@@ -390,82 +353,6 @@ def _check_files(folder: Path, manifest: BundleManifest) -> None:
             )
         if file_sha256(path) != record.sha256:
             raise BundleError(f"Bundle {folder} is refused: the content of {name} does not match its hash.")
-
-
-def _read_tensors(path: Path) -> Tensors:
-    with safe_open(path, framework="numpy") as archive:
-        return {name: archive.get_tensor(name) for name in archive.keys()}  # noqa: SIM118 (not a dict)
-
-
-def _check_tensors(tensors: dict[str, Tensors], items: int, intents: int) -> None:
-    for name, content in tensors.items():
-        for key, values in content.items():
-            if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
-                raise BundleError(
-                    f"The bundle is refused: {key} in {name} holds numbers that are not finite."
-                )
-    try:
-        expected = _expected_tensors(tensors, items, intents)
-        for key, (content, shape) in expected.items():
-            if content[key].shape != shape:
-                raise BundleError(
-                    f"The bundle is refused: {key} has shape {content[key].shape} instead of {shape}."
-                )
-            if content[key].dtype != _INTEGERS.get(key, np.float32):
-                raise BundleError(f"The bundle is refused: {key} holds numbers of type {content[key].dtype}.")
-    except (KeyError, IndexError) as error:
-        raise BundleError(
-            f"The bundle is refused: a tensor is missing or has too few dimensions: {error}."
-        ) from error
-    _check_sparse(tensors[ITEM_TENSORS], items, intents)
-
-
-def _check_sparse(item: Tensors, items: int, intents: int) -> None:
-    if not _is_sparse(item["code_offsets"], item["code_intents"], intents):
-        raise BundleError("The bundle is refused: the item codes point outside the catalogue of intents.")
-    if (item["code_values"] < 0).any():
-        raise BundleError("The bundle is refused: item codes must not be negative.")
-    if "companion_rates" in item:
-        if not _is_sparse(item["companion_offsets"], item["companion_items"], items):
-            raise BundleError("The bundle is refused: companions point outside the catalogue.")
-        if (item["companion_rates"] < 0).any():
-            raise BundleError("The bundle is refused: rates of companions must not be negative.")
-
-
-def _expected_tensors(
-    tensors: dict[str, Tensors], items: int, intents: int
-) -> dict[str, tuple[Tensors, tuple[int, ...]]]:
-    """Where each tensor of items and intents must be, and its shape."""
-    item, intent = tensors[ITEM_TENSORS], tensors[INTENT_TENSORS]
-    d_model = intent["intent_vectors"].shape[1]
-    stored = item["code_intents"].size
-    expected: dict[str, tuple[Tensors, tuple[int, ...]]] = {
-        "code_offsets": (item, (items + 1,)),
-        "code_intents": (item, (stored,)),
-        "code_values": (item, (stored,)),
-        "residuals": (item, (items, d_model)),
-        "biases": (item, (items,)),
-        "popularity": (item, (items,)),
-        "intent_vectors": (intent, (intents, d_model)),
-        "value_quantiles": (intent, (max(2, len(intent["value_quantiles"])), intents)),
-        "label_vectors": (intent, (intents, tensors[DICTIONARY_TENSORS]["decoder"].shape[1])),
-        **dict.fromkeys(_INTENT_ROWS, (intent, (intents,))),
-    }
-    if any(key.startswith("companion_") for key in item):
-        pairs = item["companion_items"].size
-        expected |= {
-            "companion_offsets": (item, (items + 1,)),
-            "companion_items": (item, (pairs,)),
-            "companion_rates": (item, (pairs,)),
-        }
-    return expected
-
-
-def _is_sparse(offsets: npt.NDArray[Any], columns: npt.NDArray[Any], width: int) -> bool:
-    """Whether the offsets rise from 0 to the number of entries, and all columns are below the width."""
-    in_range = len(columns) == 0 or (columns.min() >= 0 and columns.max() < width)
-    rising = offsets[0] == 0 and offsets[-1] == len(columns) and bool((np.diff(offsets) >= 0).all())
-    return bool(in_range and rising)
 
 
 def _sync(folder: Path) -> None:

@@ -12,3 +12,7 @@ class InputError(Exception):
 
 class StageError(Exception):
     """A stage could not finish for a reason outside the person's input; exit code 1."""
+
+
+class BundleError(InputError):
+    """The bundle is refused; the message says which file and why."""

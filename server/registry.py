@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 
 from saerec_ray.backbone.encoder import UserEncoder
-from saerec_ray.bundle import Bundle, BundleError, load_bundle
+from saerec_ray.bundle import Bundle, load_bundle
+from saerec_ray.errors import BundleError
 from saerec_ray.intents.catalogue import DeprecatedIntent, Intent
 from saerec_ray.retrieval import EXACT_LIMIT, POOL_SIZE, Retriever
 from saerec_server.errors import ApiError, Reason

@@ -17,23 +17,25 @@ from safetensors.torch import save_file as save_torch_file
 
 from saerec_ray import bundle as bundles
 from saerec_ray.bundle import (
-    BACKBONE_TENSORS,
     BUNDLE_MANIFEST,
     CONFIG_FILE,
-    DICTIONARY_TENSORS,
     EVALUATION_FILE,
     FILES,
-    INTENT_TENSORS,
-    ITEM_TENSORS,
     Bundle,
     BundleContent,
-    BundleError,
     BundleManifest,
     BundleOrigin,
     FileRecord,
     load_bundle,
     write_bundle,
 )
+from saerec_ray.bundle_tensors import (
+    BACKBONE_TENSORS,
+    DICTIONARY_TENSORS,
+    INTENT_TENSORS,
+    ITEM_TENSORS,
+)
+from saerec_ray.errors import BundleError
 from saerec_ray.intents.catalogue import CATALOGUE_FILE
 from saerec_ray.manifest import file_sha256
 from saerec_server.registry import load_model

@@ -12,8 +12,8 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from saerec_ray.bundle import Bundle, BundleError
-from saerec_ray.errors import InputError
+from saerec_ray.bundle import Bundle
+from saerec_ray.errors import BundleError, InputError
 from saerec_ray.v1 import common_pb2, event_service_pb2, intent_service_pb2
 from saerec_ray.v1 import recommender_service_pb2 as messages
 from saerec_server.settings import ServerSettings
