@@ -107,7 +107,8 @@ class DictionaryConfig(Section):
     patience: int = Field(5, ge=1, description="Evaluations without better held-out FVU before stopping")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",
-        description="Of the products in training; loss and thresholds are float32. auto: bfloat16 on GPUs",
+        description="Of the products in training; loss and thresholds are float32. "
+        "auto: bfloat16 on GPUs and on CPUs with bf16 instructions",
     )
     workers: int = Field(1, ge=1, description="Training processes")
     seed: int | None = Field(None, description="null takes the run's seed")

@@ -8,19 +8,18 @@ from typing import Literal
 
 from torch import Tensor
 
-from saerec_ray.dictionary.sparse_batch import largest_of_batch, largest_of_rows
+from saerec_ray.dictionary.sparse_batch import ActiveEntries, entries_of_batch, entries_of_rows
 from saerec_ray.dictionary_settings import DictionaryConfig
 
-Limits = Callable[[Tensor, list[int]], list[Tensor]]
+Choose = Callable[[Tensor, int], ActiveEntries]
 
 
 @dataclass(frozen=True)
 class Kind:
     """One kind of dictionary, as the trainer sees it."""
 
-    limits: Limits | None
-    """The least value an active entry of non-negative activations (batch, latents) has, for each of several
-    ascending sparsities: one number a row, (batch, 1), or one for all, (1, 1). None: thresholds are learnt."""
+    choose: Choose | None
+    """Which entries of pre-activations (batch, latents) are active at a sparsity. None: thresholds are learnt."""
     nested: bool
     """Whether prefixes of the latents must reconstruct by themselves (Matryoshka, arXiv 2503.17547)."""
     inference: Literal["largest", "calibrated", "learnt"]
@@ -40,26 +39,17 @@ class Kind:
         return config.active if self.inference == "largest" else 2 * config.active
 
 
-def keep_active(activations: Tensor, limit: Tensor) -> Tensor:
-    """Activations that are positive and reach their limit; zero elsewhere."""
+def keep_top_of_rows(activations: Tensor, active: int) -> Tensor:
+    """The `active` largest of each row where they are positive, zero elsewhere (TopK, arXiv 2406.04093)."""
+    limit = activations.detach().topk(active, dim=1).values[:, -1:]
     return activations * ((activations >= limit) & (activations > 0))
 
 
-def keep_top_of_rows(activations: Tensor, active: int) -> Tensor:
-    """The `active` largest of each row (TopK, arXiv 2406.04093)."""
-    return keep_active(activations, largest_of_rows(activations.detach(), [active])[0])
-
-
-def keep_top_of_batch(activations: Tensor, active: int) -> Tensor:
-    """The rows x `active` largest of the whole batch (BatchTopK, arXiv 2412.06410)."""
-    return keep_active(activations, largest_of_batch(activations.detach(), [active])[0])
-
-
 KINDS: dict[str, Kind] = {
-    "topk": Kind(largest_of_rows, nested=False, inference="largest"),
-    "batchtopk": Kind(largest_of_batch, nested=False, inference="calibrated"),
-    "matryoshka": Kind(largest_of_batch, nested=True, inference="calibrated"),
+    "topk": Kind(entries_of_rows, nested=False, inference="largest"),
+    "batchtopk": Kind(entries_of_batch, nested=False, inference="calibrated"),
+    "matryoshka": Kind(entries_of_batch, nested=True, inference="calibrated"),
     "jumprelu": Kind(None, nested=False, inference="learnt"),
-    "paper": Kind(largest_of_rows, nested=False, inference="largest", tied=True),
+    "paper": Kind(entries_of_rows, nested=False, inference="largest", tied=True),
 }
 """`jumprelu` is arXiv 2407.14435; `paper` is the tied TopK dictionary of SAERec (arXiv 2606.18897)."""

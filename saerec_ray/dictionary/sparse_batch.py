@@ -1,153 +1,113 @@
-"""The codes of one training batch as a list of active entries, and gradients that touch only those.
-
-A batch has few active entries, so everything after the encoder's product costs as much as there are entries,
-not as much as there are latents. All gradients are exact.
-"""
+"""Which entries of a training batch are active, as a list: what comes after costs as much as there are entries."""
 
 from __future__ import annotations
 
-import itertools
-from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 _SAMPLE_STRIDE = 17  # odd, so that a sample of the flattened batch meets every latent of the usual widths
 _SAMPLE_MARGIN = 1.25
+_SHORT_KEYS = 2**16
 
 
-@dataclass(frozen=True)
-class ActiveEntries:
-    """Active places of a batch, ordered by row and, within a row, by group.
+class ActiveEntries(NamedTuple):
+    """Positive activations of a batch that are large enough, ordered by row."""
 
-    Groups add up: the reconstruction of group g is that of all entries in groups up to g. Matryoshka prefixes
-    are such groups, and so are the entries that only looser codes have.
-    """
-
-    rows: Tensor  # (entries,)
+    rows: Tensor  # (entries,), ascending
     latents: Tensor  # (entries,)
-    bags: Tensor  # row x groups + group: (entries,), ascending
-    by_latent: Tensor  # order of the entries by latent: (entries,)
-    latent_offsets: Tensor  # where each latent begins in that order: (latents,)
-    batch: int
-    groups: int
+    values: Tensor  # (entries,), all positive, without gradient
 
-    @staticmethod
-    def of(
-        rows: Tensor, latents: Tensor, group: Tensor, batch: int, groups: int, width: int
-    ) -> ActiveEntries:
-        """Orders entries given in any order: rows, latents and groups, each (entries,)."""
-        bags = rows * groups + group
-        if groups > 1:
-            bags, order = bags.sort(stable=True)
-            rows, latents = rows[order], latents[order]
-        sorted_latents, by_latent = latents.sort(stable=True)
-        starts = torch.arange(width, device=latents.device)
-        return ActiveEntries(
-            rows, latents, bags, by_latent, torch.searchsorted(sorted_latents, starts), batch, groups
-        )
-
-    def decode(self, values: Tensor, decoder: Tensor) -> list[Tensor]:
-        """For each group, the sum of decoder rows up to it, (batch, d), from values (entries,)."""
-        starts = torch.arange(self.batch * self.groups, device=self.bags.device)
-        offsets = torch.searchsorted(self.bags, starts)
-        # The gradient of embedding_bag for the decoder is slow, so only that for the values is left to it.
-        parts = F.embedding_bag(
-            self.latents, decoder.detach(), offsets, mode="sum", per_sample_weights=values
-        )
-        parts = _DecoderGradient.apply(parts, decoder, values.detach(), self)  # type: ignore[no-untyped-call]
-        return list(itertools.accumulate(parts.view(self.batch, self.groups, -1).unbind(dim=1)))
-
-    def activations(self, dense: Tensor, x: Tensor, encoder: Tensor, bias: Tensor) -> Tensor:
-        """The entries of ReLU(W x + b), (entries,), from its dense values without gradient."""
-        given = dense[self.rows, self.latents]
-        values: Tensor = _EncoderGradient.apply(given, x, encoder, bias, self)  # type: ignore[no-untyped-call]
-        return values
-
-    def sum_by_latent(self, rows: Tensor, places: Tensor, values: Tensor) -> Tensor:
-        """For each latent, the sum of values times the rows at their places: (latents, d)."""
-        order = self.by_latent
-        return F.embedding_bag(
-            places[order], rows, self.latent_offsets, mode="sum", per_sample_weights=values[order]
-        )
+    def at(self, places: Tensor) -> ActiveEntries:
+        """Some of the entries, in the order given."""
+        return ActiveEntries(*(each.index_select(0, places) for each in self))
 
 
-class _DecoderGradient(torch.autograd.Function):
-    """Passes reconstructions on, and gives the decoder its gradient."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        parts: Tensor,
-        decoder: Tensor,  # noqa: ARG004 (takes the gradient)
-        values: Tensor,
-        entries: ActiveEntries,
-    ) -> Tensor:
-        ctx.save_for_backward(values)
-        ctx.entries = entries
-        return parts.view_as(parts)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:  # type: ignore[override]
-        (values,) = ctx.saved_tensors
-        entries: ActiveEntries = ctx.entries
-        gradient = gradient.contiguous()
-        return gradient, entries.sum_by_latent(gradient, entries.bags, values), None, None
+def order_of(latents: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """The stable order of latents (entries,), each less than `width`, and where each begins in it: (width,)."""
+    if latents.device.type == "cpu" and width <= _SHORT_KEYS:
+        # numpy sorts keys of 16 bits in linear time, torch those of any type by comparing.
+        order = torch.from_numpy(np.argsort(latents.numpy().astype(np.uint16), kind="stable"))
+    else:
+        order = latents.argsort(stable=True)
+    return order, _starts(latents.index_select(0, order), width)
 
 
-class _EncoderGradient(torch.autograd.Function):
-    """Passes positive activations on, and gives encoder and bias their gradient."""
+def weighted_sums(rows: Tensor, places: Tensor, weights: Tensor, starts: Tensor) -> Tensor:
+    """Sums of weights times the rows at places, one for each run of places from one start to the next.
 
-    @staticmethod
-    def forward(
-        ctx: Any,
-        values: Tensor,
-        x: Tensor,
-        encoder: Tensor,  # noqa: ARG004 (takes the gradient)
-        bias: Tensor,  # noqa: ARG004 (takes the gradient)
-        entries: ActiveEntries,
-    ) -> Tensor:
-        ctx.save_for_backward(x)
-        ctx.entries = entries
-        return values.view_as(values)
-
-    @staticmethod
-    def backward(  # type: ignore[override]
-        ctx: Any, gradient: Tensor
-    ) -> tuple[None, None, Tensor, Tensor, None]:
-        (x,) = ctx.saved_tensors
-        entries: ActiveEntries = ctx.entries
-        width = len(entries.latent_offsets)
-        bias_gradient = gradient.new_zeros(width).index_add_(0, entries.latents, gradient)
-        return None, None, entries.sum_by_latent(x, entries.rows, gradient), bias_gradient, None
-
-
-def largest_of_rows(activations: Tensor, counts: list[int]) -> list[Tensor]:
-    """For each ascending count, the value that many of each row reach: (batch, 1)."""
-    values = activations.topk(counts[-1], dim=1).values
-    return [values[:, count - 1 : count] for count in counts]
-
-
-def largest_of_batch(activations: Tensor, counts: list[int]) -> list[Tensor]:
-    """For each ascending count, the value that rows x count entries of the batch reach: (1, 1).
-
-    Activations are not negative. Only entries above a bound guessed from a sample are sorted; where the
-    guess leaves too few, all are.
+    Rows (n, d), places and weights (entries,), ascending starts (runs,): (runs, d). An empty run gives zeros.
     """
-    flat = activations.flatten()
-    wanted = [min(count * len(activations), len(flat)) for count in counts]
+    return F.embedding_bag(places, rows, starts, mode="sum", per_sample_weights=weights)
+
+
+def sums_by_bag(rows: Tensor, places: Tensor, weights: Tensor, bags: Tensor, count: int) -> Tensor:
+    """The same by ascending bag numbers, (entries,), from 0 to `count` - 1: (count, d)."""
+    return weighted_sums(rows, places, weights, _starts(bags, count))
+
+
+def _starts(ascending: Tensor, count: int) -> Tensor:
+    """Where each number from 0 to `count` - 1 begins: (count,)."""
+    return torch.searchsorted(ascending, torch.arange(count, device=ascending.device))
+
+
+def entries_of_rows(p: Tensor, active: int) -> ActiveEntries:
+    """The `active` largest positive ones of each row of pre-activations (batch, latents).
+
+    Of equal ones at the limit any are taken.
+    """
+    values, latents = p.topk(active, dim=1, sorted=False)
+    rows = torch.arange(len(p), device=p.device).repeat_interleave(active)
+    entries = ActiveEntries(rows, latents.flatten(), values.flatten())
+    positive = entries.values > 0
+    return entries if bool(positive.all()) else entries.at(positive.nonzero().flatten())
+
+
+def entries_of_batch(p: Tensor, active: int) -> ActiveEntries:
+    """The batch x `active` largest positive ones of pre-activations (batch, latents).
+
+    Of equal ones at the limit any are taken. Within a row, latents ascend.
+    """
+    batch, width = p.shape
+    places, values = _candidates(p.flatten(), batch * active)
+    if len(values) > batch * active:
+        kept = _in_order(values.topk(batch * active, sorted=False).indices, len(values))
+        places, values = places.index_select(0, kept), values.index_select(0, kept)
+    rows = torch.div(places, width, rounding_mode="floor")
+    return ActiveEntries(rows, places - rows * width, values)
+
+
+def _limit(values: Tensor, count: int) -> Tensor:
+    """The value that `count` of them reach."""
+    return values.topk(count, sorted=False).values.min()
+
+
+def _in_order(places: Tensor, count: int) -> Tensor:
+    """Different places below `count`, sorted; in linear time."""
+    flags = torch.zeros(count, device=places.device).index_fill_(0, places, 1)
+    return _places_from(flags, 1)
+
+
+def _candidates(flat: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Places, ascending, and values of positive numbers, among them the `count` largest or all there are.
+
+    Only numbers above a bound guessed from a sample are looked at; where the guess leaves too few, all are.
+    """
     sample = flat[::_SAMPLE_STRIDE]
-    reaching = round(_SAMPLE_MARGIN * wanted[-1] * len(sample) / len(flat)) + 16
-    candidates = flat
-    if reaching < len(sample):
-        bound = sample.topk(reaching, sorted=False).values.min()
-        above = flat[flat >= bound]
-        if len(above) >= wanted[-1]:
-            candidates = above
-    limits: list[Tensor] = []
-    for count in reversed(wanted):
-        candidates = candidates.topk(count, sorted=False).values
-        limits.insert(0, candidates.min().view(1, 1))
-    return limits
+    wanted = round(_SAMPLE_MARGIN * count * len(sample) / len(flat)) + 16
+    positive = torch.finfo(flat.dtype).tiny
+    bound = max(float(_limit(sample, wanted)), positive) if wanted < len(sample) else positive
+    places = _places_from(flat, bound)
+    if len(places) < count and bound > positive:
+        places = _places_from(flat, positive)
+    return places, flat.index_select(0, places)
+
+
+def _places_from(numbers: Tensor, bound: float) -> Tensor:
+    """The places of numbers (n,) of at least the bound, ascending."""
+    if numbers.device.type == "cpu":  # numpy takes a fraction of the time
+        return torch.from_numpy(np.flatnonzero(numbers.numpy() >= bound))
+    return (numbers >= bound).nonzero().flatten()

@@ -114,14 +114,12 @@ class DictionaryTraining:
         """One pass over the training items, in an order that depends on seed and epoch alone."""
         order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.x))
         rank, world = self.worker.rank, self.worker.world_size
-        totals: dict[str, float] = {}
+        logged: list[dict[str, Tensor]] = []
         for place in range(self.steps_an_epoch):
             batch = order[place * self.batch_size : (place + 1) * self.batch_size][rank::world]
-            parts = self._step(
-                self.x[torch.from_numpy(batch).to(self.x.device)], self.epoch * self.steps_an_epoch + place
-            )
-            for name, value in parts.items():
-                totals[name] = totals.get(name, 0.0) + float(value) / self.steps_an_epoch
+            x = self.x.index_select(0, torch.from_numpy(batch).to(self.x.device))
+            logged.append(self._step(x, self.epoch * self.steps_an_epoch + place))
+        totals = {name: float(torch.stack([parts[name] for parts in logged]).mean()) for name in logged[0]}
         self.epoch += 1
         self._revive()
         self.worker.log(
@@ -134,12 +132,12 @@ class DictionaryTraining:
                 step, self.steps, self.config.warm_up_share, self.config.decay_share
             )
         dead = self.silent_samples >= self.silent_limit
-        self.optimiser.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         parts: dict[str, Tensor]
         loss, parts, fired = self.parallel(x, active_at(step, self.steps, self.config), dead)
         loss.backward()
         self.model.project_gradient()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self._clip_gradients()
         self.optimiser.step()
         self.model.normalise_decoder()
         self._count_silence(fired)
@@ -148,13 +146,22 @@ class DictionaryTraining:
             average.lerp_(value.detach(), 1 - decay)
         return parts
 
+    def _clip_gradients(self) -> None:
+        """Shortens all gradients together to length 1 where they are longer."""
+        gradients = [value.grad for value in self.model.parameters() if value.grad is not None]
+        lengths = torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients])
+        length = float(torch.linalg.vector_norm(lengths))
+        if not length <= 1:  # also where it is not a number, so that it is seen in the weights
+            for gradient in gradients:
+                gradient /= length
+
     def _count_silence(self, fired: Tensor) -> None:
         if self.worker.world_size > 1:
             flags = fired.to(torch.uint8)
             torch.distributed.all_reduce(flags, op=torch.distributed.ReduceOp.MAX)
             fired = flags.bool()
         self.silent_samples += self.batch_size
-        self.silent_samples[fired] = 0
+        self.silent_samples.masked_fill_(fired, 0)
 
     @torch.no_grad()
     def _revive(self) -> None:

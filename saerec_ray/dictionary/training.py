@@ -9,12 +9,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from saerec_ray.dictionary.jumprelu import Jump, starting_threshold
-from saerec_ray.dictionary.kinds import KINDS, Limits, keep_top_of_rows
+from saerec_ray.dictionary.kinds import KINDS, Choose, keep_top_of_rows
 from saerec_ray.dictionary.sae import Dictionary, Floats, Scaling, calibrated_threshold
-from saerec_ray.dictionary.sparse_batch import ActiveEntries
+from saerec_ray.dictionary.sparse_loss import sparse_losses
 from saerec_ray.dictionary_settings import DictionaryConfig
+from saerec_ray.precision import chosen_precision
 
 _CHUNK = 8192
+LOOSE_SHARE = 1 / 4
+"""Share of a batch whose looser codes count once the sparsity is the one asked for. The first rows of a shuffled
+batch stand for all of them, because looser codes have four times as many entries."""
 
 
 class TrainingDictionary(nn.Module):
@@ -42,9 +46,7 @@ class TrainingDictionary(nn.Module):
 
     def to_compute_on(self, device: torch.device) -> TrainingDictionary:
         """Chooses the type of the products by the configuration and the device; returns itself."""
-        wanted = self.config.precision
-        lower = wanted == "bfloat16" or (wanted == "auto" and device.type == "cuda")
-        self.product_dtype = torch.bfloat16 if lower else torch.float32
+        self.product_dtype = getattr(torch, chosen_precision(self.config.precision, device.type))
         return self
 
     def activations(self, x: Tensor) -> Tensor:
@@ -53,53 +55,51 @@ class TrainingDictionary(nn.Module):
 
     def _product(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """x W^T + b, computed in `product_dtype`, in the type of x."""
-        lower = self.product_dtype != torch.float32
-        with torch.autocast(x.device.type, self.product_dtype, enabled=lower):
-            return F.linear(x, weight, bias).to(x.dtype)
+        if self.product_dtype == torch.float32:
+            return F.linear(x, weight, bias)
+        dtype = self.product_dtype
+        product = F.linear(x.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype))
+        return product.to(x.dtype)
 
     def forward(self, x: Tensor, active: int, dead: Tensor) -> tuple[Tensor, dict[str, Tensor], Tensor]:
         """The training loss of scaled inputs (batch, d) at the given sparsity.
 
         L = mean over prefixes of FVU + multi_k_weight (1 - cos at 4k) + auxiliary_weight * dead-latent loss,
+        where the cosine is that of the first LOOSE_SHARE of the rows, which should be in random order, or of all
+        while `active` is still above what is asked for,
         and with learnt thresholds + sparsity_weight (L0 / active - 1)^2 in place of the cosine.
         `dead` marks latents that have been silent, (latents,) bool. Returns the loss, its parts, and which
         latents fired, (latents,) bool.
         """
-        if self.kind.limits is None:
+        if self.kind.choose is None:
             fvu, extra, residual, fired = self._learnt_thresholds(x, active)
         else:
-            fvu, extra, residual, fired = self._largest(x, active, self.kind.limits)
+            fvu, extra, residual, fired = self._largest(x, active, self.kind.choose)
         auxiliary = self._auxiliary_loss(residual, x, dead)
         loss = fvu.mean() + extra + self.config.auxiliary_weight * auxiliary
         return loss, {"fvu": fvu[-1].detach(), "auxiliary": auxiliary.detach()}, fired
 
-    def _largest(self, x: Tensor, active: int, limits: Limits) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _largest(self, x: Tensor, active: int, choose: Choose) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """FVU of each prefix, the weighted loss of looser codes, the residual, and which latents fired."""
         with torch.no_grad():
-            activations = F.relu(self._product(x, self.encoder, self.encoder_bias))
-            loose = min(4 * self.config.active, self.config.width) if self.config.multi_k_weight else active
-            if loose < active:
-                raise ValueError(f"active ({active}) may be at most {loose}")
-            found = limits(activations, [active, loose] if loose > active else [active])
-            rows, latents = ((activations >= found[-1]) & (activations > 0)).nonzero(as_tuple=True)
-            tight = activations[rows, latents] >= found[0].expand(len(x), 1)[rows, 0]
-            # Groups: the latents each prefix adds, then what only the looser codes have.
-            group = torch.bucketize(latents, self.prefix_ends, right=True)
-            group = torch.where(tight, group, len(self.prefixes))
-            groups = len(self.prefixes) + (loose > active)
+            p = self._product(x, self.encoder, self.encoder_bias)
+            codes = choose(p, active)
             fired = torch.zeros(self.config.width, dtype=torch.bool, device=x.device)
-            fired[latents[tight]] = True
-            entries = ActiveEntries.of(rows, latents, group, len(x), groups, self.config.width)
-        values = entries.activations(activations, x, self.encoder, self.encoder_bias)
-        target = x - self.decoder_bias
-        residuals = [target - part for part in entries.decode(values, self.decoder)]  # of each group
-        errors = [residual.square().sum() for residual in residuals[: len(self.prefixes)]]
-        fvu = torch.stack(errors) / x.square().sum()  # x is centred on the training mean
-        extra = fvu.new_zeros(())
-        if self.config.multi_k_weight:
-            cosine = F.cosine_similarity(x, x - residuals[-1], dim=1).mean()
-            extra = self.config.multi_k_weight * (1 - cosine)
-        return fvu, extra, residuals[len(self.prefixes) - 1], fired
+            fired.index_fill_(0, codes.latents, True)
+            looser = None
+            if self.config.multi_k_weight:
+                annealing = active > self.config.active
+                rows = len(x) if annealing else math.ceil(LOOSE_SHARE * len(x))
+                looser = choose(p[:rows], 4 * self.config.active), rows
+        fvu, cosine, residual = sparse_losses(
+            x,
+            (self.encoder, self.encoder_bias),
+            (self.decoder, self.decoder_bias),
+            codes,
+            self.prefix_ends,
+            looser,
+        )
+        return fvu, self.config.multi_k_weight * (1 - cosine), residual, fired
 
     def _learnt_thresholds(self, x: Tensor, active: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """FVU (1,), the weighted loss that keeps L0 at `active`, the residual, and which latents fired."""
@@ -132,13 +132,13 @@ class TrainingDictionary(nn.Module):
     def project_gradient(self) -> None:
         """Removes the part of the decoder's gradient that would only change lengths; before the step."""
         if self.decoder.grad is not None:
-            parallel = (self.decoder.grad * self.decoder).sum(dim=1, keepdim=True)
-            self.decoder.grad -= parallel * self.decoder
+            parallel = torch.linalg.vecdot(self.decoder.grad, self.decoder)
+            self.decoder.grad.addcmul_(self.decoder, parallel[:, None], value=-1)
 
     @torch.no_grad()
     def normalise_decoder(self) -> None:
         """Sets the decoder rows to unit length; after the step."""
-        self.decoder.copy_(F.normalize(self.decoder, dim=1))
+        self.decoder.div_(torch.linalg.vector_norm(self.decoder, dim=1, keepdim=True).clamp_min_(1e-12))
 
     @torch.no_grad()
     def export(self, scaling: Scaling, x: Tensor) -> Dictionary:

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saerec_ray.dictionary.jumprelu import Jump, starting_threshold
+from saerec_ray.dictionary.kinds import Choose
 from saerec_ray.dictionary.sae import Dictionary, read_dictionary, write_dictionary
-from saerec_ray.dictionary.sparse_batch import largest_of_batch, largest_of_rows
+from saerec_ray.dictionary.sparse_batch import ActiveEntries, entries_of_batch, entries_of_rows, order_of
 from saerec_ray.dictionary_settings import DictionaryConfig
 from tests.dictionary.planted import planted_directions, planted_vectors
 from tests.dictionary.test_trainer import best_of, finish, training
@@ -20,31 +21,71 @@ from tests.dictionary.test_trainer import best_of, finish, training
 ITEMS = planted_vectors(900, planted_directions(24, 16), 3)[0]
 
 
+def dense(entries: ActiveEntries, p: torch.Tensor) -> torch.Tensor:
+    """The entries in their places, zero elsewhere."""
+    found = torch.zeros_like(p)
+    found[entries.rows, entries.latents] = entries.values
+    return found
+
+
+def reaching(p: torch.Tensor, limit: torch.Tensor) -> torch.Tensor:
+    """Pre-activations that are positive and reach the limit, zero elsewhere."""
+    return p * ((p >= limit) & (p > 0))
+
+
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 2**31), active=st.integers(1, 6), silent=st.floats(-1.5, 2.5))
-def test_the_limits_of_a_batch_are_those_of_sorting_it_whole(seed: int, active: int, silent: float) -> None:
-    drawn = torch.empty(30, 40).normal_(generator=torch.Generator().manual_seed(seed))
-    activations = (drawn - silent).relu()
-    ordered = activations.flatten().sort(descending=True).values
-    tight, loose = largest_of_batch(activations, [active, 4 * active])
-    assert float(tight) == float(ordered[30 * active - 1])
-    assert float(loose) == float(ordered[30 * 4 * active - 1])
+@given(seed=st.integers(0, 2**31), active=st.integers(1, 24), silent=st.floats(-1.5, 2.5))
+def test_the_entries_of_a_batch_are_those_of_sorting_it_whole(seed: int, active: int, silent: float) -> None:
+    p = torch.empty(30, 40).normal_(generator=torch.Generator().manual_seed(seed)) - silent
+    limit = p.flatten().sort(descending=True).values[30 * active - 1]
+    assert torch.equal(dense(entries_of_batch(p, active), p), reaching(p, limit))
 
 
-def test_a_sample_that_misleads_does_not_change_the_limits_of_a_batch() -> None:
+def test_a_sample_that_misleads_does_not_change_the_entries_of_a_batch() -> None:
     """All large values lie between the sampled places, or all at them."""
     for places in (slice(1, None, 17), slice(0, None, 17)):
-        activations = torch.rand(40 * 51, generator=torch.Generator().manual_seed(0))
-        activations[places] += 10
-        ordered = activations.sort(descending=True).values
-        (limit,) = largest_of_batch(activations.view(40, 51), [3])
-        assert float(limit) == float(ordered[3 * 40 - 1])
+        p = torch.rand(40 * 51, generator=torch.Generator().manual_seed(0))
+        p[places] += 10
+        limit = p.sort(descending=True).values[3 * 40 - 1]
+        p = p.view(40, 51)
+        assert torch.equal(dense(entries_of_batch(p, 3), p), reaching(p, limit))
 
 
-def test_the_limits_of_rows_are_their_own() -> None:
-    tight, loose = largest_of_rows(torch.tensor([[3.0, 1.0, 2.0], [0.1, 0.3, 0.2]]), [1, 2])
-    torch.testing.assert_close(tight, torch.tensor([[3.0], [0.3]]))
-    torch.testing.assert_close(loose, torch.tensor([[2.0], [0.2]]))
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**31), active=st.integers(1, 24), silent=st.floats(-1.5, 2.5))
+def test_the_entries_of_rows_are_their_own_largest(seed: int, active: int, silent: float) -> None:
+    p = torch.empty(30, 40).normal_(generator=torch.Generator().manual_seed(seed)) - silent
+    limits = p.sort(dim=1, descending=True).values[:, active - 1 : active]
+    assert torch.equal(dense(entries_of_rows(p, active), p), reaching(p, limits))
+
+
+@pytest.mark.parametrize("choose", [entries_of_batch, entries_of_rows])
+def test_entries_are_positive_and_ordered_by_row(choose: Choose) -> None:
+    p = torch.empty(50, 40).normal_(generator=torch.Generator().manual_seed(0)) - 1
+    p[7] = -1
+    entries = choose(p, 12)
+    assert (entries.values > 0).all()
+    assert torch.equal(entries.rows, entries.rows.sort().values)
+    assert 7 not in entries.rows
+
+
+def test_a_batch_keeps_its_largest_activations_whatever_item_they_belong_to() -> None:
+    p = torch.tensor([[9.0, 8.0, 7.0, 1.0], [2.0, 0.5, 0.0, 0.1], [0.0, -1.0, 0.0, 0.0]])
+    assert dense(entries_of_batch(p, 1), p).tolist() == [[9, 8, 7, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+    kept = dense(entries_of_batch(p, 3), p)
+    torch.testing.assert_close(kept, p.relu())  # seven are positive; zeros are never active
+
+
+@pytest.mark.parametrize("width", [300, 2**16, 2**16 + 100])
+def test_entries_are_found_again_by_latent_at_any_width(width: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    latents = torch.cat([torch.randint(width, (500,), generator=generator), torch.tensor([width - 1])])
+    order, starts = order_of(latents, width)
+    assert sorted(order.tolist()) == list(range(501))
+    ends = [*starts[1:].tolist(), 501]
+    for latent in [0, *latents.tolist()]:
+        run = order[starts[latent] : ends[latent]]
+        assert run.tolist() == (latents == latent).nonzero().flatten().tolist()
 
 
 def test_a_threshold_is_moved_by_the_inputs_near_it_as_the_paper_says() -> None:

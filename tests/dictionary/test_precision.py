@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from saerec_ray import precision
 from saerec_ray.dictionary.sae import Scaling
 from saerec_ray.dictionary.training import TrainingDictionary
 from saerec_ray.dictionary_settings import DictionaryConfig
@@ -61,21 +62,25 @@ def test_what_is_exported_does_not_depend_on_the_precision_of_training_products(
 
 
 @pytest.mark.parametrize(
-    ("wanted", "device", "dtype"),
+    ("wanted", "device", "has_instructions", "dtype"),
     [
-        ("auto", "cpu", torch.float32),
-        ("auto", "cuda", torch.bfloat16),
-        ("float32", "cuda", torch.float32),
-        ("bfloat16", "cpu", torch.bfloat16),
+        ("auto", "cpu", False, torch.float32),
+        ("auto", "cpu", True, torch.bfloat16),
+        ("auto", "cuda", False, torch.bfloat16),
+        ("float32", "cuda", True, torch.float32),
+        ("bfloat16", "cpu", False, torch.bfloat16),
     ],
 )
-def test_bfloat16_is_for_gpus_unless_asked_for(wanted: str, device: str, dtype: torch.dtype) -> None:
+def test_bfloat16_is_for_devices_that_compute_with_it_unless_asked_for(
+    monkeypatch: pytest.MonkeyPatch, wanted: str, device: str, has_instructions: bool, dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(precision, "_cpu_has_bfloat16", lambda: has_instructions)
     settings = DictionaryConfig(width=32, active=3, precision=wanted)
     assert TrainingDictionary(D, settings).to_compute_on(torch.device(device)).product_dtype == dtype
 
 
 def test_a_training_with_products_in_bfloat16_learns_as_well(tmp_path: Path) -> None:
-    settings = config("matryoshka", epochs=30, learning_rate=5e-3)
+    settings = config("matryoshka", epochs=30, learning_rate=5e-3, precision="float32")
     exact = finish(training(tmp_path / "exact", settings))
     lower = finish(training(tmp_path / "lower", settings.model_copy(update={"precision": "bfloat16"})))
     assert lower.best_error == pytest.approx(exact.best_error, rel=0.1)
