@@ -17,6 +17,7 @@ from saerec_ray.dictionary.attributes import AttributeValue
 from saerec_ray.intents.attributes import AttributeValues, match_attributes
 from saerec_ray.intents.catalogue import AttributeMatch, Catalogue, Intent, TopItem
 from saerec_ray.intents.detection import Examples, draw_examples, judge, split_halves
+from saerec_ray.intents.exact import accidental_phrases, exact_names
 from saerec_ray.intents.language_model import LanguageModel
 from saerec_ray.intents.model_labels import Evidence, improve_names
 from saerec_ray.intents.naming import Name, choose_names, with_control
@@ -94,7 +95,8 @@ def build_catalogue(
         config.max_terms, embeddings, decoder, mean, (naming, judging), shortlists, attributes, vectors
     )
     exact = exact or {}
-    for latent, name in _exact_names(exact, codes, encode).items():
+    named = exact_names(exact, codes, encode)
+    for latent, name in named.items():
         names[latent] = name
     probes = find_nuisance(
         items.texts,
@@ -106,6 +108,7 @@ def build_catalogue(
         config.min_nuisance_auc,
     )
     nuisance = {probe.latent: str(probe) for probe in probes if probe.latent not in exact}
+    nuisance |= accidental_phrases(exact, named, codes, embeddings, items.texts, seed)
     kinds: dict[int, str] = {}
     sentences: list[str] = []
     extra: dict[str, Any] = {}
@@ -132,7 +135,7 @@ def build_catalogue(
         nuisance |= dict.fromkeys(
             by_model, "nuisance: a language model takes it for an accident of the texts"
         )
-    kinds |= dict.fromkeys(nuisance, "nuisance") | dict.fromkeys(exact, "item property")
+    kinds |= dict.fromkeys(exact, "item property") | dict.fromkeys(nuisance, "nuisance")
     names = with_control(names, judging, embeddings, seed)
     report(4, 5)
     given = _judged_labels(labels, ids, encode, judging, embeddings)
@@ -369,20 +372,6 @@ def _told_apart_by(name: Name | None) -> list[str]:
     if name and name.source == "attribute" and name.attribute:
         return [name.attribute.attribute]
     return name.terms if name else []
-
-
-def _exact_names(exact: Mapping[int, AttributeValue], codes: csr_array, encode: Encode) -> dict[int, Name]:
-    """The names of latents that stand for an attribute value, and coincide with it by construction."""
-    if not exact:
-        return {}
-    vectors = encode([value.value for value in exact.values()])
-    carriers = np.bincount(codes.indices, minlength=codes.shape[1])
-    names = {}
-    for (latent, (attribute, value)), vector in zip(exact.items(), vectors, strict=True):
-        lift = codes.shape[0] / max(int(carriers[latent]), 1)
-        match = AttributeMatch(attribute=attribute, value=value, lift=lift, f1=1, auc=1, q_value=0)
-        names[latent] = Name(value, [], match, vector, None, source="attribute")
-    return names
 
 
 def _unique_label(label: str, terms: list[str], taken: set[str]) -> str:
