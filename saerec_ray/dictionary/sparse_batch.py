@@ -55,7 +55,7 @@ def _starts(ascending: Tensor, count: int) -> Tensor:
 
 
 def entries_of_rows(p: Tensor, active: int) -> ActiveEntries:
-    """The `active` largest positive ones of each row of pre-activations (batch, latents).
+    """The `active` largest positive ones of each row of pre-activations (batch, latents): TopK, arXiv 2406.04093.
 
     Of equal ones at the limit any are taken.
     """
@@ -67,7 +67,7 @@ def entries_of_rows(p: Tensor, active: int) -> ActiveEntries:
 
 
 def entries_of_batch(p: Tensor, active: int) -> ActiveEntries:
-    """The batch x `active` largest positive ones of pre-activations (batch, latents).
+    """The batch x `active` largest positive ones of pre-activations (batch, latents): BatchTopK, arXiv 2412.06410.
 
     Of equal ones at the limit any are taken. Within a row, latents ascend.
     """

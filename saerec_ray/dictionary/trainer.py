@@ -137,7 +137,7 @@ class DictionaryTraining:
         loss, parts, fired = self.parallel(x, active_at(step, self.steps, self.config), dead)
         loss.backward()
         self.model.project_gradient()
-        self._clip_gradients()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimiser.step()
         self.model.normalise_decoder()
         self._count_silence(fired)
@@ -145,15 +145,6 @@ class DictionaryTraining:
         for average, value in zip(self.average.parameters(), self.model.parameters(), strict=True):
             average.lerp_(value.detach(), 1 - decay)
         return parts
-
-    def _clip_gradients(self) -> None:
-        """Shortens all gradients together to length 1 where they are longer."""
-        gradients = [value.grad for value in self.model.parameters() if value.grad is not None]
-        lengths = torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients])
-        length = float(torch.linalg.vector_norm(lengths))
-        if not length <= 1:  # also where it is not a number, so that it is seen in the weights
-            for gradient in gradients:
-                gradient /= length
 
     def _count_silence(self, fired: Tensor) -> None:
         if self.worker.world_size > 1:

@@ -138,7 +138,7 @@ class TrainingDictionary(nn.Module):
     @torch.no_grad()
     def normalise_decoder(self) -> None:
         """Sets the decoder rows to unit length; after the step."""
-        self.decoder.div_(torch.linalg.vector_norm(self.decoder, dim=1, keepdim=True).clamp_min_(1e-12))
+        F.normalize(self.decoder, dim=1, out=self.decoder)
 
     @torch.no_grad()
     def export(self, scaling: Scaling, x: Tensor) -> Dictionary:
