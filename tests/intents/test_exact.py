@@ -9,6 +9,8 @@ from scipy.sparse import csr_array
 
 from saerec_ray.dictionary.attributes import AttributeValue
 from saerec_ray.intents.exact import accidental_phrases, exact_names
+from saerec_ray.intents.overlay import Edit, Overlay
+from tests.intents.planted import TOPICS, plant
 
 ITEMS, DIMENSION, SUBJECTS = 400, 16, 8
 
@@ -88,3 +90,29 @@ def test_an_amount_is_an_accident_also_where_its_unit_was_cut_off(phrase: str, t
 )
 def test_other_numbers_may_say_something(phrase: str, text: str) -> None:
     assert reason(AttributeValue("phrase", phrase), ABOUT_SUBJECT_0, text) is None
+
+
+def test_an_accidental_phrase_is_hidden_until_a_person_shows_it() -> None:
+    """A brand and a phrase stand for the same latents of nothing in common; only the phrase is hidden."""
+    planted = plant()
+    noise = [len(TOPICS), len(TOPICS) + 1]
+    exact = dict(
+        zip(noise, (AttributeValue("brand", "Anything"), AttributeValue("phrase", "Guaranteed")), strict=True)
+    )
+    brand, phrase = (planted.build(exact=exact)[0].intents[latent] for latent in noise)
+    assert (brand.label, brand.kind, brand.state, brand.steerable) == (
+        "Anything",
+        "item property",
+        "active",
+        True,
+    )
+    assert (phrase.label, phrase.kind, phrase.state, phrase.steerable) == (
+        "Guaranteed",
+        "nuisance",
+        "unpublished",
+        False,
+    )
+    assert "by its meaning" in phrase.verdict
+    overlay = Overlay(intents={phrase.intent_id: Edit(kind="intent")})
+    shown = planted.build(exact=exact, overlay=overlay)[0].intents[noise[1]]
+    assert (shown.kind, shown.state, shown.steerable) == ("intent", "active", True)
