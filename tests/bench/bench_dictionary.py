@@ -5,8 +5,8 @@
 FOLDER is a finished embed stage, out/amazon2014_beauty/embed by default. Everything runs one after the other in
 one thread on the same vectors, with the same width, k, batch size and epochs, at each of the learning rates; the
 rate with the lowest FVU is shown. Seconds are CPU seconds of the training steps alone; a model is measured on the
-same held-out items after its last step. L0 is the mean number of active latents of a held-out item. `--peer` names
-a Python with `eai-sparsify` installed.
+same held-out items after its last step. L0, the mean number of active latents of a held-out item, is shown where
+the kind does not fix it at k. `--peer` names a Python with `eai-sparsify` installed.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ class Measured:
     items_a_second: float
     seconds: float
     fvu: float
-    l0: float
+    l0: float | None = None
 
     def __str__(self) -> str:
         return (
             f"{self.name}: {self.items_a_second:.0f} items/s, {self.seconds:.1f} CPU seconds, "
-            f"held-out FVU {self.fvu:.4f}, L0 {self.l0:.2f}, learning rate {self.rate:g}"
-        )
+            f"held-out FVU {self.fvu:.4f}, learning rate {self.rate:g}"
+        ) + ("" if self.l0 is None else f", L0 {self.l0:.2f}")
 
 
 def train_plain(x: torch.Tensor, width: int, active: int, batch: int, epochs: int, rate: float) -> object:
@@ -107,7 +107,7 @@ def measure_peer(
         error = (held_out - reconstruct(held_out)).square().sum()  # type: ignore[operator]
     items = len(x) // arguments.batch * arguments.epochs * arguments.batch
     fvu = float(error / held_out.square().sum())
-    return Measured(name, rate, items / seconds, seconds, fvu, arguments.active)
+    return Measured(name, rate, items / seconds, seconds, fvu)
 
 
 def measure_ours(
@@ -149,7 +149,7 @@ def measure_ours(
         items_a_second=run.steps * run.batch_size / seconds,
         seconds=seconds,
         fvu=fraction_of_variance_unexplained(made, held_out),
-        l0=made.encode(held_out).nnz / len(held_out),
+        l0=None if kind == "topk" else made.encode(held_out).nnz / len(held_out),
     )
 
 
@@ -194,8 +194,13 @@ def main() -> None:
     scaling = Scaling.fit(train)
     say(f"{len(train)} training items, {len(held_out)} held out, d = {vectors.shape[1]}")
     for kind, multi_k in (("topk", 0.0), ("batchtopk", 0.0), ("matryoshka", 0.125)):
-        rates = arguments.rates
-        say(str(best(measure_ours(kind, multi_k, train, held_out, rate, arguments) for rate in rates)))
+        say(
+            str(
+                best(
+                    measure_ours(kind, multi_k, train, held_out, rate, arguments) for rate in arguments.rates
+                )
+            )
+        )
     scaled = {"train": scaling.apply(train), "held_out": scaling.apply(held_out)}
     with tempfile.TemporaryDirectory() as folder:
         save_file(scaled, Path(folder) / "scaled.safetensors")
