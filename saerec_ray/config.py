@@ -187,7 +187,9 @@ class TrainConfig(Section):
         "with members x d_model numbers a vector",
     )
     baseline: bool = Field(True, description="Also train the same backbone without intents, for comparison")
-    workers: int = Field(2, ge=1, description="Training processes, each on a CPU or GPU of its own")
+    workers: int = Field(
+        2, ge=1, description="Processes that train one model, each on a CPU or GPU of its own"
+    )
     seed: int | None = Field(None, description="null takes the run's seed")
 
     @model_validator(mode="after")

@@ -222,11 +222,9 @@ def _intents(job: Job) -> dict[str, Any]:
 
 def _train(job: Job) -> dict[str, Any]:
     def show(values: dict[str, Any]) -> None:
-        done = values["epoch"] + values["samples"] / values["samples_an_epoch"]
         note = f"{values['model'].replace('_', ' ')}, epoch {values['epoch'] + 1}, loss {values['loss']:.3f}"
-        job.reporter.update(
-            done, values["epochs"], f"{note}, best NDCG@10 {values['best_validation_ndcg']:.4f}"
-        )
+        note += f", best NDCG@10 {values['best_validation_ndcg']:.4f}"
+        job.reporter.update(values["done"], values["total"], note)
 
     config = job.config
     return build_backbone(

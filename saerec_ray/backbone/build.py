@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,15 @@ _POPULATION_SAMPLE = 20_000
 _SPREAD_SAMPLE = 256
 
 
+@dataclass(frozen=True)
+class Training:
+    """One model to train: its file in the train folder, and the names of the trainings of its members."""
+
+    name: str
+    file: str
+    members: list[str]
+
+
 def build_backbone(
     config: TrainConfig,
     cluster: ClusterConfig,
@@ -71,6 +81,7 @@ def build_backbone(
 ) -> dict[str, Any]:
     """Trains the backbone (and the one without intents beside it), then sets prior weight and steering.
 
+    All members of both are trainings of their own: with Ray as many at a time as the cluster has room for.
     Returns the metrics for the manifest. Raises InputError when there is nothing to learn from.
     """
     sequences = everything = read_sequences(prepared)
@@ -84,33 +95,35 @@ def build_backbone(
     write_frozen(frozen, folder)
     warm = WarmCatalogue.write(runs / "warm", everything, frozen, cold) if cold.any() else None
     metrics: dict[str, Any] = {}
-    for name, file in _trainings(config):
-        states, records = [], []
-        for member in range(config.members):
-            label = name if config.members == 1 else f"{name}_{member + 1}"
-            checkpoint = distributed.run(
-                train_backbone,
-                {
-                    "prepared": str((warm.folder if warm else prepared).absolute()),
-                    "frozen": str((warm.folder if warm else folder).absolute()),
-                    "config": config.model_dump(mode="json"),
-                    "intents": file == MODEL_FILE,
-                    "seed": seed + _MEMBER_SEEDS * member,
-                    "checkpoint_samples": cluster.checkpoint_samples,
-                },
-                folder=runs,
-                name=label,
-                workers=config.workers,
-                engine=cluster.engine,
-                max_failures=cluster.max_failures,
-                gpus=cluster.gpus,
-                on_log=_naming(on_log, label),
-            )
-            state = load_file(checkpoint / BEST_FILE)
-            states.append(warm.whole(state) if warm else state)
-            records.append(training_state.load_training_state(checkpoint)[1])
-        save_tensors(together(states), folder / file)
-        metrics[name] = {
+    trainings = _trainings(config)
+    shared = {
+        "prepared": str((warm.folder if warm else prepared).absolute()),
+        "frozen": str((warm.folder if warm else folder).absolute()),
+        "config": config.model_dump(mode="json"),
+        "checkpoint_samples": cluster.checkpoint_samples,
+    }
+    checkpoints = distributed.run_many(
+        train_backbone,
+        {
+            label: {**shared, "intents": training.file == MODEL_FILE, "seed": seed + _MEMBER_SEEDS * member}
+            for training in trainings
+            for member, label in enumerate(training.members)
+        },
+        folder=runs,
+        workers=config.workers,
+        engine=cluster.engine,
+        max_failures=cluster.max_failures,
+        gpus=cluster.gpus,
+        on_log=None if on_log is None else _together(on_log, config.members * len(trainings)),
+    )
+    for training in trainings:
+        found = [checkpoints[label] for label in training.members]
+        states = [load_file(checkpoint / BEST_FILE) for checkpoint in found]
+        save_tensors(
+            together([warm.whole(state) if warm else state for state in states]), folder / training.file
+        )
+        records = [training_state.load_training_state(checkpoint)[1] for checkpoint in found]
+        metrics[training.name] = {
             "epochs": [numbers["epoch"] for numbers in records],
             "validation_ndcg": [numbers["best_ndcg"] for numbers in records],
         }
@@ -118,16 +131,26 @@ def build_backbone(
     return metrics
 
 
-def _naming(on_log: OnLog | None, model: str) -> OnLog | None:
-    """The same listener, told which of the models it hears of."""
-    return None if on_log is None else lambda values: on_log({"model": model, **values})
+def _together(on_log: OnLog, count: int) -> Callable[[str, dict[str, Any]], None]:
+    """Tells of so many trainings as of one: what is done of each is added up. Called from several threads."""
+    done: dict[str, float] = {}
+    lock = threading.Lock()
+
+    def log(label: str, values: dict[str, Any]) -> None:
+        with lock:
+            done[label] = values["epoch"] + values["samples"] / values["samples_an_epoch"]
+            on_log({**values, "model": label, "done": sum(done.values()), "total": count * values["epochs"]})
+
+    return log
 
 
-def _trainings(config: TrainConfig) -> list[tuple[str, str]]:
-    trainings = [("with_intents", MODEL_FILE)]
+def _trainings(config: TrainConfig) -> list[Training]:
+    """The models to train, each with the names of its members."""
+    wanted = [("with_intents", MODEL_FILE)]
     if config.baseline:
-        trainings.append(("without_intents", BASELINE_FILE))
-    return trainings
+        wanted.append(("without_intents", BASELINE_FILE))
+    numbers = [""] if config.members == 1 else [f"_{member + 1}" for member in range(config.members)]
+    return [Training(name, file, [name + number for number in numbers]) for name, file in wanted]
 
 
 def _freeze(

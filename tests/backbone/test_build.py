@@ -35,6 +35,7 @@ from saerec_ray.backbone.validation import (
 from saerec_ray.config import ClusterConfig
 from saerec_ray.data.prepared import PreparedSequences
 from saerec_ray.dictionary.sae import Dictionary, Scaling, write_codes, write_dictionary
+from saerec_ray.distributed import Engine
 from saerec_ray.errors import InputError
 from saerec_ray.intents.stage import POPULATION_FILE
 from saerec_ray.scoring import ItemSpace, PriorTable, intent_values, loading_caps, prior
@@ -81,13 +82,15 @@ def write_stages(workdir: Path, sequences: PreparedSequences) -> None:
     save_file(arrays, workdir / "intents" / POPULATION_FILE)
 
 
-def built(workdir: Path, users: list[Parts] = USERS, seed: int = 7, **changes: Any) -> dict[str, Any]:
+def built(
+    workdir: Path, users: list[Parts] = USERS, seed: int = 7, engine: Engine = "local", **changes: Any
+) -> dict[str, Any]:
     """Runs the stage and returns its metrics, with what was logged under `logged`."""
     write_stages(workdir, sequences_of(users))
     logged: list[dict[str, Any]] = []
     metrics = build_backbone(
         small_settings(**{"epochs": 2, "learning_rate": 0.02, **changes}),
-        ClusterConfig(engine="local", max_failures=0, gpus=False),
+        ClusterConfig(engine=engine, max_failures=0, gpus=False),
         seed,
         workdir / "prepare",
         workdir / "dictionary",
@@ -136,6 +139,21 @@ def test_members_are_trained_from_seeds_of_their_own_and_stand_side_by_side(
     cases = held_out(SEQUENCES, "validation")
     found = ndcg(model_ranks(space, frozen.prior, encode_users(encoder, cases)), 10)
     assert found == pytest.approx(max(metrics["prior_weights_tried"].values()))
+
+
+@pytest.mark.ray
+def test_models_trained_side_by_side_with_ray_are_those_trained_one_after_the_other(tmp_path: Path) -> None:
+    for engine in ("local", "ray"):
+        metrics = built(tmp_path / engine, engine=engine, baseline=True, members=2)
+        trained = {f"with{ending}_{member}" for ending in ("_intents", "out_intents") for member in (1, 2)}
+        assert {line["model"] for line in metrics["logged"]} == trained
+        done = [line["done"] for line in metrics["logged"]]
+        assert done == sorted(done)
+        assert done[-1] == metrics["logged"][-1]["total"] == 2 * len(trained), "epochs of all models"
+    for name in (MODEL_FILE, BASELINE_FILE):
+        one_by_one, together = (load_file(tmp_path / engine / "train" / name) for engine in ("local", "ray"))
+        for tensor, values in one_by_one.items():
+            np.testing.assert_array_equal(together[tensor], values, err_msg=tensor)
 
 
 def test_nothing_that_is_written_depends_on_the_test_items(

@@ -22,7 +22,6 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # for tests.*, when run as a
 
 from tests.bench.published import (
     BEFORE_TRAIN,
-    ONE_WORKER,
     STAGES,
     add_run_options,
     circumstances,
@@ -49,7 +48,7 @@ def run_seed(
     data: Path, workdir: Path, seed: int, with_baseline: bool, with_control: bool, extra: list[str]
 ) -> dict[str, Any]:
     """Trains and measures one seed; returns its report, with the control if wanted."""
-    settings = (f"prepare.source.path={data}", f"seed={seed}", *ONE_WORKER, *extra)
+    settings = (f"prepare.source.path={data}", f"seed={seed}", *extra)
     if not with_baseline:
         settings += ("train.baseline=false",)
     saerec("run", workdir, settings)
@@ -91,9 +90,7 @@ def set_section(
         f"python tests/bench/accuracy.py --data FOLDER/{data} --seeds {' '.join(map(str, seeds))} "
         f"--baselines {baselines} --controls {controls}{settings}    # all of this part",
         "# one seed alone:",
-        f"saerec run --config amazon --set prepare.source.path=FOLDER/{data} --set seed={seeds[0]} "
-        + " ".join(f"--set {setting}" for setting in ONE_WORKER)
-        + settings,
+        f"saerec run --config amazon --set prepare.source.path=FOLDER/{data} --set seed={seeds[0]}{settings}",
     ]
     tables = [line for part in ("test", "validation") for line in accuracy_table(part, seeds, reports)]
     return section(
@@ -152,7 +149,8 @@ def time_table(seeds: list[int], reports: list[dict[str, Any]]) -> list[str]:
         "",
         *table(["", *stages, "sum"], lines),
         "",
-        "`train` holds both trainings, with and without intents; `embed` is short where the texts were encoded before.",
+        "`train` holds all models, those with and those without intents; `embed` is short where the texts were encoded "
+        "before.",
         "",
     ]
 
