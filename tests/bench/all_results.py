@@ -49,7 +49,6 @@ def steps(data: Path, workdir: Path, page: Path) -> list[Step]:
     shown = ("--page", str(page))
     gates = workdir / "gates"
     transferred = [f"--run={name.removeprefix('amazon2014_')}={run}" for name, run in runs.items()]
-    dictionaries = [str(gates / BEAUTY / f"seed-{seed}" / "dictionary") for seed in SEEDS]
     return [
         Step("accuracy", ("--data", *folders.values(), *seeds, *trained)),
         Step("dictionary_gates", ("--data", str(data), "--workdir", str(gates), "--report-only", *shown)),
@@ -58,7 +57,7 @@ def steps(data: Path, workdir: Path, page: Path) -> list[Step]:
         Step("explained_share", ("--data", folders[BEAUTY], *trained)),
         Step("foreign_dictionaries", ("--data", *folders.values(), *trained)),
         Step("transfer", (*transferred, "--data", str(data), *shown)),
-        Step("identity", (*dictionaries, *shown)),
+        Step("identity", ("--data", folders[BEAUTY], *trained)),
         Step("steering_limits", ("--workdir", str(runs[BEAUTY]), *shown)),
         Step("cooccurrence", (str(workdir / "cooccurrence"), "--data", folders[BEAUTY], *shown)),
         Step("bench_dictionary", ("--embeddings", str(runs[BEAUTY] / "embed"), *shown)),

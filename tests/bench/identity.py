@@ -1,9 +1,11 @@
 """How many intents keep their id, or name a successor, when a dictionary is trained again with another seed.
 
+    python tests/bench/identity.py --data FOLDER/amazon2014_beauty --seeds 42 43 44 45 46 47
     python tests/bench/identity.py out/seed-1/dictionary out/seed-2/dictionary ...
 
-Each folder is a finished dictionary stage on the same items. Ids are carried from each to the next. A latent
-counts as published when it fires on at least 10 items and at most a fifth of them. The control gives every
+With --data one dictionary a seed is trained with the amazon preset and without attributes, whose ids never change.
+Otherwise each folder is a finished dictionary stage on the same items. Ids are carried from each to the next. A
+latent counts as published when it fires on at least 10 items and at most a fifth of them. The control gives every
 item the codes of another and turns the directions at random: what it finds is chance.
 """
 
@@ -22,7 +24,15 @@ from scipy.sparse import csr_array
 from saerec_ray.dictionary.sae import read_codes, read_dictionary
 from saerec_ray.intents.catalogue import Catalogue, Intent, stable_ids
 from saerec_ray.intents.identity import NamedLatents, carry_over, match_latents
-from tests.bench.published import Transcript, add_page_option, described, publish, shown
+from tests.bench.published import (
+    Transcript,
+    add_run_options,
+    data_folder,
+    described,
+    publish,
+    run_stages,
+    shown,
+)
 
 TOP = 200
 MIN_ITEMS, MAX_DENSITY = 10, 0.2
@@ -91,14 +101,32 @@ def report(say: Transcript, title: str, old: NamedLatents, new: NamedLatents) ->
     return catalogue
 
 
+def trained(data: Path, shared: Path, asked: argparse.Namespace) -> list[Path]:
+    """The dictionary stage of each seed, on texts that are encoded once."""
+    settings = (f"prepare.source.path={data}", "dictionary.attributes=null", "cluster.engine=local")
+    settings += tuple(asked.settings)
+    encoded = ("prepare", "embed")
+    run_stages(shared, settings, stages=encoded)
+    folders = [shared / f"seed-{seed}" for seed in asked.seeds]
+    for folder, seed in zip(folders, asked.seeds, strict=True):
+        of_seed = (*settings, f"seed={seed}")
+        run_stages(folder, of_seed, shared=shared, copied=encoded, stages=("dictionary",))
+    return [folder / "dictionary" for folder in folders]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("dictionaries", type=Path, nargs="+")
-    add_page_option(parser)
+    parser.add_argument("dictionaries", type=Path, nargs="*")
+    parser.add_argument("--data", type=data_folder, help="train the dictionaries on this set first")
+    add_run_options(parser, seeds=range(42, 48))
     asked = parser.parse_args()
     folders, say = asked.dictionaries, Transcript()
+    if asked.data is not None:
+        folders = trained(asked.data, asked.workdir.absolute() / f"identity-{asked.data.name}", asked)
+    if len(folders) < 2:
+        parser.error("name at least two dictionaries, or --data and at least two --seeds")
     current = read_named(folders[0])
     report(say, "control", current, control(read_named(folders[-1])))
     for folder in folders[1:]:
