@@ -39,11 +39,12 @@ from saerec_ray.backbone.validation import (
     user_scores,
 )
 from saerec_ray.config import ClusterConfig, TrainConfig
-from saerec_ray.data.prepared import PreparedSequences, read_sequences
+from saerec_ray.data.prepared import PreparedSequences, read_items, read_sequences
 from saerec_ray.dictionary.concatenated import read_dictionaries, without_cooccurrence
 from saerec_ray.dictionary.sae import read_codes
 from saerec_ray.errors import InputError
-from saerec_ray.intents.stage import read_population
+from saerec_ray.intents.population import measure_population
+from saerec_ray.intents.stage import item_categories, read_population
 from saerec_ray.scoring import ItemSpace, SteeringTable, intent_values, loading_caps, prior
 
 Floats = npt.NDArray[np.float32]
@@ -91,7 +92,7 @@ def build_backbone(
         write_cold_items(cold, folder)
     if int(np.maximum(sequences.train_lengths - 1, 0).sum()) == 0:
         raise InputError("No user has two training interactions, so there is no next item to learn.")
-    frozen = _freeze(config, seed, sequences, dictionary_folder, intents_folder, cold)
+    frozen = _freeze(config, seed, sequences, prepared, dictionary_folder, intents_folder, cold)
     write_frozen(frozen, folder)
     warm = WarmCatalogue.write(runs / "warm", everything, frozen, cold) if cold.any() else None
     metrics: dict[str, Any] = {}
@@ -157,16 +158,23 @@ def _freeze(
     config: TrainConfig,
     seed: int,
     sequences: PreparedSequences,
+    prepared: Path,
     dictionary_folder: Path,
     intents_folder: Path,
     cold: npt.NDArray[np.bool_],
 ) -> Frozen:
-    population = read_population(intents_folder)
-    _, met = sequences.train_interactions()
+    users, met = sequences.train_interactions()
     dictionaries = read_dictionaries(dictionary_folder)
     codes = without_cooccurrence(read_codes(dictionary_folder), dictionaries, cold)
     if config.shuffle_codes:
         codes = csr_array(codes[np.random.default_rng(seed).permutation(codes.shape[0])])
+    if (
+        config.shuffle_codes or cold.any()
+    ):  # what the intents stage measured is of other codes or interactions
+        categories = item_categories(read_items(prepared))
+        population = measure_population(codes, users, met, categories)
+    else:
+        population = read_population(intents_folder)
     counts = np.bincount(met, minlength=codes.shape[0])
     return Frozen(
         codes=codes,

@@ -249,15 +249,20 @@ def trained_parts(
     prior_weight: float = 0.0,
     companion_weight: float = 0.0,
 ) -> tuple[ItemSpace, UserEncoder]:
-    """The scoring space and the user encoder of a state made by `together`."""
+    """The scoring space and the user encoder of a state made by `together`.
+
+    Items without any training interaction have neither residual nor bias (method.md, section 3): as targets they
+    were only ever wrong, so what the loss taught these parameters would keep such items out of every list.
+    """
     arrays = {name: value.numpy() for name, value in state.items()}
-    residuals = arrays["items.residuals"]
+    known = frozen.popularity > 0  # (items,)
+    residuals = arrays["items.residuals"] * known[:, None]
     no_intents = np.zeros((frozen.codes.shape[1], residuals.shape[1]), dtype=np.float32)
     space = ItemSpace(
         codes=frozen.codes,
         intent_vectors=arrays.get("items.intent_vectors", no_intents),
         residuals=residuals,
-        biases=arrays["items.biases"],
+        biases=arrays["items.biases"] * known,
         popularity=frozen.popularity,
         prior_weight=prior_weight,
         companions=frozen.companions if frozen.companions.nnz else None,

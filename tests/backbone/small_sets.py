@@ -18,7 +18,14 @@ from saerec_ray.backbone.frozen import Frozen, prior_table
 from saerec_ray.backbone.model import Backbone
 from saerec_ray.backbone.trainer import together, trained_parts
 from saerec_ray.config import TrainConfig
-from saerec_ray.data.prepared import SEQUENCES_FILE, SEQUENCES_SCHEMA, PreparedSequences
+from saerec_ray.data.prepared import (
+    ITEMS_FILE,
+    SEQUENCES_FILE,
+    SEQUENCES_SCHEMA,
+    PreparedItems,
+    PreparedSequences,
+    items_table,
+)
 from saerec_ray.intents.population import Population, measure_population
 from saerec_ray.scoring import ItemSpace
 from tests.synthetic import synthetic_codes
@@ -76,11 +83,15 @@ def grouped_users(count: int = 60, seed: int = 3) -> list[Parts]:
     return users
 
 
+def groups_of_items() -> list[list[str]]:
+    """The group of each item, which is its category."""
+    return [[str(item * GROUPS // ITEMS)] for item in range(ITEMS)]
+
+
 def population_of(sequences: PreparedSequences, frozen_codes: Any) -> Population:
-    """Statistics of the training interactions; the group of an item is its category."""
+    """Statistics of the training interactions."""
     users, met = sequences.train_interactions()
-    groups = [[str(item * GROUPS // ITEMS)] for item in range(frozen_codes.shape[0])]
-    return measure_population(frozen_codes, users, met, groups)
+    return measure_population(frozen_codes, users, met, groups_of_items())
 
 
 def frozen_of(sequences: PreparedSequences, seed: int = 5, public_share: float = 0.1) -> Frozen:
@@ -130,6 +141,13 @@ def write_sequences(sequences: PreparedSequences, folder: Path) -> None:
         "validation_length": pa.array(sequences.validation_lengths),
     }
     pq.write_table(pa.table(columns, schema=SEQUENCES_SCHEMA), folder / SEQUENCES_FILE)
+
+
+def write_items(folder: Path) -> None:
+    """The catalogue, with the category of every item."""
+    names = [str(item) for item in range(ITEMS)]
+    attributes = [{"category": groups} for groups in groups_of_items()]
+    pq.write_table(items_table(PreparedItems(names, names, names, attributes)), folder / ITEMS_FILE)
 
 
 def untrained_weights(settings: TrainConfig, frozen: Frozen, seed: int = 1) -> dict[str, torch.Tensor]:

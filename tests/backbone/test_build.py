@@ -23,7 +23,7 @@ from saerec_ray.backbone.build import (
     read_model,
     read_steering,
 )
-from saerec_ray.backbone.frozen import FROZEN_FILE, Frozen, read_frozen
+from saerec_ray.backbone.frozen import FROZEN_FILE, Frozen, prior_table, read_frozen
 from saerec_ray.backbone.validation import (
     EncodedUsers,
     HeldOut,
@@ -50,6 +50,7 @@ from tests.backbone.small_sets import (
     sequences_of,
     small_encoder,
     small_settings,
+    write_items,
     write_sequences,
 )
 
@@ -63,6 +64,7 @@ def write_stages(workdir: Path, sequences: PreparedSequences) -> None:
     for stage in ("prepare", "dictionary", "intents", "train"):
         (workdir / stage).mkdir(parents=True)
     write_sequences(sequences, workdir / "prepare")
+    write_items(workdir / "prepare")
     write_codes(FROZEN.codes, workdir / "dictionary")
     nothing = np.zeros(TEXT, dtype=np.float32)
     dictionary = Dictionary(
@@ -225,6 +227,15 @@ def test_the_control_gives_items_the_codes_of_others_and_keeps_them_all(tmp_path
     codes = np.asarray(FROZEN.codes.todense())
     assert (shuffled != codes).any(axis=1).mean() > 0.8
     assert sorted(map(tuple, shuffled.tolist())) == sorted(map(tuple, codes.tolist()))
+    frozen = read_frozen(tmp_path / "train", intents=True)
+    measured = prior_table(population_of(SEQUENCES, frozen.codes), small_settings().public_share)
+    np.testing.assert_array_equal(
+        frozen.prior.public, measured.public, "the prior is that of the codes in use"
+    )
+    np.testing.assert_array_equal(
+        frozen.prior.inverse_document_frequency, measured.inverse_document_frequency
+    )
+    assert not np.allclose(measured.public, FROZEN.prior.public)
 
 
 def test_without_a_user_with_two_training_interactions_there_is_nothing_to_learn(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from saerec_ray.backbone.validation import encode_users, held_out, model_ranks, 
 from saerec_ray.data.prepared import PreparedSequences
 from saerec_ray.errors import StageError
 from tests.backbone.small_sets import (
+    ITEMS,
     frozen_of,
     grouped_users,
     sequences_of,
@@ -105,6 +107,20 @@ def test_the_kept_weights_are_those_with_the_best_validation(train: Train) -> No
     assert validation_ndcg(kept) == pytest.approx(numbers(checkpoint)["best_ndcg"], rel=1e-6)
     last = training_state.with_prefix(training_state.load_training_state(checkpoint)[0], "model.")
     assert validation_ndcg(last) < validation_ndcg(kept), "the last weights would do for this test too"
+
+
+def test_items_without_training_interactions_are_scored_by_their_intents_alone() -> None:
+    """As targets they were only ever wrong: what that taught their own parameters would bury them."""
+    known = np.ones(ITEMS, dtype=bool)
+    known[[2, 7]] = False
+    weights = untrained_weights(small_settings(), FROZEN)
+    frozen = replace(FROZEN, popularity=np.where(known, np.float32(1), np.float32(0)))
+    space, _ = trained_parts(together([weights]), small_settings(), frozen)
+    assert not space.residuals[~known].any()
+    assert not space.biases[~known].any()
+    np.testing.assert_array_equal(space.residuals[known], weights["items.residuals"].numpy()[known])
+    np.testing.assert_array_equal(space.biases[known], weights["items.biases"].numpy()[known])
+    assert np.abs(space.item_vectors[~known]).sum(axis=1).all(), "they still have their intents"
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -70,7 +70,7 @@ VARIANTS = (
         TEXT_ONLY,
     ),
     Variant("control: codes of other items", ("train.shuffle_codes=true",)),
-    Variant("preset paper", (), TEXT_ONLY, "paper"),
+    Variant("preset paper, with companions", ("train.companions=50",), TEXT_ONLY, "paper"),
 )
 
 

@@ -123,7 +123,6 @@ def dictionary_table(seeds: list[int], reports: list[dict[str, Any]]) -> list[st
         ("the same, random dictionary", "dictionary_stage", "fvu_random_dictionary"),
         ("latents active an item", "dictionary_stage", "l0"),
         ("dead latents, share", "dictionary_stage", "dead_share"),
-        ("intents published", "catalogue", "published"),
         ("activation they cover, share", "catalogue", "mass_covered"),
         ("detection AUC of published labels, held-out items", "catalogue", "detection_auc_mean_published"),
         ("the same, shuffled labels, all latents", "catalogue", "detection_auc_shuffled"),
@@ -131,6 +130,7 @@ def dictionary_table(seeds: list[int], reports: list[dict[str, Any]]) -> list[st
         ("largest error when parts are added up again", "explanations", "completeness_error"),
     ]
     lines = [[name, *(f"{report[group][key]:.3g}" for report in reports)] for name, group, key in rows]
+    lines.append(["intents published", *(str(report["catalogue"]["published"]) for report in reports)])
     lines.append(["prior weight chosen", *(f"{report['prior_weight']:.3g}" for report in reports)])
     heads = ["", *(f"seed {seed}" for seed in seeds)]
     return ["### Dictionary, catalogue, explanations", "", *table(heads, lines), ""]

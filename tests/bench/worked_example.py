@@ -74,7 +74,10 @@ def worked_example(bundle: Bundle, history: list[str], boost: str) -> str:
     ]
     rows.append(["residual h . eps", "", "", f"{parts.residual:+.4f}"])
     rows.append(["bias b", "", "", f"{parts.bias:+.4f}"])
-    total = float(parts.contributions.sum()) + parts.residual + parts.bias
+    if space.companion_weight:
+        rows.append(["companions mu c", "", "", f"{parts.companions:+.4f}"])
+    total = float(parts.contributions.sum()) + parts.residual + parts.bias + parts.companions
+    assert abs(total - scores[best]) <= 1e-5 * max(1, abs(total)), "the parts are not the score"
     rows.append(["**sum**", "", "", f"**{total:+.4f}**"])
     text.append(
         table(["part", "z, how strongly the item carries it", "q, what it is worth to the user", "z q"], rows)
