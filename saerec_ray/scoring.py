@@ -23,9 +23,11 @@ from scipy.sparse import csc_array, csr_array
 Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 
-SHIFT_LIMIT = 0.35
+REACH = 5.0
+"""rho: a full boost adds so many times what takes a user's q to that of the most interested; avoid alike."""
+SHIFT_LIMIT = 0.5
 """kappa: the most one boost or avoid may move a score, as a share of the user's score spread."""
-TOTAL_SHIFT_LIMIT = 2.0
+TOTAL_SHIFT_LIMIT = 2.5
 """The most all boosts and avoids together may move a score, in the same unit."""
 COMPANION_MEMORY = 20
 """How many of the latest history items have companions that count."""
@@ -268,9 +270,9 @@ def shifts(
 ) -> list[Shift]:
     """The shift of each adjustment, in the order of the intents, so that the order given does not matter.
 
-    With w(i) the loading cut at the cap, R the score spread and kappa = SHIFT_LIMIT:
-    boost     + min(strength c w(i), kappa R w(i) / max w)   c = max(T - q, sigma / 2)
-    avoid     - the same                                     c = max(T + q, sigma / 2)
+    With w(i) the loading cut at the cap, R the score spread, rho = REACH and kappa = SHIFT_LIMIT:
+    boost     + strength min(rho c, kappa R / max w) w(i)   c = max(T - q, sigma / 2)
+    avoid     - the same                                    c = max(T + q, sigma / 2)
     suppress  - strength max(q, 0) z(i): at strength 1 the intent no longer adds to any score
     exclude   no shift: see excluded_items
     The limit is a property of each adjustment alone, which keeps exposure monotone in every strength.
@@ -302,8 +304,8 @@ def _limited_shift(
         return 0.0, np.zeros_like(loadings)
     target, floor = float(table.targets[adjustment.intent]), float(table.spreads[adjustment.intent]) / 2
     sign = 1.0 if adjustment.mode is Mode.BOOST else -1.0
-    reach = adjustment.strength * max(target - sign * value, floor)
-    step = sign * min(reach, SHIFT_LIMIT * spread / largest)
+    reach = REACH * max(target - sign * value, floor)
+    step = sign * adjustment.strength * min(reach, SHIFT_LIMIT * spread / largest)
     return step, np.asarray(np.float32(step) * weights, dtype=np.float32)
 
 

@@ -15,6 +15,7 @@ from saerec_ray.scoring import (
     COMPANION_DECAY,
     COMPANION_MEMORY,
     MAX_LIMITED_ADJUSTMENTS,
+    REACH,
     SHIFT_LIMIT,
     TOTAL_SHIFT_LIMIT,
     Adjustment,
@@ -257,8 +258,8 @@ def oracle_change(
         return 0.0
     sign = 1.0 if edit.mode is Mode.BOOST else -1.0
     reach = max(float(table.targets[edit.intent]) - sign * value, float(table.spreads[edit.intent]) / 2)
-    step = min(edit.strength * reach * weights[item], SHIFT_LIMIT * spread * weights[item] / weights.max())
-    return float(sign * step)
+    step = min(REACH * reach, SHIFT_LIMIT * spread / weights.max())
+    return float(sign * edit.strength * step * weights[item])
 
 
 @laws
@@ -308,7 +309,7 @@ def test_a_boost_acts_even_on_users_who_already_exceed_the_target() -> None:
         case.values[0],
         [Adjustment(2, Mode.BOOST, 1.0)],
     )
-    assert shift.step == pytest.approx(0.01)
+    assert shift.step == pytest.approx(REACH * 0.01)
 
 
 def test_an_adjustment_of_an_intent_that_no_item_carries_changes_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,7 +35,7 @@ Doubles = npt.NDArray[np.float64]
 def steerable_intents(
     catalogue: Catalogue, space: ItemSpace, attributes: Sequence[dict[str, list[str]]], count: int, seed: int
 ) -> list[SteeredIntent]:
-    """At most `count` random intents that people may steer, those that stand for an attribute first.
+    """At most `count` random intents that people may steer, as many of each dictionary as there can be.
 
     `attributes` are those of each item, {name: values}. Held-out items have no say in the choice.
     """
@@ -44,7 +45,13 @@ def steerable_intents(
         if intent.published and intent.steerable and len(space.carriers(intent.latent)[0])
     ]
     order = np.random.default_rng(seed).permutation(len(able))
-    mixed = sorted((able[place] for place in order), key=lambda intent: intent.attribute is None)
+    shuffled = [able[place] for place in order]
+    turns: Counter[str] = Counter()  # how many of its dictionary come before an intent
+    turn = []
+    for intent in shuffled:
+        turn.append(turns[intent.dictionary])
+        turns[intent.dictionary] += 1
+    mixed = [shuffled[place] for place in np.argsort(turn, kind="stable")]
     chosen = []
     for intent in mixed[:count]:
         match = intent.attribute
@@ -99,6 +106,8 @@ class Curve:
     segment_gains: Doubles = field(init=False)
     segment_runs: int = 0
     overlaps: Doubles = field(init=False)
+    changed: Doubles = field(init=False)
+    carried: Doubles = field(init=False)
     popularities: Doubles = field(init=False)
     exposures: Doubles = field(init=False)  # of every intent: (strengths, intents)
 
@@ -109,6 +118,8 @@ class Curve:
             "gains",
             "segment_gains",
             "overlaps",
+            "changed",
+            "carried",
             "popularities",
         ):
             setattr(self, name, np.zeros(self.steps))
@@ -130,6 +141,8 @@ class Curve:
                 self.segment_runs += 1
                 self.segment_gains += gains
         self.overlaps += [len(np.intersect1d(each.items, first)) / max(len(first), 1) for each in outcomes]
+        self.changed += [set(each.items.tolist()) != set(first.tolist()) for each in outcomes]
+        self.carried += [each.carried for each in outcomes]
         self.popularities += [
             float(interactions[each.items].mean()) if len(each.items) else 0.0 for each in outcomes
         ]
@@ -152,6 +165,8 @@ class Curve:
             "segment_gains",
             "segment_runs",
             "overlaps",
+            "changed",
+            "carried",
             "popularities",
             "exposures",
         ):
@@ -184,6 +199,8 @@ class Curve:
             "segment_runs": self.segment_runs,
             "ndcg_segment": _mean(self.segment_gains, self.segment_runs),
             "overlap": (self.overlaps / runs).tolist(),
+            "lists_changed": (self.changed / runs).tolist(),
+            "list_share_with_intent": (self.carried / runs).tolist(),
             "popularity": (self.popularities / runs).tolist(),
             "violations": self.violations,
             "violation_rate": self.violations / max(self.runs * (self.steps - 1), 1),

@@ -52,6 +52,7 @@ class Outcome:
     items: Indices
     loading: float  # mean loading of the intent over the list
     capped_loading: float  # the same with loadings cut at the cap, as boost and avoid weigh them
+    carried: float  # share of the list that carries the intent
     with_attribute: float  # share of the list that has the attribute; nan without one
     gain: float  # NDCG@20 of the user's targets
 
@@ -126,6 +127,7 @@ class _Measure:
             items=items,
             loading=float(loadings.mean()) if len(items) else 0.0,
             capped_loading=float(np.minimum(loadings, self._cap).mean()) if len(items) else 0.0,
+            carried=float((loadings > 0).mean()) if len(items) else 0.0,
             with_attribute=float(truth[items].mean()) if truth is not None and len(items) else float("nan"),
             gain=self._gain(scores),
         )

@@ -120,7 +120,7 @@ def test_mixing_at_zero_changes_nothing_and_at_one_puts_all_positive_mass_on_the
 def made_up_run(rule: str, capped: list[float], loadings: list[float]) -> Run:
     toy = random_toy(1)
     outcomes = [
-        Outcome(0.1 * place, np.array([0]), loading, cut, float("nan"), 0.0)
+        Outcome(0.1 * place, np.array([0]), loading, cut, 1.0, float("nan"), 0.0)
         for place, (cut, loading) in enumerate(zip(capped, loadings, strict=True))
     ]
     return Run(toy.scored()[0], SteeredIntent(0, "made up"), rule, outcomes)
@@ -167,11 +167,11 @@ def test_the_own_intent_is_the_one_most_carried_in_the_second_half_of_the_histor
     assert own_intent(toy.space, toy.scored()[0], []) is None
 
 
-def test_only_published_and_steerable_intents_are_steered_those_with_an_attribute_first() -> None:
+def test_only_published_and_steerable_intents_are_steered_as_many_of_each_dictionary() -> None:
     toy = random_toy(4, intents=24)
     every = catalogue(toy)
     intents = [
-        intent.model_copy(update={"attribute": None}) if intent.latent < 12 else intent
+        intent.model_copy(update={"dictionary": "attributes"}) if intent.latent >= 16 else intent
         for intent in every.intents
     ]
     names = [{"category": [intent.attribute.value]} for intent in every.intents if intent.attribute]
@@ -181,8 +181,11 @@ def test_only_published_and_steerable_intents_are_steered_those_with_an_attribut
     )
     able = [intent.latent for intent in intents if intent.published and intent.steerable]
     assert sorted(each.intent for each in chosen) == able
-    with_attribute = [each.attribute is not None for each in chosen]
-    assert with_attribute == sorted(with_attribute, reverse=True)
+    learnt = [each.intent < 16 for each in chosen]
+    exact = len(able) - sum(learnt)
+    assert 0 < exact < sum(learnt), "this test would say nothing"
+    assert sum(learnt[: 2 * exact]) == exact, "half of each, while there are any"
+    assert sorted(each.intent for each in chosen) != [each.intent for each in chosen], "in random order"
     first = chosen[0]
     assert first.carriers is not None
     value = intents[first.intent].attribute
@@ -219,6 +222,12 @@ def test_a_curve_sums_what_the_runs_show() -> None:
         assert summary["popularity"][step] == pytest.approx(
             np.mean([counted(toy)[items].mean() for items in lists])
         )
+        changed = [set(each.tolist()) != start for each, start in zip(lists, first, strict=True)]
+        assert summary["lists_changed"][step] == pytest.approx(np.mean(changed))
+        carried = [
+            (dense[each, run.steered.intent] > 0).mean() for each, run in zip(lists, boosts, strict=True)
+        ]
+        assert summary["list_share_with_intent"][step] == pytest.approx(np.mean(carried))
         assert summary["overlap"][step] == pytest.approx(
             np.mean([len(set(i.tolist()) & own) / 20 for i, own in zip(lists, first, strict=True)])
         )
