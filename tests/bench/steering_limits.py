@@ -64,7 +64,7 @@ def main() -> None:
     cut = SteeringTable(arrays["targets"], arrays["spreads"], arrays["loading_caps"])
     whole = replace(cut, loading_caps=csc_array(space.codes).max(axis=0).toarray().ravel().astype(np.float32))
     say(
-        "| reach | kappa | loadings | boost: exposure | lists | overlap | NDCG | avoid: exposure | NDCG | broken promises |"
+        "| reach | kappa | loadings | boost: exposure | lists | overlap | NDCG | avoid: exposure | NDCG | violations |"
     )
     say("|---|---|---|---|---|---|---|---|---|---|")
     settings = [("cut", cut, reach, limit) for reach in REACHES for limit in LIMITS]
