@@ -99,6 +99,7 @@ class DictionaryConfig(Section):
     decay_share: float = Field(0.2, ge=0, lt=1, description="Share of steps over which the rate falls")
     anneal_share: float = Field(0.25, ge=0, lt=1, description="Share of steps over which 4k falls to k")
     auxiliary_weight: float = Field(1 / 32, ge=0, description="Weight of the dead-latent loss")
+    revive: bool = Field(True, description="Give latents that no item activates a new direction each epoch")
     multi_k_weight: float = Field(1 / 8, ge=0, description="Weight of the cosine loss at 4k")
     sparsity_weight: float = Field(1.0, gt=0, description="jumprelu: weight of (L0 / k - 1) squared")
     bandwidth: float = Field(0.2, gt=0, description="jumprelu: width over which a threshold feels inputs")

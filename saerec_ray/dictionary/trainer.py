@@ -121,7 +121,8 @@ class DictionaryTraining:
             logged.append(self._step(x, self.epoch * self.steps_an_epoch + place))
         totals = {name: float(torch.stack([parts[name] for parts in logged]).mean()) for name in logged[0]}
         self.epoch += 1
-        self._revive()
+        if self.config.revive:
+            self._revive()
         self.worker.log(
             {"epoch": self.epoch, "epochs": self.config.epochs, **totals, "held_out_fvu": self._shown_error}
         )

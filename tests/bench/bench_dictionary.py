@@ -6,18 +6,20 @@ FOLDER is a finished embed stage, out/amazon2014_beauty/embed by default. Everyt
 one thread on the same vectors, with the same width, k, batch size and epochs, at each of the learning rates; the
 rate with the lowest FVU is shown. Seconds are CPU seconds of the training steps alone; a model is measured on the
 same held-out items after its last step. L0, the mean number of active latents of a held-out item, is shown where
-the kind does not fix it at k. `--peer` names a Python with `eai-sparsify` installed.
+the kind does not fix it at k. `--peer` names a Python with `eai-sparsify` installed. Peers compute in float32. So do
+rows that say so; the others take the encoder's product in bfloat16 where the CPU has it, as the product does.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # for tests.*, when run as a program
@@ -39,11 +41,13 @@ class Measured:
     fvu: float
     l0: float | None = None
 
-    def __str__(self) -> str:
+    def row(self, width: int) -> str:
+        """A line of the table."""
+        l0 = "" if self.l0 is None else f"{self.l0:.2f}"
         return (
-            f"{self.name}: {self.items_a_second:.0f} items/s, {self.seconds:.1f} CPU seconds, "
-            f"held-out FVU {self.fvu:.4f}, learning rate {self.rate:g}"
-        ) + ("" if self.l0 is None else f", L0 {self.l0:.2f}")
+            f"| {width} | {self.name} | {self.items_a_second:,.0f} | {self.seconds:.1f} | {self.fvu:.4f} "
+            f"| {self.rate:g} | {l0} |"
+        )
 
 
 def train_plain(x: torch.Tensor, width: int, active: int, batch: int, epochs: int, rate: float) -> object:
@@ -96,12 +100,12 @@ def orders(items: int, batch: int, epochs: int) -> list[torch.Tensor]:
 
 
 def measure_peer(
-    name: str, x: torch.Tensor, held_out: torch.Tensor, rate: float, arguments: argparse.Namespace
+    name: str, width: int, x: torch.Tensor, held_out: torch.Tensor, rate: float, arguments: argparse.Namespace
 ) -> Measured:
     """Trains one of the peers."""
     train = {"plain dense TopK": train_plain, "eai-sparsify": train_sparsify}[name]
     started = time.process_time()
-    reconstruct = train(x, arguments.width, arguments.active, arguments.batch, arguments.epochs, rate)
+    reconstruct = train(x, width, arguments.active, arguments.batch, arguments.epochs, rate)
     seconds = time.process_time() - started
     with torch.no_grad():
         error = (held_out - reconstruct(held_out)).square().sum()  # type: ignore[operator]
@@ -113,6 +117,8 @@ def measure_peer(
 def measure_ours(
     kind: str,
     multi_k: float,
+    precision: str,
+    width: int,
     train: np.ndarray,
     held_out: np.ndarray,
     rate: float,
@@ -127,12 +133,13 @@ def measure_ours(
 
     config = DictionaryConfig(
         kind=kind,  # type: ignore[arg-type]
-        width=arguments.width,
+        width=width,
         active=arguments.active,
         batch_size=arguments.batch,
         epochs=arguments.epochs,
         learning_rate=rate,
         multi_k_weight=multi_k,
+        precision=precision,  # type: ignore[arg-type]
     )
     with tempfile.TemporaryDirectory() as folder:
         attempt = begin_attempt(Path(folder), "bench", {}, latest_checkpoint)
@@ -144,13 +151,26 @@ def measure_ours(
         seconds = time.process_time() - started
         made = run.average.export(run.scaling, run.x)
     return Measured(
-        name=f"saerec {kind}" + (f" with the loss at 4k, {multi_k}" if multi_k else ""),
+        name=f"saerec {kind}"
+        + (f" with the loss at 4k, {multi_k}" if multi_k else "")
+        + (", float32" if precision == "float32" else ""),
         rate=rate,
         items_a_second=run.steps * run.batch_size / seconds,
         seconds=seconds,
         fvu=fraction_of_variance_unexplained(made, held_out),
         l0=None if kind == "topk" else made.encode(held_out).nnz / len(held_out),
     )
+
+
+def measured_apart(
+    name: str, python: str, folder: str, width: int, arguments: argparse.Namespace
+) -> Measured:
+    """A peer, trained by a Python of its own on the vectors in `folder`."""
+    numbers = [f"--{option}={getattr(arguments, option)}" for option in ("active", "batch", "epochs")]
+    numbers += ["--widths", str(width), "--rates", *map(str, arguments.rates)]
+    command = [python, __file__, "--embeddings", folder, "--only", name, *numbers]
+    printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return Measured(**json.loads(printed.strip().splitlines()[-1]))
 
 
 def best(found: Iterable[Measured]) -> Measured:
@@ -162,7 +182,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--embeddings", type=Path, default=Path("out/amazon2014_beauty/embed"))
     parser.add_argument("--peer", help="a Python with eai-sparsify")
-    parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--widths", type=int, nargs="+", default=[512, 1024, 2048])
     parser.add_argument("--active", type=int, default=8)
     parser.add_argument("--batch", type=int, default=512)
     parser.add_argument("--epochs", type=int, default=100)
@@ -174,7 +194,12 @@ def main() -> None:
     if arguments.only:
         arrays = load_file(arguments.embeddings / "scaled.safetensors")
         x, held = (torch.from_numpy(arrays[name]) for name in ("train", "held_out"))
-        print(best(measure_peer(arguments.only, x, held, rate, arguments) for rate in arguments.rates))
+        found = best(
+            measure_peer(arguments.only, width, x, held, rate, arguments)
+            for width in arguments.widths
+            for rate in arguments.rates
+        )
+        print(json.dumps(asdict(found)))
         return
 
     from saerec_ray.dictionary.sae import Scaling
@@ -192,25 +217,26 @@ def main() -> None:
     vectors = load_embeddings(arguments.embeddings)
     train, held_out = (vectors[part] for part in split_items(vectors, 0.1, seed=0))
     scaling = Scaling.fit(train)
-    say(f"{len(train)} training items, {len(held_out)} held out, d = {vectors.shape[1]}")
-    for kind, multi_k in (("topk", 0.0), ("batchtopk", 0.0), ("matryoshka", 0.125)):
-        say(
-            str(
-                best(
-                    measure_ours(kind, multi_k, train, held_out, rate, arguments) for rate in arguments.rates
-                )
-            )
-        )
+    say("| width | model | items/s | CPU seconds | held-out FVU | learning rate | L0 |")
+    say("|---|---|---|---|---|---|---|")
+    ours = [("topk", 0.0), ("batchtopk", 0.0), ("matryoshka", 0.125)]
+    precisions = [(kind, multi_k, "auto") for kind, multi_k in ours] + [("topk", 0.0, "float32")]
     scaled = {"train": scaling.apply(train), "held_out": scaling.apply(held_out)}
-    with tempfile.TemporaryDirectory() as folder:
-        save_file(scaled, Path(folder) / "scaled.safetensors")
-        numbers = [f"--{name}={getattr(arguments, name)}" for name in ("width", "active", "batch", "epochs")]
-        numbers += ["--rates", *map(str, arguments.rates)]
-        for name, python in (("plain dense TopK", sys.executable), ("eai-sparsify", arguments.peer)):
-            if python:
-                command = [python, __file__, "--embeddings", folder, "--only", name, *numbers]
-                say(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip())
-    publish(arguments.page, "dictionary-speed", "Speed of dictionaries", described(__doc__), say.fenced())
+    for width in arguments.widths:
+        for kind, multi_k, precision in precisions:
+            measured = (
+                measure_ours(kind, multi_k, precision, width, train, held_out, rate, arguments)
+                for rate in arguments.rates
+            )
+            say(best(measured).row(width))
+        with tempfile.TemporaryDirectory() as folder:
+            save_file(scaled, Path(folder) / "scaled.safetensors")
+            for name, python in (("plain dense TopK", sys.executable), ("eai-sparsify", arguments.peer)):
+                if python:
+                    say(measured_apart(name, python, folder, width, arguments).row(width))
+    say("")
+    say(f"{len(train):,} training items, {len(held_out):,} held out, d = {vectors.shape[1]}.")
+    publish(arguments.page, "dictionary-speed", "Speed of dictionaries", described(__doc__), say.lines)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,7 @@ import json
 import os
 import shutil
 import sys
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # for tests.*, when run as a program
 
@@ -29,13 +27,12 @@ from saerec_ray.data.prepared import read_items
 from saerec_ray.errors import StageError
 from saerec_ray.evaluation.coded_items import read_coded_items
 from saerec_ray.evaluation.gates import Gate, quality_gates
-from saerec_ray.evaluation.label_detection import label_detection
-from saerec_ray.intents.catalogue import read_catalogue
 from saerec_ray.manifest import read_manifest
 from saerec_ray.pipeline import CACHE_FOLDER
 from saerec_ray.text.cache import EmbeddingCache, text_key, write_part
 from saerec_ray.text.embed import load_embeddings
-from saerec_ray.text.encoder import TextEncoder, model_fingerprint, model_location
+from saerec_ray.text.encoder import model_fingerprint, model_location
+from tests.bench.judged_labels import judged_labels
 from tests.bench.published import REPOSITORY, add_page_option, publish, saerec
 
 SETS = ("amazon2014_beauty", "amazon2014_toys", "amazon2014_sports")
@@ -81,26 +78,11 @@ def keep_vectors(vectors: Path, data: Path, workdir: Path, config: EmbedConfig) 
     write_part(cache_folder.folder, known, np.ascontiguousarray(found[[row_of[key] for key in known]]))
 
 
-@cache
-def encoder(model: str, precision: str, max_tokens: int | None) -> TextEncoder:
-    """Loaded once for all sets."""
-    return TextEncoder(model, precision, max_tokens)
-
-
 def measure(workdir: Path) -> tuple[int, list[Gate]]:
     """The seed of a finished work directory, and its gates."""
-    made, named = read_manifest(workdir / "dictionary"), read_manifest(workdir / "intents")
-    config = EmbedConfig.model_validate(read_manifest(workdir / "embed").config["settings"])
+    made = read_manifest(workdir / "dictionary")
     coded = read_coded_items(workdir / "embed", workdir / "dictionary")
-    detection: dict[str, Any] = label_detection(
-        read_catalogue(workdir / "intents"),
-        coded.codes,
-        coded.vectors,
-        lambda texts: encoder(config.model, config.precision, config.max_tokens).encode(
-            texts, config.batch_size
-        ),
-        named.seed,
-    )
+    detection = judged_labels(workdir, coded)
     active = made.config["settings"][0]["active"]
     return made.seed, quality_gates(made.metrics, active, detection)
 
