@@ -105,6 +105,15 @@ def user_runs(
         yield Run(user, steered, MASS_PRESERVING, [start, *mixed])
 
 
+def gain(user: ScoredUser, scores: Floats) -> float:
+    """NDCG@20 of the user's targets under these scores (items,); 0 without targets."""
+    held = HeldOut(np.zeros(1, dtype=np.int64), [user.history], [user.targets])
+    ranks = target_ranks(held, lambda: iter([(0, scores[None].copy())]))
+    if len(ranks) == 0:
+        return 0.0
+    return float(np.where(ranks <= LIST_LENGTH, 1 / np.log2(ranks + 1), 0.0).mean())
+
+
 class _Measure:
     """Measures lists of one user for one intent."""
 
@@ -116,7 +125,6 @@ class _Measure:
         self._loadings = np.zeros(space.item_count, dtype=np.float64)
         self._loadings[carriers] = loadings
         self._cap = float(table.loading_caps[steered.intent])
-        self._held = HeldOut(np.zeros(1, dtype=np.int64), [user.history], [user.targets])
 
     def outcome(self, strength: float, scores: Floats) -> Outcome:
         items = top_items(self._user.eligible(scores), LIST_LENGTH)
@@ -129,14 +137,8 @@ class _Measure:
             capped_loading=float(np.minimum(loadings, self._cap).mean()) if len(items) else 0.0,
             carried=float((loadings > 0).mean()) if len(items) else 0.0,
             with_attribute=float(truth[items].mean()) if truth is not None and len(items) else float("nan"),
-            gain=self._gain(scores),
+            gain=gain(self._user, scores),
         )
-
-    def _gain(self, scores: Floats) -> float:
-        ranks = target_ranks(self._held, lambda: iter([(0, scores[None].copy())]))
-        if len(ranks) == 0:
-            return 0.0
-        return float(np.where(ranks <= LIST_LENGTH, 1 / np.log2(ranks + 1), 0.0).mean())
 
 
 def violations(run: Run) -> int:

@@ -1,0 +1,116 @@
+"""Steering by a concept: groups come from learnt intents and example items, and lists are measured by the attribute."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from saerec_ray.evaluation.concept_steering import EXAMPLES, Concept, concept_steering, draw_concepts
+from saerec_ray.intents.catalogue import AttributeMatch, Catalogue
+from saerec_ray.scoring import (
+    MAX_LIMITED_ADJUSTMENTS,
+    Adjustment,
+    Mode,
+    apply_shifts,
+    rank_of,
+    shifts,
+    top_items,
+)
+from tests.evaluation.toy_models import Toy, random_toy
+from tests.synthetic import _catalogue
+
+ITEMS = 400
+EXACT = 11
+"""The intent that stands for the value Oils; all others are learnt."""
+
+
+def with_exact_intent(toy: Toy, **changes: Any) -> Catalogue:
+    decoder = np.random.default_rng(0).normal(size=(toy.space.intent_count, 8)).astype(np.float32)
+    whole = _catalogue(decoder, toy.space.codes, [f"item-{index}" for index in range(ITEMS)])
+    oils = AttributeMatch(attribute="category", value="Oils", lift=5.0, f1=1.0, auc=1.0, q_value=0.0)
+    intents = [
+        each.model_copy(
+            update={"state": "active", "steerable": True}
+            | ({"dictionary": "attributes", "attribute": oils} if each.latent == EXACT else {})
+            | changes
+        )
+        for each in whole.intents
+    ]
+    return Catalogue(intents_version="v", intents=intents)
+
+
+def attributes(counts: dict[str, int]) -> list[dict[str, list[str]]]:
+    """So many items of each value, scattered; the others have none."""
+    order = iter(np.random.default_rng(1).permutation(ITEMS).tolist())
+    found: list[dict[str, list[str]]] = [{} for _ in range(ITEMS)]
+    for value, count in counts.items():
+        for _ in range(count):
+            found[next(order)] = {"category": [value]}
+    return found
+
+
+def test_values_of_too_few_or_too_many_items_are_no_concepts() -> None:
+    toy = random_toy(1, items=ITEMS)
+    counts = {"Oils": 60, "Few": 2 * EXAMPLES - 1, "Many": ITEMS // 5 + 1, "Lotions": 2 * EXAMPLES}
+    concepts = draw_concepts(with_exact_intent(toy), toy.space, attributes(counts), 9, seed=0)
+    assert {each.name for each in concepts} == {"category: Oils", "category: Lotions"}
+    assert {each.name: int(each.carriers.sum()) for each in concepts} == {
+        "category: Oils": 60,
+        "category: Lotions": 2 * EXAMPLES,
+    }
+
+
+def test_a_group_is_of_learnt_intents_and_the_exact_one_stands_beside_it() -> None:
+    toy = random_toy(1, items=ITEMS)
+    concepts = draw_concepts(
+        with_exact_intent(toy), toy.space, attributes({"Oils": 60, "Lotions": 50}), 9, seed=0
+    )
+    by_name = {each.name: each for each in concepts}
+    for concept in concepts:
+        group = concept.edits["group"]
+        assert 2 <= len(group) <= MAX_LIMITED_ADJUSTMENTS
+        assert all(edit.mode is Mode.BOOST and edit.intent != EXACT for edit in group)
+        assert concept.edits["single"] == group[:1]
+        assert group[0].strength == 1
+    assert by_name["category: Oils"].edits["exact"] == [Adjustment(EXACT, Mode.BOOST)]
+    assert "exact" not in by_name["category: Lotions"].edits
+
+
+def test_intents_that_nobody_may_steer_are_in_no_group() -> None:
+    toy = random_toy(1, items=ITEMS)
+    hidden = with_exact_intent(toy, steerable=False)
+    assert draw_concepts(hidden, toy.space, attributes({"Oils": 60}), 9, seed=0) == []
+
+
+def test_the_figures_are_those_of_the_lists_a_server_would_show() -> None:
+    toy = random_toy(5, items=ITEMS, users=60)
+    carriers = np.random.default_rng(3).random(ITEMS) < 0.2
+    carriers[toy.scored()[0].targets] = True  # so that a held-out item has the attribute
+    group = [Adjustment(2, Mode.BOOST, 1.0), Adjustment(7, Mode.BOOST, 0.4)]
+    concept = Concept("kind: made up", carriers, {"single": group[:1], "group": group})
+    found = concept_steering(
+        toy.space, toy.table, toy.steering, toy.users, [concept], [0.5, 1.0], count=99, seed=0
+    )
+    assert (found["users"], found["strengths"], found["paired"]) == (60, [0.0, 0.5, 1.0], {})
+    for rule, edits in concept.edits.items():
+        summary = found["rules"][rule]
+        for step, strength in enumerate(found["strengths"]):
+            shares, gains, of_segment = [], [], []
+            for user in toy.scored():
+                scaled = [Adjustment(edit.intent, edit.mode, edit.strength * strength) for edit in edits]
+                made = shifts(toy.space, toy.steering, user.scores, user.values, scaled) if strength else []
+                allowed = user.eligible(apply_shifts(user.scores, made))
+                shares.append(carriers[top_items(allowed, 20)].mean())
+                rank = rank_of(allowed, int(user.targets[0]))
+                gains.append(1 / np.log2(rank + 1) if rank <= 20 else 0.0)
+                if carriers[user.targets].any():
+                    of_segment.append(gains[-1])
+            assert summary["attribute_share"][step] == pytest.approx(np.mean(shares))
+            assert summary["ndcg_segment"][step] == pytest.approx(np.mean(of_segment))
+            if step == 0:
+                start = np.sum(gains)
+            assert summary["ndcg_loss"][step] == pytest.approx(1 - np.sum(gains) / start)
+        assert summary["overlap"][0] == 1
+    assert found["rules"]["single"]["attribute_share"] != found["rules"]["group"]["attribute_share"]
