@@ -114,6 +114,7 @@ def measure_ours(
     kind: str,
     multi_k: float,
     train: np.ndarray,
+    choosing: np.ndarray,
     held_out: np.ndarray,
     rate: float,
     arguments: argparse.Namespace,
@@ -137,12 +138,12 @@ def measure_ours(
     with tempfile.TemporaryDirectory() as folder:
         attempt = begin_attempt(Path(folder), "bench", {}, latest_checkpoint)
         worker = LocalWorker(0, 1, torch.device("cpu"), attempt)
-        run = DictionaryTraining(worker, config, train, held_out, seed=0)
+        run = DictionaryTraining(worker, config, train, choosing, seed=0)
         started = time.process_time()
         for _ in range(config.epochs):
             run.train_epoch()
         seconds = time.process_time() - started
-        made = run.average.export(run.scaling, run.x)
+        made = run.average.export(run.scaling, run.scaled_choosing)
     return Measured(
         name=f"saerec {kind}" + (f" with the loss at 4k, {multi_k}" if multi_k else ""),
         rate=rate,
@@ -178,7 +179,7 @@ def main() -> None:
         return
 
     from saerec_ray.dictionary.sae import Scaling
-    from saerec_ray.dictionary.trainer import split_items
+    from saerec_ray.dictionary.split import split_for_training
     from saerec_ray.text.embed import load_embeddings
     from tests.bench.published import Transcript, described, publish
 
@@ -190,14 +191,16 @@ def main() -> None:
         return
     say = Transcript()
     vectors = load_embeddings(arguments.embeddings)
-    train, held_out = (vectors[part] for part in split_items(vectors, 0.1, seed=0))
+    split = split_for_training(vectors, 0.1, seed=0)
+    train, choosing, held_out = (vectors[part] for part in (split.train, split.choosing, split.held_out))
     scaling = Scaling.fit(train)
     say(f"{len(train)} training items, {len(held_out)} held out, d = {vectors.shape[1]}")
     for kind, multi_k in (("topk", 0.0), ("batchtopk", 0.0), ("matryoshka", 0.125)):
         say(
             str(
                 best(
-                    measure_ours(kind, multi_k, train, held_out, rate, arguments) for rate in arguments.rates
+                    measure_ours(kind, multi_k, train, choosing, held_out, rate, arguments)
+                    for rate in arguments.rates
                 )
             )
         )
