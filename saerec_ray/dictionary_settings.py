@@ -90,7 +90,7 @@ class DictionaryConfig(Section):
     width: int = Field(512, ge=8, description="Number of latents, M")
     active: int = Field(8, ge=1, description="Latents active per item on average, k")
     prefixes: list[float] = Field(
-        default=[1 / 16, 1 / 4, 1.0], description="Matryoshka prefix shares of the width"
+        default=[1 / 16, 1 / 4, 1.0], min_length=1, description="Matryoshka prefix shares of the width"
     )
     epochs: int = Field(60, ge=1, description="Passes over the items")
     batch_size: int = Field(512, ge=2, description="Items a step, over all workers")
@@ -104,7 +104,12 @@ class DictionaryConfig(Section):
     sparsity_weight: float = Field(1.0, gt=0, description="jumprelu: weight of (L0 / k - 1) squared")
     bandwidth: float = Field(0.2, gt=0, description="jumprelu: width over which a threshold feels inputs")
     average_decay: float = Field(0.999, ge=0, lt=1, description="Exponential moving average of the weights")
-    held_out_share: float = Field(0.1, gt=0, lt=0.5, description="Items kept out of training for the metrics")
+    held_out_share: float = Field(
+        0.1,
+        gt=0,
+        lt=0.5,
+        description="Items kept out of training: half to set thresholds, stop and choose by, half for the metrics",
+    )
     patience: int = Field(5, ge=1, description="Evaluations without better held-out FVU before stopping")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",

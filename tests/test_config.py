@@ -67,6 +67,7 @@ def test_all_problems_are_named_at_once() -> None:
         ("dictionary", {"prefixes": [0.5, 0.25, 1.0]}, "prefixes must rise"),
         ("dictionary", {"prefixes": [0.5]}, "prefixes must rise from above 0 and end with 1.0"),
         ("dictionary", {"prefixes": [0.0, 1.0]}, "prefixes must rise"),
+        ("dictionary", {"prefixes": []}, "at least 1 item"),
     ],
 )
 def test_keys_that_do_not_fit_each_other_are_refused(

@@ -19,6 +19,7 @@ from saerec_ray.dictionary.sae import (
     Dictionary,
     Floats,
     read_dictionary,
+    unit_rows,
     write_codes,
     write_dictionary,
 )
@@ -29,8 +30,9 @@ from saerec_ray.dictionary.samples import (
     load_samples,
     with_scaled_item_codes,
 )
+from saerec_ray.dictionary.split import ItemSplit, split_for_training
 from saerec_ray.dictionary.stability import stability, stability_figures, write_stability
-from saerec_ray.dictionary.trainer import BEST_FOLDER, split_items, train_dictionary
+from saerec_ray.dictionary.trainer import BEST_FOLDER, train_dictionary
 from saerec_ray.dictionary_settings import DictionaryConfig
 from saerec_ray.errors import InputError
 
@@ -90,17 +92,13 @@ def train_on(
 ) -> Trained:
     """Trains `config.seeds` dictionaries on the vectors in the folder `embedded` and keeps the best.
 
-    All see the same training items, so that their held-out errors can be compared; start and order differ.
+    All see the same training items, so that their errors can be compared; start and order differ. The best is
+    chosen, and thresholds are set, on half of the items that are held out; figures are of the other half.
     `runs` keeps the checkpoints under `name`. Raises InputError when there are too few items; it names
-    `width_setting` as what to lower.
+    `width_setting` as what to lower; and when vectors have no directions to tell apart.
     """
     samples = load_samples(embedded, without_reviews)
-    train, held_out = split_items(samples.texts, config.held_out_share, seed)
-    if len(train) < config.width // 4 or len(train) < 2 * config.workers:
-        raise InputError(
-            f"{len(train)} training items are too few for a dictionary of width {config.width}; "
-            f"lower {width_setting} or bring more items."
-        )
+    split = _checked_split(config, samples, seed, width_setting)
     shared = {
         "embeddings": str(embedded.absolute()),
         "config": config.model_dump(mode="json"),
@@ -119,13 +117,20 @@ def train_on(
         on_log=None if on_log is None else _together(on_log, names),
     )
     found = [read_dictionary(checkpoints[each] / BEST_FOLDER) for each in names]
-    held_out_samples = samples.vectors[samples.of(held_out)]
-    errors = [fraction_of_variance_unexplained(each, held_out_samples) for each in found]
-    best = errors.index(min(errors))
-    dictionary = with_scaled_item_codes(found[best], samples, train)
-    metrics = measure_dictionary(
-        dictionary, samples.texts[train], samples.texts[held_out], config.active, seed
-    ) | _review_figures(dictionary, samples, held_out)
+    mean = unit_rows(samples.vectors[samples.of(split.train)]).mean(axis=0)  # (d,)
+    chosen_by, errors = (
+        [fraction_of_variance_unexplained(each, samples.vectors[samples.of(items)], mean) for each in found]
+        for items in (split.choosing, split.held_out)
+    )
+    best = chosen_by.index(min(chosen_by))
+    dictionary = with_scaled_item_codes(found[best], samples, split.train)
+    metrics = {
+        "choosing_items": len(split.choosing),
+        **measure_dictionary(
+            dictionary, samples.texts[split.train], samples.texts[split.held_out], config.active, seed
+        ),
+        **_review_figures(dictionary, samples, split.held_out, mean),
+    }
     if config.seeds == 1:
         return Trained(dictionary, None, metrics)
     decoders = [each.decoder for each in found]
@@ -134,8 +139,35 @@ def train_on(
     return Trained(dictionary, values, metrics | stability_figures(decoders, values))
 
 
-def _review_figures(dictionary: Dictionary, samples: Samples, held_out: Indices) -> dict[str, Any]:
-    """Figures that exist with reviews only; all others are of the items' own texts."""
+def _checked_split(config: DictionaryConfig, samples: Samples, seed: int, width_setting: str) -> ItemSplit:
+    """The parts of the items; raises InputError where nothing can be learnt from them."""
+    if samples.texts.shape[1] < 2:
+        raise InputError(
+            "Vectors of one number all have the same direction or the opposite one, so there is nothing to learn "
+            "from them; bring vectors of at least 2 numbers."
+        )
+    split = split_for_training(samples.texts, config.held_out_share, seed)
+    train = len(split.train)
+    if not train:
+        raise InputError(
+            "All vectors, or all but one or two kinds of them, have the same direction, so there is nothing to "
+            "learn from them."
+        )
+    if train < config.width // 4 or train < 2 * config.workers:
+        raise InputError(
+            f"{train} training items are too few for a dictionary of width {config.width}; "
+            f"lower {width_setting} or bring more items."
+        )
+    return split
+
+
+def _review_figures(
+    dictionary: Dictionary, samples: Samples, held_out: Indices, mean: Floats
+) -> dict[str, Any]:
+    """Figures that exist with reviews only; all others are of the items' own texts.
+
+    `mean`: that of all unit training vectors, (d,).
+    """
     reviews = len(samples.vectors) - samples.count
     if not reviews:
         return {}
@@ -144,7 +176,7 @@ def _review_figures(dictionary: Dictionary, samples: Samples, held_out: Indices)
     codes = item_codes(dictionary, samples)
     return {
         "reviews": reviews,
-        "fvu_reviews": fraction_of_variance_unexplained(dictionary, unseen) if len(unseen) else None,
+        "fvu_reviews": fraction_of_variance_unexplained(dictionary, unseen, mean) if len(unseen) else None,
         "l0_item_codes": codes.nnz / samples.count,
         "dead_share_item_codes": float((activation_counts(codes) == 0).mean()),
     }

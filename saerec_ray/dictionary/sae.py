@@ -49,8 +49,11 @@ class Scaling:
 
 def unit_rows(vectors: Floats) -> Floats:
     """Rows divided by their length; zero rows stay zero."""
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: Floats = np.divide(vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0)
+    # In float64, for squares of float32 numbers beyond 1e19 or below 1e-19 are none.
+    lengths = np.sqrt(np.einsum("id,id->i", vectors, vectors, dtype=np.float64))[:, None]
+    unit: Floats = np.divide(
+        vectors, lengths, out=np.zeros_like(vectors), where=lengths > 0, casting="same_kind"
+    )
     return unit
 
 
@@ -59,7 +62,8 @@ class Dictionary:
     """A sparse autoencoder with a fixed inference rule, so that a code never depends on its batch.
 
     p = ReLU(W x + b); a latent is active when p exceeds its threshold and is among the `most_active`
-    largest of the item that do; the strongest latent always stays, so that no item is without intents.
+    largest of the item that do; the strongest latent stays whatever the threshold, so that an item is without
+    intents only where W x + b is positive for no latent.
     """
 
     encoder: Floats  # W: (latents, d)
@@ -162,8 +166,8 @@ def with_scaled_codes(dictionary: Dictionary, vectors: Floats) -> Dictionary:
 def calibrated_threshold(activations: Floats, active: int, most_active: int) -> float:
     """The threshold at which items have `active` latents on average under the inference rule.
 
-    `activations` is ReLU(W x + b) of training items, (items, latents). Measured on the exported weights
-    themselves: a running average taken while the weights still moved misses the wanted sparsity.
+    `activations` is ReLU(W x + b), (items, latents), of items that were not trained on. Measured on the
+    exported weights themselves: a running average taken while the weights still moved misses the wanted sparsity.
     """
     width = min(most_active, activations.shape[1])
     largest = -np.partition(-activations, width - 1, axis=1)[:, :width]  # (items, most_active)

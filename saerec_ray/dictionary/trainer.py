@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 import torch.distributed
 from torch import Tensor
@@ -16,8 +15,16 @@ from torch import Tensor
 from saerec_ray import distributed, training_state
 from saerec_ray.dictionary.metrics import fraction_of_variance_unexplained
 from saerec_ray.dictionary.revival import forget, of_latents, point_anew, unreachable, worst_residuals
-from saerec_ray.dictionary.sae import Dictionary, Floats, Scaling, read_dictionary, write_dictionary
+from saerec_ray.dictionary.sae import (
+    Dictionary,
+    Floats,
+    Scaling,
+    read_dictionary,
+    unit_rows,
+    write_dictionary,
+)
 from saerec_ray.dictionary.samples import load_samples
+from saerec_ray.dictionary.split import split_for_training
 from saerec_ray.dictionary.training import TrainingDictionary, active_at
 from saerec_ray.dictionary_settings import DictionaryConfig
 from saerec_ray.errors import StageError
@@ -34,31 +41,19 @@ _SILENT_SHARE = 1 / 8
 """The same in shares of the whole training: short trainings must find their dead latents in time, too."""
 
 
-def split_items(
-    vectors: Floats, held_out_share: float, seed: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Training and held-out item indices; items with the same vector always fall on the same side."""
-    _, group = np.unique(vectors.round(5), axis=0, return_inverse=True)
-    groups = int(group.max()) + 1
-    shuffled = np.random.default_rng(seed).permutation(groups)
-    held_out = np.isin(group.ravel(), shuffled[: max(1, round(held_out_share * groups))])
-    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
-
-
 def train_dictionary(worker: distributed.Worker, parameters: dict[str, Any]) -> None:
     """The loop of one worker.
 
     Parameters: `embeddings` (folder of the embed stage), `config` (plain DictionaryConfig), `seed` (of start
     and order), `split_seed` (of which items are held out) and `without_reviews` (items whose text alone counts).
-    The last checkpoint holds the exported dictionary with the lowest held-out error.
+    The last checkpoint holds the exported dictionary with the lowest error on the items it is chosen by, which
+    are neither trained on nor measured on.
     """
     config = DictionaryConfig.model_validate(parameters["config"])
     samples = load_samples(Path(parameters["embeddings"]), parameters["without_reviews"])
-    train, held_out = (
-        samples.vectors[samples.of(items)]
-        for items in split_items(samples.texts, config.held_out_share, parameters["split_seed"])
-    )
-    run = DictionaryTraining(worker, config, train, held_out, parameters["seed"])
+    split = split_for_training(samples.texts, config.held_out_share, parameters["split_seed"])
+    train, choosing = (samples.vectors[samples.of(items)] for items in (split.train, split.choosing))
+    run = DictionaryTraining(worker, config, train, choosing, parameters["seed"])
     with worker.restore() as folder:
         if folder is not None:
             run.load(folder)
@@ -74,12 +69,15 @@ class DictionaryTraining:
     """The state of one training: model, optimiser, averages, dead-latent counters, best result."""
 
     def __init__(
-        self, worker: distributed.Worker, config: DictionaryConfig, train: Floats, held_out: Floats, seed: int
+        self, worker: distributed.Worker, config: DictionaryConfig, train: Floats, choosing: Floats, seed: int
     ) -> None:
+        """`train` and `choosing`: raw vectors, (samples, d), of items to learn from and of others to choose by."""
         self.worker, self.config, self.seed = worker, config, seed
         self.scaling = Scaling.fit(train, config.centre)
         self.x = torch.from_numpy(self.scaling.apply(train)).to(worker.device)  # (items, d)
-        self.held_out = held_out
+        self.mean = unit_rows(train).mean(axis=0)  # (d,)
+        self.choosing = choosing
+        self.scaled_choosing = torch.from_numpy(self.scaling.apply(choosing)).to(worker.device)
         generator = torch.Generator().manual_seed(seed)
         self.model = TrainingDictionary(train.shape[1], config, generator).to(worker.device)
         self.model.to_compute_on(worker.device)
@@ -178,9 +176,13 @@ class DictionaryTraining:
             average[latents] = value[latents]
 
     def evaluate(self) -> None:
-        """Exports the averaged weights and keeps them when they explain the held-out items best so far."""
-        candidate = self.average.export(self.scaling, self.x)
-        error = fraction_of_variance_unexplained(candidate, self.held_out)
+        """Exports the averaged weights and keeps them when they explain the items to choose by best so far.
+
+        Thresholds are set on these items, so that all candidates are equally sparse: the denser one always
+        explains more.
+        """
+        candidate = self.average.export(self.scaling, self.scaled_choosing)
+        error = fraction_of_variance_unexplained(candidate, self.choosing, self.mean)
         if not math.isfinite(error):
             raise StageError(
                 "The training of the dictionary ran into numbers that are not finite; "

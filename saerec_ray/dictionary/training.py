@@ -142,18 +142,23 @@ class TrainingDictionary(nn.Module):
 
     @torch.no_grad()
     def export(self, scaling: Scaling, x: Tensor) -> Dictionary:
-        """The inference dictionary; `x` are scaled training inputs on which the threshold is set."""
+        """The inference dictionary; thresholds are set so that `x`, (samples, d), have `active` latents on average.
+
+        `x` are scaled inputs that were not trained on: on those that were, fewer activations are near the
+        threshold, and every other item would have more latents than was asked for. Learnt thresholds are all
+        raised or lowered by one factor.
+        """
         decoder = F.normalize(self.decoder, dim=1)
         most_active = self.kind.most_active(self.config)
         threshold: float | Floats = 0.0
-        if self.kind.inference == "calibrated":
-            parts = torch.split(x, _CHUNK)
-            largest = [self.activations(part).topk(most_active, dim=1).values for part in parts]
-            threshold = calibrated_threshold(
-                torch.cat(largest).cpu().numpy(), self.config.active, most_active
-            )
-        elif self.kind.inference == "learnt":
-            threshold = _array(self.log_threshold.exp())
+        if self.kind.inference != "largest":
+            own = self.log_threshold.exp() if self.kind.inference == "learnt" else None
+            largest = []
+            for part in torch.split(x, _CHUNK):
+                activations = self.activations(part) if own is None else self.activations(part) / own
+                largest.append(activations.topk(most_active, dim=1).values)
+            found = calibrated_threshold(torch.cat(largest).cpu().numpy(), self.config.active, most_active)
+            threshold = found if own is None else _array(own * found)
         return Dictionary(
             encoder=_array(decoder if self.kind.tied else self.encoder),
             encoder_bias=_array(self.encoder_bias),

@@ -13,11 +13,11 @@ from pydantic import ValidationError
 from scipy.sparse import csr_array
 
 from saerec_ray.dictionary.sae import Dictionary, Floats, read_dictionary
+from saerec_ray.dictionary.split import split_for_training
 from saerec_ray.dictionary.stability import read_stability
-from saerec_ray.dictionary.trainer import split_items
 from saerec_ray.dictionary_settings import DictionaryConfig
 from saerec_ray.errors import StageError
-from saerec_ray.evaluation.codings import Coding, codings
+from saerec_ray.evaluation.codings import Coding, codings, mean_active
 from saerec_ray.manifest import read_manifest
 from saerec_ray.text.embed import load_embeddings
 
@@ -29,11 +29,13 @@ MOST_FITTED = 20_000
 
 @dataclass(frozen=True)
 class CodedItems:
-    """A dictionary with the vectors it reads. No item of `held_out` took part in training it."""
+    """A dictionary with the vectors it reads. No item of `held_out` took part in training or choosing it."""
 
     dictionary: Dictionary
     vectors: Floats  # raw, (items, d)
     train: Indices
+    choosing: Indices
+    """Not trained on, but thresholds were set on them."""
     held_out: Indices
     seed: int
     trained_here: bool = True
@@ -52,10 +54,17 @@ class CodedItems:
         chosen = np.random.default_rng(self.seed).permutation(self.train)[:MOST_FITTED]
         return np.asarray(self.vectors[np.sort(chosen)])
 
+    @property
+    def calibrating(self) -> Floats:
+        """Raw vectors to set thresholds on: (items, d)."""
+        return np.asarray(self.vectors[self.choosing])
+
     @cached_property
     def codings(self) -> dict[str, Coding]:
         """The dictionary and its controls, see codings.codings."""
-        return codings(self.dictionary, self.fitting, self.seed)
+        return codings(
+            self.dictionary, self.fitting, mean_active(self.dictionary, self.calibrating), self.seed
+        )
 
 
 def read_coded_items(embedded: Path, dictionary_folder: Path) -> CodedItems:
@@ -67,7 +76,7 @@ def read_coded_items(embedded: Path, dictionary_folder: Path) -> CodedItems:
     config, seed = _training_settings(read_manifest(dictionary_folder).config, dictionary_folder)
     vectors = load_embeddings(embedded)
     seed = seed if config.seed is None else config.seed
-    train, held_out = split_items(vectors, config.held_out_share, seed)
+    split = split_for_training(vectors, config.held_out_share, seed)
     dictionary = read_dictionary(dictionary_folder)
     stability = read_stability(dictionary_folder)
     if stability is not None:  # latents of a second dictionary come after those of the texts
@@ -75,8 +84,9 @@ def read_coded_items(embedded: Path, dictionary_folder: Path) -> CodedItems:
     return CodedItems(
         dictionary,
         vectors,
-        train,
-        held_out,
+        split.train,
+        split.choosing,
+        split.held_out,
         seed,
         trained_here=config.source is None,
         stability=None if stability is None or np.isnan(stability).any() else stability,

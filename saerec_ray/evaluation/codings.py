@@ -102,14 +102,15 @@ def mean_active(dictionary: Dictionary, vectors: Floats) -> int:
     return max(1, round(count / len(vectors)))
 
 
-def codings(dictionary: Dictionary, train: Floats, seed: int) -> dict[str, Coding]:
+def codings(dictionary: Dictionary, train: Floats, active: int, seed: int) -> dict[str, Coding]:
     """The dictionary and its controls by NAMES, fitted on `train`, raw vectors (items, d).
+
+    `active`: latents of the dictionary that items have on average, of items it was not trained on.
 
     pca                as many components as the dictionary has active latents
     k_means            as many centroids as the dictionary has latents, so the code is as wide, with one 1
     random_dictionary  as many latents in random directions, active on as many items
     """
-    active = mean_active(dictionary, train)
     return {
         "dictionary": dictionary,
         "pca": PrincipalComponents.fit(train).first(active),

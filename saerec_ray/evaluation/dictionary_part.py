@@ -35,7 +35,8 @@ def measure_dictionary_part(
 ) -> dict[str, Any]:
     """Codings, sparsity curve, densities, directions, and the ranking recovered for at most `users` users a split.
 
-    All but densities are of items that training did not see, beside controls fitted on training items.
+    All but densities are of items that the dictionary was neither trained on nor chosen by, beside controls
+    fitted on training items.
     """
     vectors, mean = coded.vectors, unit_rows(coded.vectors[coded.train]).mean(axis=0)
     train, held = vectors[coded.train], vectors[coded.held_out]
@@ -47,7 +48,7 @@ def measure_dictionary_part(
         "held_out_items": len(held),
         "trained_here": coded.trained_here,
         "codings": measure_codings(compared, mean, train, held),
-        "curve": variance_curve(coded.dictionary, coded.fitting, held, coded.seed),
+        "curve": variance_curve(coded.dictionary, coded.fitting, coded.calibrating, held, coded.seed),
         "densities": latent_densities(coded.codes[coded.train], coded.codes[coded.held_out]),
         "directions": latent_directions(coded.dictionary, coded.seed),
         "recovered": {},
@@ -75,7 +76,7 @@ def _denser(coded: CodedItems) -> dict[str, Coding]:
     if coded.dictionary.width < 2 * DENSE_ACTIVE:
         return {}
     return {
-        f"dictionary_{DENSE_ACTIVE}": recalibrated(coded.dictionary, coded.fitting, DENSE_ACTIVE),
+        f"dictionary_{DENSE_ACTIVE}": recalibrated(coded.dictionary, coded.calibrating, DENSE_ACTIVE),
         f"pca_{DENSE_ACTIVE}": PrincipalComponents.fit(coded.fitting).first(DENSE_ACTIVE),
     }
 

@@ -11,7 +11,7 @@ from scipy.sparse import csr_array
 
 from saerec_ray.data.prepared import PreparedItems
 from saerec_ray.dictionary.sae import Dictionary, unit_rows
-from saerec_ray.dictionary.trainer import split_items
+from saerec_ray.dictionary.split import split_items
 from saerec_ray.evaluation.absorption import absorption
 from saerec_ray.evaluation.coded_items import CodedItems
 from saerec_ray.evaluation.codings import Features, PrincipalComponents

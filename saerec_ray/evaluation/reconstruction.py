@@ -17,7 +17,7 @@ from saerec_ray.evaluation.codings import Coding, Features, PrincipalComponents
 
 Floats = npt.NDArray[np.float32]
 
-CURVE_ACTIVE = (4, 8, 16, 32)
+CURVE_ACTIVE = (4, 8, 16, 32, 64)
 DENSITY_BINS = 40
 REDUNDANT = 0.9
 _SMALLEST_THRESHOLD = 1e-6
@@ -68,8 +68,8 @@ def nonzeros(features: Features) -> float:
     return float(count / features.shape[0])
 
 
-def recalibrated(dictionary: Dictionary, train: Floats, active: int) -> Dictionary:
-    """The same weights under a threshold at which items of `train` have `active` latents on average.
+def recalibrated(dictionary: Dictionary, items: Floats, active: int) -> Dictionary:
+    """The same weights under a threshold at which raw `items`, (n, d), have `active` latents on average.
 
     The cap is twice that. Thresholds of single latents are all raised or lowered by one factor. A dictionary
     without a threshold keeps that many of the largest. The scale of the codes stays.
@@ -77,7 +77,7 @@ def recalibrated(dictionary: Dictionary, train: Floats, active: int) -> Dictiona
     if not np.any(dictionary.threshold):
         return replace(dictionary, most_active=active)
     activations = np.maximum(
-        dictionary.scaling.apply(train) @ dictionary.encoder.T + dictionary.encoder_bias, 0
+        dictionary.scaling.apply(items) @ dictionary.encoder.T + dictionary.encoder_bias, 0
     )
     most_active = 2 * active
     if isinstance(dictionary.threshold, np.ndarray):
@@ -89,12 +89,18 @@ def recalibrated(dictionary: Dictionary, train: Floats, active: int) -> Dictiona
 
 
 def variance_curve(
-    dictionary: Dictionary, train: Floats, held_out: Floats, seed: int, actives: Sequence[int] = CURVE_ACTIVE
+    dictionary: Dictionary,
+    train: Floats,
+    calibrating: Floats,
+    held_out: Floats,
+    seed: int,
+    actives: Sequence[int] = CURVE_ACTIVE,
 ) -> list[dict[str, float]]:
     """FVU on held-out items as the trained dictionary is made sparser and denser without training it again.
 
-    Beside each point a PCA with as many components as items have latents there, and a random dictionary
-    calibrated to the same sparsity. Sparsities that the width does not allow are left out.
+    Thresholds are set on `calibrating`, which the dictionary was not trained on. Beside each point a PCA with as
+    many components as items have latents there, and a random dictionary calibrated to the same sparsity.
+    Sparsities that the width does not allow are left out.
     """
     components = PrincipalComponents.fit(train)
     mean = components.mean
@@ -102,7 +108,7 @@ def variance_curve(
     for active in actives:
         if 2 * active > dictionary.width:
             continue
-        made = recalibrated(dictionary, train, active)
+        made = recalibrated(dictionary, calibrating, active)
         l0 = made.encode(held_out).nnz / len(held_out)
         control = random_dictionary(made, train, active, seed)
         compared: dict[str, Coding] = {

@@ -34,14 +34,14 @@ def dictionary_transfer(
 ) -> dict[str, Any]:
     """How well the dictionary of another domain reads the items of this one.
 
-    `vectors`: all items of this domain, (items, d); `unseen`: those the native dictionary was not trained
-    on, which alone are reconstructed, so that neither has an advantage. The variance is that of these items
-    for all dictionaries. The control has random directions under the same inference rule and sparsity.
+    `vectors`: all items of this domain, (items, d); `unseen`: those the native dictionary was neither trained
+    on nor chosen by, which alone are reconstructed, so that neither has an advantage. The variance is that of
+    these items for all dictionaries. The control has random directions under the same inference rule and sparsity.
     """
     centred = recentred(foreign, vectors)
     held_out = vectors[unseen]
     native_codes = native.encode(vectors)
-    active = max(1, round(native_codes.nnz / len(vectors)))
+    active = max(1, round(native.encode(held_out).nnz / len(held_out)))
     readers = {
         "native": native,
         "foreign": foreign,

@@ -120,6 +120,7 @@ def measure_ours(
     precision: str,
     width: int,
     train: np.ndarray,
+    choosing: np.ndarray,
     held_out: np.ndarray,
     rate: float,
     arguments: argparse.Namespace,
@@ -144,12 +145,12 @@ def measure_ours(
     with tempfile.TemporaryDirectory() as folder:
         attempt = begin_attempt(Path(folder), "bench", {}, latest_checkpoint)
         worker = LocalWorker(0, 1, torch.device("cpu"), attempt)
-        run = DictionaryTraining(worker, config, train, held_out, seed=0)
+        run = DictionaryTraining(worker, config, train, choosing, seed=0)
         started = time.process_time()
         for _ in range(config.epochs):
             run.train_epoch()
         seconds = time.process_time() - started
-        made = run.average.export(run.scaling, run.x)
+        made = run.average.export(run.scaling, run.scaled_choosing)
     return Measured(
         name=f"saerec {kind}"
         + (f" with the loss at 4k, {multi_k}" if multi_k else "")
@@ -203,7 +204,7 @@ def main() -> None:
         return
 
     from saerec_ray.dictionary.sae import Scaling
-    from saerec_ray.dictionary.trainer import split_items
+    from saerec_ray.dictionary.split import split_for_training
     from saerec_ray.text.embed import load_embeddings
     from tests.bench.published import Transcript, described, publish
 
@@ -215,7 +216,8 @@ def main() -> None:
         return
     say = Transcript()
     vectors = load_embeddings(arguments.embeddings)
-    train, held_out = (vectors[part] for part in split_items(vectors, 0.1, seed=0))
+    split = split_for_training(vectors, 0.1, seed=0)
+    train, choosing, held_out = (vectors[part] for part in (split.train, split.choosing, split.held_out))
     scaling = Scaling.fit(train)
     say("| width | model | items/s | CPU seconds | held-out FVU | learning rate | L0 |")
     say("|---|---|---|---|---|---|---|")
@@ -225,7 +227,7 @@ def main() -> None:
     for width in arguments.widths:
         for kind, multi_k, precision in precisions:
             measured = (
-                measure_ours(kind, multi_k, precision, width, train, held_out, rate, arguments)
+                measure_ours(kind, multi_k, precision, width, train, choosing, held_out, rate, arguments)
                 for rate in arguments.rates
             )
             say(best(measured).row(width))

@@ -24,7 +24,7 @@ from saerec_ray.backbone.validation import HeldOut, held_out
 from saerec_ray.bundle import load_bundle
 from saerec_ray.data.prepared import PreparedSequences, read_sequences
 from saerec_ray.dictionary.adoption import recentred
-from saerec_ray.dictionary.trainer import split_items
+from saerec_ray.dictionary.split import split_for_training
 from saerec_ray.earlier import EarlierRun, read_earlier
 from saerec_ray.evaluation.transfer import (
     SharedUsers,
@@ -54,10 +54,11 @@ class Domain:
 
     @property
     def unseen(self) -> np.ndarray:
-        """Items that its dictionary was not trained on."""
+        """Items that its dictionary was neither trained on nor chosen by."""
         seed = read_manifest(self.folder / "dictionary").config["settings"]
         own = self.run.settings.seed
-        return split_items(self.vectors, self.run.settings.held_out_share, seed[1] if own is None else own)[1]
+        share = self.run.settings.held_out_share
+        return split_for_training(self.vectors, share, seed[1] if own is None else own).held_out
 
 
 def read_domain(name: str, folder: Path, data: Path) -> Domain:

@@ -119,7 +119,13 @@ def test_what_was_saved_comes_back_and_is_the_file_of_the_dictionary_stage(
             "not finite, first in row 9",
         ),
         (lambda _: np.ones((300, 4)), "All vectors are equal"),
-        (lambda _: VECTORS[:6], "5 training items are too few for a dictionary of width 32; lower width or"),
+        (
+            lambda _: np.outer(np.arange(1, 301), VECTORS[0]),
+            "have the same direction, so there is nothing to",
+        ),
+        (lambda _: np.repeat(VECTORS[:2], 150, axis=0), "have the same direction, so there is nothing to"),
+        (lambda _: VECTORS[:, :1], "bring vectors of at least 2 numbers"),
+        (lambda _: VECTORS[:6], "4 training items are too few for a dictionary of width 32; lower width or"),
         (lambda p: p / "nothing.parquet", "nothing.parquet does not exist"),
         (lambda p: p, "has neither embeddings.safetensors nor .parquet files"),
         (lambda p: parquet(p / "a.parquet", fixed(VECTORS), "z"), "no column 'vector'; it has id, z"),
@@ -136,6 +142,14 @@ def test_vectors_that_cannot_be_used_are_refused_in_one_sentence(
     with pytest.raises(InputError, match=message) as caught:
         fit(make(tmp_path), **SMALL)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("factor", [1e-30, 1e-6, 1e20, 1e30])
+def test_how_long_vectors_are_makes_no_difference(factor: float, dictionary: Dictionary) -> None:
+    scaled = VECTORS.astype(np.float64) * factor
+    codes, expected = encode(fit(scaled, **SMALL), scaled), encode(dictionary, VECTORS)
+    np.testing.assert_allclose(codes.toarray(), expected.toarray(), atol=1e-2)
+    assert codes.nnz / len(VECTORS) == pytest.approx(expected.nnz / len(VECTORS), rel=0.02)
 
 
 def test_a_file_that_is_no_parquet_and_parts_that_do_not_fit_are_refused(tmp_path: Path) -> None:

@@ -130,11 +130,15 @@ def test_learnt_thresholds_differ_and_reach_the_sparsity_asked_for(
 def test_inference_uses_the_thresholds_and_not_their_logarithms(
     learnt: tuple[torch.nn.Module, Dictionary],
 ) -> None:
-    model, last = learnt[0], learnt[0].export(learnt[1].scaling, torch.empty(0, 16))  # type: ignore[operator]
-    scaled = torch.from_numpy(last.scaling.apply(ITEMS))
+    model, scaling = learnt[0], learnt[1].scaling
+    scaled = torch.from_numpy(scaling.apply(ITEMS))
+    last = model.export(scaling, scaled)  # type: ignore[operator]
     with torch.no_grad():
+        factor = last.threshold / model.log_threshold.exp().numpy()  # type: ignore[operator]
         p = model.activations(scaled)  # type: ignore[operator]
-        expected = Jump.apply(p, model.log_threshold.exp(), 0.2)[0].numpy()  # type: ignore[operator]
+        expected = Jump.apply(p, torch.from_numpy(last.threshold), 0.2)[0].numpy()
+    np.testing.assert_allclose(factor, factor[0], rtol=1e-5)
+    assert 0.7 < factor[0] < 1.4
     counts = (expected > 0).sum(axis=1)
     plain = (counts > 0) & (counts <= last.most_active)  # neither cut short nor given a latent
     assert plain.mean() > 0.9

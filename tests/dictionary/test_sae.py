@@ -179,6 +179,22 @@ def test_the_threshold_is_never_negative_and_zero_when_few_latents_react() -> No
     assert calibrated_threshold(activations, active=4, most_active=8) == 0
 
 
+def test_an_item_has_no_latents_only_where_no_latent_reacts_to_it_at_all() -> None:
+    _, dictionary = exported("batchtopk")
+    drawn = np.random.default_rng(1).normal(size=(5000, vectors().shape[1])).astype(np.float32)
+    quiet = replace(dictionary, encoder_bias=dictionary.encoder_bias - 2, threshold=100.0)
+    reacts = (quiet.scaling.apply(drawn) @ quiet.encoder.T + quiet.encoder_bias > 0).any(axis=1)
+    assert 0 < reacts.sum() < len(drawn)
+    np.testing.assert_array_equal(np.diff(quiet.encode(drawn).indptr), reacts.astype(int))
+
+
+@pytest.mark.parametrize("factor", [1e-30, 1e-6, 1e6, 1e30])
+def test_unit_rows_are_the_same_however_long_rows_were(factor: float) -> None:
+    scaled = (vectors().astype(np.float64) * factor).astype(np.float32)
+    np.testing.assert_allclose(unit_rows(scaled), unit_rows(vectors()), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(np.linalg.norm(unit_rows(scaled), axis=1), 1, atol=1e-6)
+
+
 def test_more_items_than_one_chunk_are_encoded_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     _, dictionary = exported("batchtopk")
     whole = dictionary.encode(vectors(50))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,7 +33,7 @@ from saerec_ray.dictionary.samples import (
     load_samples,
     with_scaled_item_codes,
 )
-from saerec_ray.dictionary.trainer import split_items
+from saerec_ray.dictionary.split import split_for_training
 from saerec_ray.dictionary_settings import DictionaryConfig
 from saerec_ray.text.embed import EMBEDDINGS_FILE, REVIEW_EMBEDDINGS_FILE
 from tests.dictionary.planted import planted_directions, planted_vectors
@@ -132,15 +133,16 @@ def test_training_learns_from_the_reviews_of_training_items_and_from_no_other(
     seen: list[tuple[Floats, Floats]] = []
 
     class Recorded(trainer.DictionaryTraining):
-        def __init__(self, worker: Any, config: Any, train: Floats, held_out: Floats, seed: int) -> None:
-            seen.append((train, held_out))
-            super().__init__(worker, config, train, held_out, seed)
+        def __init__(self, worker: Any, config: Any, train: Floats, choosing: Floats, seed: int) -> None:
+            seen.append((train, choosing))
+            super().__init__(worker, config, train, choosing, seed)
 
     monkeypatch.setattr(trainer, "DictionaryTraining", Recorded)
     embedded = write_embedded(tmp_path / "embed", some_reviews())
     build(embedded, tmp_path / "dictionary")
     texts = load_file(embedded / EMBEDDINGS_FILE)["embeddings"]
-    for items, found in zip(split_items(texts, SETTINGS.held_out_share, SEED), seen[0], strict=True):
+    split = split_for_training(texts, SETTINGS.held_out_share, SEED)
+    for items, found in zip((split.train, split.choosing), seen[0], strict=True):
         said = [some_reviews()[int(item)] for item in items if int(item) in some_reviews()]
         np.testing.assert_array_equal(found, np.concatenate([texts[items], *said]))
 
@@ -155,7 +157,7 @@ def test_the_stage_writes_codes_of_texts_and_reviews_and_figures_of_both(tmp_pat
     assert metrics["reviews"] == sum(map(len, some_reviews().values()))
     assert metrics["l0_item_codes"] == pytest.approx(codes.nnz / ITEMS)
     assert 0 < metrics["fvu_reviews"] < 2
-    assert (metrics["train_items"], metrics["held_out_items"]) == (270, 30)
+    assert [metrics[name] for name in ("train_items", "choosing_items", "held_out_items")] == [270, 15, 15]
 
 
 def test_a_review_of_an_item_that_nobody_met_changes_nothing(tmp_path: Path) -> None:
@@ -176,3 +178,30 @@ def test_a_dictionary_from_elsewhere_reads_reviews_by_the_same_formula(tmp_path:
     taken = read_dictionary(tmp_path)
     assert (read_codes(tmp_path) != item_codes(taken, load_samples(embedded, [2]))).nnz == 0
     assert np.square(read_codes(tmp_path).data).sum() / ITEMS == pytest.approx(1, rel=1e-4)
+
+
+def test_without_centring_figures_of_reviews_and_seeds_are_still_about_the_training_mean(
+    tmp_path: Path,
+) -> None:
+    """About zero the mean itself would count as explained."""
+    shift = 3 * np.eye(1, 16, dtype=np.float32)
+    texts = unit_rows(planted_vectors(ITEMS, planted_directions(24, 16), 3)[0] + shift)
+    reviews = {item: unit_rows(texts[[item]] + 0.3 * drawn(1, item, 16)) for item in range(ITEMS)}
+    embedded = write_embedded(tmp_path / "embed", reviews)
+    save_file({"embeddings": texts}, embedded / EMBEDDINGS_FILE)
+    settings = SETTINGS.model_copy(update={"centre": False, "seeds": 2})
+    (tmp_path / "dictionary").mkdir()
+    metrics = build_dictionary(settings, LOCAL, SEED, embedded, tmp_path / "dictionary", tmp_path / "runs")
+    made, given_samples = read_dictionary(tmp_path / "dictionary"), load_samples(embedded)
+    split = split_for_training(texts, SETTINGS.held_out_share, SEED)
+    mean = unit_rows(given_samples.vectors[given_samples.of(split.train)]).mean(axis=0)
+    measured = given_samples.of(split.held_out)
+
+    def written(places: npt.NDArray[np.int64]) -> float:
+        unit = unit_rows(given_samples.vectors[places])
+        left = np.square(unit - made.reconstruct(given_samples.vectors[places])).sum()
+        return float(left / np.square(unit - mean).sum())
+
+    own = metrics["fvu_of_seeds"][metrics["best_seed"] - SEED]
+    assert own == pytest.approx(written(measured), rel=1e-3)
+    assert metrics["fvu_reviews"] == pytest.approx(written(measured[measured >= ITEMS]), rel=1e-3)

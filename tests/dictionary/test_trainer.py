@@ -13,7 +13,7 @@ import torch
 from saerec_ray.attempts import begin_attempt
 from saerec_ray.dictionary.metrics import fraction_of_variance_unexplained
 from saerec_ray.dictionary.sae import Dictionary, Floats
-from saerec_ray.dictionary.trainer import DictionaryTraining, split_items
+from saerec_ray.dictionary.trainer import DictionaryTraining
 from saerec_ray.dictionary_settings import DictionaryConfig
 from saerec_ray.errors import StageError
 from saerec_ray.local_workers import LocalWorker, latest_checkpoint
@@ -233,13 +233,3 @@ def test_a_training_that_diverges_says_so_and_what_to_change(tmp_path: Path) -> 
         run.average.decoder[0, 0] = float("nan")
     with pytest.raises(StageError, match="learning_rate"):
         run.evaluate()
-
-
-def test_items_with_the_same_vector_are_never_on_both_sides_of_the_split() -> None:
-    items = np.repeat(vectors(60), 3, axis=0)
-    train, held_out = split_items(items, 0.2, seed=1)
-    assert sorted([*train, *held_out]) == list(range(180))
-    assert len(held_out) == 36
-    assert not set(train // 3) & set(held_out // 3)
-    np.testing.assert_array_equal(split_items(items, 0.2, seed=1)[1], held_out)
-    assert not np.array_equal(split_items(items, 0.2, seed=2)[1], held_out)

@@ -16,8 +16,11 @@ from saerec_ray.dictionary_settings import DictionaryConfig
 
 Doubles = npt.NDArray[np.float64]
 D, WIDTH, ACTIVE, BATCH = 12, 32, 3, 20
-KINDS = ("topk", "batchtopk", "matryoshka", "paper")
+LARGEST = ("topk", "batchtopk", "matryoshka", "paper")
+KINDS = (*LARGEST, "jumprelu")
 kinds = pytest.mark.parametrize("kind", KINDS)
+kinds_of_the_largest = pytest.mark.parametrize("kind", LARGEST)
+"""Where the wanted number of latents is active; `jumprelu` has a loss for that instead."""
 
 
 def bent_model(kind: str = "batchtopk", **settings: Any) -> TrainingDictionary:
@@ -57,6 +60,8 @@ def written_activations(model: TrainingDictionary, x: Tensor) -> Doubles:
 def written_codes(model: TrainingDictionary, x: Tensor, active: int) -> Doubles:
     """The active latents of a training batch, chosen by plain sorting."""
     activations = written_activations(model, x)
+    if model.config.kind == "jumprelu":
+        return activations * (activations > np.exp(doubles(model.log_threshold)))
     if model.config.kind in ("topk", "paper"):
         limits = -np.sort(-activations, axis=1)[:, active - 1 : active]
     else:
@@ -77,7 +82,7 @@ def gradients(model: TrainingDictionary, dead: Tensor) -> dict[str, Tensor]:
     return {name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None}
 
 
-@kinds
+@kinds_of_the_largest
 def test_the_loss_is_the_mean_unexplained_variance_of_all_prefixes(kind: str) -> None:
     model = bent_model(kind, multi_k_weight=0, auxiliary_weight=0, prefixes=[0.25, 0.5, 1.0])
     loss, parts, _ = model(inputs(), ACTIVE, NONE_DEAD)
@@ -87,7 +92,17 @@ def test_the_loss_is_the_mean_unexplained_variance_of_all_prefixes(kind: str) ->
     assert float(parts["fvu"]) == pytest.approx(expected[-1], rel=1e-5)
 
 
-@kinds
+def test_with_learnt_thresholds_the_loss_is_unexplained_variance_and_what_sparsity_misses() -> None:
+    model = bent_model("jumprelu", auxiliary_weight=0, sparsity_weight=0.5)
+    loss, parts, _ = model(inputs(), ACTIVE, NONE_DEAD)
+    l0 = (written_codes(model, inputs(), ACTIVE) > 0).sum(axis=1).mean()
+    assert abs(l0 - ACTIVE) > 0.1
+    expected = written_fvu(model, inputs())
+    assert float(parts["fvu"]) == pytest.approx(expected, rel=1e-5)
+    assert float(loss.detach()) == pytest.approx(expected + 0.5 * (l0 / ACTIVE - 1) ** 2, rel=1e-5)
+
+
+@kinds_of_the_largest
 def test_the_looser_codes_of_the_first_rows_are_held_to_the_direction_of_the_input(
     kind: str,
 ) -> None:
@@ -102,7 +117,7 @@ def test_the_looser_codes_of_the_first_rows_are_held_to_the_direction_of_the_inp
     assert float((loss - without).detach()) == pytest.approx(0.5 * (1 - cosines.mean()), rel=1e-4)
 
 
-@kinds
+@kinds_of_the_largest
 def test_the_gradient_of_the_loss_is_that_of_small_steps(kind: str) -> None:
     """Whatever way the loss is computed, its gradient must be that of its value."""
     model = bent_model(kind).double()
@@ -149,19 +164,23 @@ def test_of_many_dead_latents_only_the_strongest_of_each_item_are_asked() -> Non
     assert float(parts["auxiliary"]) == pytest.approx(written_auxiliary(model, dead, 6), rel=1e-5)
 
 
-def test_the_dead_latent_loss_moves_dead_latents_only() -> None:
+@kinds
+def test_the_dead_latent_loss_moves_dead_latents_only(kind: str) -> None:
     """The residual is a constant of that loss: living latents and the bias must not learn to feed it."""
-    without = gradients(bent_model(auxiliary_weight=0), SOME_DEAD)
-    having = gradients(bent_model(auxiliary_weight=1), SOME_DEAD)
+    without = gradients(bent_model(kind, auxiliary_weight=0), SOME_DEAD)
+    having = gradients(bent_model(kind, auxiliary_weight=1), SOME_DEAD)
     torch.testing.assert_close(having["decoder_bias"], without["decoder_bias"])
-    for name in ("encoder", "encoder_bias", "decoder"):
+    if kind == "jumprelu":
+        torch.testing.assert_close(having["log_threshold"], without["log_threshold"])
+    for name in {"encoder", "encoder_bias", "decoder"} & having.keys():
         torch.testing.assert_close(having[name][~SOME_DEAD], without[name][~SOME_DEAD])
         moved = (having[name] - without[name])[SOME_DEAD]
         assert moved.abs().amax() > 1e-4, name
 
 
-def test_steps_on_the_dead_latent_loss_lower_it() -> None:
-    model = bent_model(auxiliary_weight=1)
+@kinds
+def test_steps_on_the_dead_latent_loss_lower_it(kind: str) -> None:
+    model = bent_model(kind, auxiliary_weight=1)
     before = float(model(inputs(), ACTIVE, SOME_DEAD)[1]["auxiliary"])
     with torch.no_grad():
         having = gradients_of_auxiliary(model)
@@ -172,7 +191,7 @@ def test_steps_on_the_dead_latent_loss_lower_it() -> None:
 def gradients_of_auxiliary(model: TrainingDictionary) -> Tensor:
     with torch.enable_grad():
         having = gradients(model, SOME_DEAD)["decoder"]
-        without = gradients(bent_model(auxiliary_weight=0), SOME_DEAD)["decoder"]
+        without = gradients(bent_model(model.config.kind, auxiliary_weight=0), SOME_DEAD)["decoder"]
     return (having - without) * SOME_DEAD[:, None]
 
 
@@ -187,8 +206,9 @@ def test_loss_and_gradients_are_finite_whether_no_latent_is_dead_or_all_are(kind
     assert (float(parts["auxiliary"]) == 0) == (not dead.any())
 
 
-def test_loss_and_gradients_are_finite_when_every_latent_is_silent() -> None:
-    model = bent_model()
+@kinds
+def test_loss_and_gradients_are_finite_when_every_latent_is_silent(kind: str) -> None:
+    model = bent_model(kind)
     with torch.no_grad():
         model.encoder_bias.fill_(-1000)
     loss, _, fired = model(inputs(), ACTIVE, ~NONE_DEAD)

@@ -48,7 +48,8 @@ class PlantedItems:
     @property
     def coded(self) -> CodedItems:
         order = np.random.default_rng(1).permutation(ITEMS)
-        return CodedItems(self.dictionary, self.vectors, np.sort(order[:500]), np.sort(order[500:]), seed=3)
+        train, choosing, held_out = (np.sort(part) for part in np.split(order, [500, 550]))
+        return CodedItems(self.dictionary, self.vectors, train, choosing, held_out, seed=3)
 
 
 def plant(seed: int = 0) -> PlantedItems:

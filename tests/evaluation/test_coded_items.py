@@ -10,8 +10,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from saerec_ray.dictionary.sae import Floats, write_dictionary
+from saerec_ray.dictionary.split import split_for_training
 from saerec_ray.dictionary.stability import write_stability
-from saerec_ray.dictionary.trainer import split_items
 from saerec_ray.dictionary_settings import DictionaryConfig
 from saerec_ray.errors import StageError
 from saerec_ray.evaluation.coded_items import MOST_FITTED, CodedItems, read_coded_items
@@ -39,9 +39,11 @@ def test_held_out_items_are_those_that_training_did_not_see(
 ) -> None:
     config = DictionaryConfig(width=TOPICS, active=3, held_out_share=0.25, seed=own_seed)
     coded = stages(tmp_path, {"settings": [config.model_dump(mode="json"), 11]})
-    train, held_out = split_items(PLANTED.vectors, 0.25, expected)
-    np.testing.assert_array_equal(coded.train, train)
-    np.testing.assert_array_equal(coded.held_out, held_out)
+    split = split_for_training(PLANTED.vectors, 0.25, expected)
+    np.testing.assert_array_equal(coded.train, split.train)
+    np.testing.assert_array_equal(coded.choosing, split.choosing)
+    np.testing.assert_array_equal(coded.held_out, split.held_out)
+    np.testing.assert_array_equal(coded.calibrating, PLANTED.vectors[split.choosing])
     assert coded.trained_here
     assert coded.stability is None
     np.testing.assert_array_equal(coded.codes.toarray() > 0, PLANTED.present)
@@ -71,8 +73,8 @@ def test_controls_are_fitted_on_a_bounded_number_of_training_items() -> None:
     rng = np.random.default_rng(0)
     many = rng.normal(size=(MOST_FITTED + 2000, 4)).astype(np.float32)
     train = np.arange(1000, len(many))
-    coded = CodedItems(PLANTED.dictionary, many, train, np.arange(1000), seed=1)
+    coded = CodedItems(PLANTED.dictionary, many, train, np.arange(500), np.arange(500, 1000), seed=1)
     assert coded.fitting.shape == (MOST_FITTED, 4)
     assert not set(map(bytes, coded.fitting)) & set(map(bytes, many[:1000])), "no held-out item"
-    few = CodedItems(PLANTED.dictionary, many, np.arange(5, 30), np.arange(5), seed=1)
+    few = CodedItems(PLANTED.dictionary, many, np.arange(5, 30), np.arange(2), np.arange(2, 5), seed=1)
     np.testing.assert_array_equal(few.fitting, many[5:30])

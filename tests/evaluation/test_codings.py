@@ -53,7 +53,7 @@ def test_centroids_are_found_where_there_are_clusters_and_are_fewer_than_items()
 
 
 def test_controls_are_of_the_size_of_the_dictionary() -> None:
-    made = codings(PLANTED.dictionary, PLANTED.vectors, seed=2)
+    made = codings(PLANTED.dictionary, PLANTED.vectors, ACTIVE, seed=2)
     assert tuple(made) == NAMES
     assert mean_active(PLANTED.dictionary, PLANTED.vectors) == ACTIVE
     assert made["pca"].encode(PLANTED.vectors).shape[1] == ACTIVE

@@ -43,6 +43,18 @@ def test_items_are_ranked_by_the_recency_weighted_mean_of_the_history() -> None:
     np.testing.assert_array_equal(found.ranks, ranks)
 
 
+def test_no_list_holds_an_item_the_user_has_met_even_where_all_others_score_below_zero() -> None:
+    """Items point in two opposite ways, and each user has met all that point theirs."""
+    rng = np.random.default_rng(0)
+    side = np.where(np.arange(40) < 4, 1.0, -1.0)[:, None]
+    vectors = (side * (1 + rng.random((40, 3)))).astype(np.float32)
+    found = recommend(vectors, held([[0, 1, 2, 3], [2, 0, 1, 3]], [[5], [9]]))
+    for listed in found.lists:
+        assert len(listed) == LIST_LENGTH
+        assert not set(listed.tolist()) & {0, 1, 2, 3}
+    assert (found.ranks <= 36).all()
+
+
 def test_a_target_the_user_has_met_before_is_still_looked_for() -> None:
     again = held([[4, 3]], [[3]])
     assert recommend(VECTORS - MEAN, again).ranks.tolist() == [1]

@@ -49,7 +49,7 @@ def test_the_planted_dictionary_loses_nothing_and_every_control_much() -> None:
 
 
 def test_items_are_split_as_they_were_for_training() -> None:
-    assert (FOUND["train_items"], FOUND["held_out_items"], FOUND["latents"]) == (500, 100, TOPICS)
+    assert (FOUND["train_items"], FOUND["held_out_items"], FOUND["latents"]) == (500, 50, TOPICS)
     assert sum(FOUND["densities"]["histogram"]["counts"]) == TOPICS
     assert FOUND["densities"]["dead_share"] == 0
     assert FOUND["directions"]["alignment"] == pytest.approx(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 import re
@@ -91,9 +92,39 @@ def test_every_tag_of_the_page_closes_and_every_plot_is_xml(report: dict[str, An
     page = html_report(report)
     read(page)
     drawings = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
-    assert len(drawings) == page.count("<figure>") >= 9
+    assert len(drawings) == page.count("<figure>")
     for drawing in drawings:
         ElementTree.fromstring(drawing)
+
+
+@pytest.mark.parametrize(
+    ("section", "across", "up"),
+    [
+        ("Explanations", "explained share of the score", "recommended items"),
+        ("Faithfulness", "share of the list's intents removed", "list's score, 0 to 1"),
+        ("Faithfulness", "share of the list's intents kept", "list's score, 0 to 1"),
+        ("Steering", "strength", "exposure"),
+        ("Steering", "strength", "share with the attribute"),
+        ("Steering", "strength", "NDCG@20"),
+        ("Steering", "lift of the exposure, log10", "share of NDCG@20 kept"),
+        ("Over- and under-representation", "history length", "power"),
+        ("Over- and under-representation", "history length", "share of wrong verdicts"),
+        ("Dictionary", "log10 of the share of items", "latents"),
+        ("Dictionary", "active latents an item (L0)", "variance unexplained"),
+        ("Intents", "AUC of the label", "intents"),
+    ],
+)
+def test_every_section_has_its_plots(report: dict[str, Any], section: str, across: str, up: str) -> None:
+    """Told by their axes."""
+    measured = copy.deepcopy(report)
+    for curve in measured["steering"]["random"].values():  # so few users may give no curve of costs
+        curve |= {"lift": [1.5] * len(curve["exposure"]), "ndcg_loss": [0.1] * len(curve["exposure"])}
+    page = html_report(measured)
+    content = page.partition(f"<h1>{section}</h1>")[2].partition("</section>")[0]
+    drawings = re.findall(r"<svg.*?</svg>", content, re.DOTALL)
+    axes = [["".join(text.itertext()) for text in ElementTree.fromstring(each).iter(f"{SVG}text")]
+            for each in drawings]  # fmt: skip
+    assert sum({across, up} <= set(texts) for texts in axes) == 1
 
 
 def test_the_page_loads_nothing_and_runs_nothing(report: dict[str, Any]) -> None:

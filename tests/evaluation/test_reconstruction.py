@@ -59,7 +59,7 @@ def test_unexplained_variance_is_that_of_the_training_metric() -> None:
 
 
 def test_the_planted_dictionary_is_at_the_ceiling_and_its_controls_are_not() -> None:
-    found = measure_codings(codings(PLANTED.dictionary, TRAIN, 3), MEAN, TRAIN, HELD)
+    found = measure_codings(codings(PLANTED.dictionary, TRAIN, ACTIVE, 3), MEAN, TRAIN, HELD)
     own = found["dictionary"]
     assert own["fvu"] < 1e-6
     assert own["cosine"] == pytest.approx(1, abs=1e-5)
@@ -115,7 +115,7 @@ def test_a_dictionary_of_the_largest_latents_stays_one() -> None:
 
 
 def test_the_curve_has_a_point_for_each_sparsity_the_width_allows() -> None:
-    points = variance_curve(PLANTED.dictionary, TRAIN, HELD, seed=1, actives=(1, 2, 3, 16))
+    points = variance_curve(PLANTED.dictionary, TRAIN, TRAIN, HELD, seed=1, actives=(1, 2, 3, 16))
     assert [point["active"] for point in points] == [1, 2, 3], "32 of 24 latents would be too many"
     errors = [point["fvu"] for point in points]
     assert errors == sorted(errors, reverse=True)
