@@ -35,6 +35,7 @@ from saerec_ray.evaluation.intents_part import Encode, intents_headline, measure
 from saerec_ray.evaluation.list_quality import list_quality, model_lists, popularity_lists
 from saerec_ray.evaluation.markdown_report import markdown_report
 from saerec_ray.evaluation.representation import representation
+from saerec_ray.evaluation.side_effects import category_shares
 from saerec_ray.evaluation.steering_curves import steerable_intents, steering
 from saerec_ray.intents.catalogue import Catalogue, read_catalogue
 from saerec_ray.intents.population import Population, measure_population
@@ -301,6 +302,7 @@ def _steering(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
             subject.seed,
             subject.interactions,
             on_progress,
+            category_shares(item_categories(subject.items)),
         )
     }
 
