@@ -119,10 +119,8 @@ class SideEffects:
 
 def mean_effects(effects: Sequence[SideEffects]) -> dict[str, Any]:
     """The mean of the summaries of several intents; None where one has none."""
-    summaries = [each.summary() for each in effects]
-    return {
-        name: None
-        if any(each[name] is None for each in summaries)
-        else np.mean([each[name] for each in summaries], axis=0).tolist()
-        for name in summaries[0]
-    }
+    found: dict[str, Any] = {}
+    for name in effects[0].summary():
+        known = [values for each in effects if (values := each.summary()[name]) is not None]
+        found[name] = np.mean(known, axis=0).tolist() if len(known) == len(effects) else None
+    return found
