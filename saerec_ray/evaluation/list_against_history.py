@@ -35,11 +35,12 @@ def list_against_history(
 ) -> dict[str, Any]:
     """KL(profile || list) in nats for `count` users: 0 where the top 20 has the intents of the history in its shares.
 
-    The profile is the user's shares of activation mass over all known items, drawn towards the population as in
-    the verdicts, so that a short history asks for little; the list's are the plain shares of its 20 items. Both
-    are over all intents. Controls: the list of another user, and the most popular items. `intents` are those of
-    `labels`, {intent: name}, whose terms add most to the KL of own lists: lists show less of them than histories.
-    `too_much` are those whose terms take most away: lists show more of them.
+    Both are shares of activation mass over all intents, drawn towards the population as in the verdicts: the
+    profile over all known items, so that a short history asks for little, and the list over its 20 items. Plain
+    shares of 20 items have none of most intents, and a list of many popular things would come out closest to
+    everybody. Controls: the list of another user, and the most popular items. `intents` are those of `labels`,
+    {intent: name}, whose terms add most to the KL of own lists: lists show less of them than histories. `too_much`
+    are those whose terms take most away: lists show more of them.
     """
     chosen = sample_cases(users, count, seed)
     profiles, lists = [], []
@@ -51,7 +52,7 @@ def list_against_history(
     others = [lists[place] for place in np.roll(np.arange(len(lists)), 1)]
     popular = popularity_lists(space.popularity, users.cases, chosen, LIST_LENGTH)
     found = {
-        name: _divergences(space, profiles, items)
+        name: _divergences(space, population, profiles, items)
         for name, items in zip(LISTS, (lists, others, popular), strict=True)
     }
     top = max(float(np.percentile(values, 99)) for values, *_ in found.values()) if len(chosen) else 1.0
@@ -78,14 +79,13 @@ def list_against_history(
 
 
 def _divergences(
-    space: ItemSpace, profiles: Sequence[Doubles], lists: Sequence[Indices]
+    space: ItemSpace, population: Population, profiles: Sequence[Doubles], lists: Sequence[Indices]
 ) -> tuple[Doubles, Doubles, Doubles]:
     """KL of every user; and, over users, the mean term and the mean share of the list of every intent."""
     terms, shares = np.zeros(space.intent_count), np.zeros(space.intent_count)
     values = []
     for profile, items in zip(profiles, lists, strict=True):
-        mass = activation_mass(space.codes, items)
-        own = mass / mass.sum() if mass.sum() > 0 else mass
+        own = shrunk_shares(activation_mass(space.codes, items), population)
         each = divergence_terms(profile, own)
         values.append(float(each.sum()))
         terms += each

@@ -59,8 +59,8 @@ def _calibration_lines(found: dict[str, Any]) -> Lines:
         "## Lists against histories",
         "",
         f"{found['users']} users. KL divergence in nats of the shares of intents in a list of {found['list_length']} "
-        "from those of the user's whole history, which are drawn towards the population where it is short. 0: the "
-        "list shows the user's intents in the user's shares.",
+        "from those of the user's whole history, both drawn towards the population where they are short. 0: the list "
+        "shows the user's intents in the user's shares.",
         "",
         *table(
             ["list", "median", "ninetieth percentile"],
