@@ -39,8 +39,8 @@ def list_against_history(
     profile over all known items, so that a short history asks for little, and the list over its 20 items. Plain
     shares of 20 items have none of most intents, and a list of many popular things would come out closest to
     everybody. Controls: the list of another user, and the most popular items. `intents` are those of `labels`,
-    {intent: name}, whose terms add most to the KL of own lists: lists show less of them than histories. `too_much`
-    are those whose terms take most away: lists show more of them.
+    {intent: name}, whose terms add most to the KL of own lists: lists show them less, or to others, than histories
+    do. `too_much` are those of which lists show most above histories.
     """
     chosen = sample_cases(users, count, seed)
     profiles, lists = [], []
@@ -66,15 +66,19 @@ def list_against_history(
             "share_of_lists": float(shares[intent]),
             "term": float(terms[intent]),
         }
-        for intent in sorted(labels, key=lambda intent: (-terms[intent], intent))
+        for intent in sorted(labels)
     ]
+    missing = sorted(rows, key=lambda row: -row["term"])
+    surplus = sorted(rows, key=lambda row: row["share_of_histories"] - row["share_of_lists"])
     return {
         "users": len(chosen),
         "list_length": LIST_LENGTH,
         "edges": edges.tolist(),
         "lists": {name: _summary(values, edges) for name, (values, *_) in found.items()},
-        "intents": [row for row in rows[:SHOWN_INTENTS] if row["term"] > 0],
-        "too_much": [row for row in rows[::-1][:SHOWN_INTENTS] if row["term"] < 0],
+        "intents": [row for row in missing[:SHOWN_INTENTS] if row["term"] > 0],
+        "too_much": [
+            row for row in surplus[:SHOWN_INTENTS] if row["share_of_lists"] > row["share_of_histories"]
+        ],
     }
 
 

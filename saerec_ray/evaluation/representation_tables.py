@@ -73,9 +73,10 @@ def _calibration_lines(found: dict[str, Any]) -> Lines:
     for key, sentence in (
         (
             "intents",
-            "Published intents that lists show less of than histories, those that add most to the divergence:",
+            "Published intents that add most to the divergence: lists show them less, or to other users, than "
+            "histories do:",
         ),
-        ("too_much", "Published intents that lists show more of than histories:"),
+        ("too_much", "Published intents that lists show most above histories:"),
     ):
         if found[key]:
             rows = (
