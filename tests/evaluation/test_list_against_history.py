@@ -7,6 +7,7 @@ import pytest
 from scipy.sparse import csr_array
 
 from saerec_ray.backbone.validation import EncodedUsers
+from saerec_ray.evaluation import list_against_history as module
 from saerec_ray.evaluation.list_against_history import LISTS, list_against_history
 from saerec_ray.evaluation.side_effects import divergence
 from saerec_ray.intents.population import Population, activation_mass, measure_population, shrunk_shares
@@ -99,6 +100,21 @@ def test_what_lists_leave_out_and_what_they_show_too_much_is_named() -> None:
     assert sum(terms.values()) == pytest.approx(found["lists"]["own list"]["median"])
     unnamed = list_against_history(alone.space, alone.table, alone.users, population, {3: "x"}, 5, 1)
     assert unnamed["intents"] == [], "only names that people see are listed"
+
+
+def test_of_many_intents_the_largest_differences_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    toy = one_intent_each(liked=2, shown=3)
+    users = EncodedUsers(
+        toy.users.cases.at(np.array([0])),
+        toy.users.states[:1],
+        toy.users.profiles[:1],
+        toy.users.companions[[0]],
+    )
+    monkeypatch.setattr(module, "SHOWN_INTENTS", 1)
+    labels = {intent: f"intent {intent}" for intent in range(INTENTS)}
+    found = list_against_history(toy.space, toy.table, users, population_of(toy), labels, 5, 1)
+    assert [row["label"] for row in found["intents"]] == ["intent 2"]
+    assert [row["label"] for row in found["too_much"]] == ["intent 3"]
 
 
 def test_every_user_is_in_the_histogram_and_only_so_many_are_measured() -> None:
