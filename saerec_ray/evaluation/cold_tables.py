@@ -25,9 +25,9 @@ def cold_lines(found: dict[str, Any]) -> Lines:
         f"{found['cold_items']} items were kept out of training. {found['targets']} of them are to be found, by "
         f"{found['users']} of {found['all_users']} users. Each is ranked among all items, and among the cold items "
         "alone.",
-        "Cold items have their intents and nothing else: no residual, no bias, no companions. So intents explain all of their "
-        "scores by construction. Popularity knows none of them: among all items what it finds is 0 by definition, "
-        "and among cold items it keeps the order of the catalogue.",
+        "Cold items have their intents and nothing else: no residual, no bias, no companions. So intents explain all "
+        "of their scores by construction. Popularity knows none of them: among all items what it finds is 0 by "
+        "definition, and among cold items it keeps the order of the catalogue.",
         "",
     ]
     if "models" not in found:
