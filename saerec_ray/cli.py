@@ -105,7 +105,8 @@ _STAGE_HELP = {
     "dictionary": "Train the sparse autoencoder and encode all items; writes dictionary/.",
     "intents": "Name the latents, judge the names on held-out items, measure the population; writes intents/.",
     "train": "Train the sequence encoder with intents, and the one without beside it; writes train/.",
-    "evaluate": "Measure accuracy, faithfulness, steering, representation, dictionary and intents; writes evaluate/.",
+    "evaluate": "Measure accuracy, cold items, faithfulness, steering, representation, dictionary and intents; "
+    "writes evaluate/.",
     "bundle": "Put everything needed to serve into one hashed directory; writes bundle/.",
 }
 
@@ -163,6 +164,7 @@ class EvaluationPart(StrEnum):
     """What can be measured alone."""
 
     ACCURACY = "accuracy"
+    COLD = "cold"
     FAITHFULNESS = "faithfulness"
     STEERING = "steering"
     REPRESENTATION = "representation"

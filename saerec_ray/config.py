@@ -199,16 +199,19 @@ class TrainConfig(Section):
         return self
 
 
-EvaluationPart = Literal["accuracy", "faithfulness", "steering", "representation", "dictionary", "intents"]
+EvaluationPart = Literal[
+    "accuracy", "cold", "faithfulness", "steering", "representation", "dictionary", "intents"
+]
+EVERY_PART: tuple[EvaluationPart, ...] = get_args(EvaluationPart)
 
 
 class EvaluateConfig(Section):
     """What is measured after training."""
 
     parts: list[EvaluationPart] = Field(
-        default=["accuracy", "faithfulness", "steering", "representation", "dictionary", "intents"],
+        default=list(EVERY_PART),
         min_length=1,
-        description="What to measure (accuracy, faithfulness, steering, representation, dictionary, intents)",
+        description=f"What to measure ({', '.join(EVERY_PART)}); all: without cold where train.cold_share is 0",
     )
     cutoffs: list[int] = Field(default=[5, 10, 20], description="Lengths of the lists that are measured")
     list_users: int = Field(
@@ -224,6 +227,9 @@ class EvaluateConfig(Section):
     )
     simulated_users: int = Field(
         200, ge=1, description="Simulated users of each kind and history length, for representation"
+    )
+    calibration_users: int = Field(
+        1000, ge=1, description="Users whose lists are compared with their histories, for representation"
     )
     recovery_users: int = Field(
         3000, ge=1, description="Users of each split whose lists are made again from reconstructed items"
@@ -264,6 +270,16 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     cluster: ClusterConfig = ClusterConfig()
+
+    @model_validator(mode="after")
+    def _cold_items_are_there(self) -> Config:
+        parts = set(self.evaluate.parts)
+        if "cold" in parts and parts != set(EVERY_PART) and self.train.cold_share == 0:
+            raise ValueError(
+                "evaluate.parts asks for cold, but with train.cold_share 0 training meets all items: set it above 0, "
+                "for example to 0.1, and train again"
+            )
+        return self
 
 
 def preset_names() -> list[str]:

@@ -33,7 +33,6 @@ from saerec_ray.dictionary_settings import AttributesConfig
 from saerec_ray.earlier import earlier_sha256, read_earlier, settled
 from saerec_ray.errors import InputError, StageError
 from saerec_ray.evaluation.build import build_report
-from saerec_ray.evaluation.cold import build_cold_report
 from saerec_ray.intents.overlay import overlay_file
 from saerec_ray.intents.policy import policy_file
 from saerec_ray.intents.stage import POPULATION_FILE, build_intents
@@ -242,7 +241,7 @@ def _train(job: Job) -> dict[str, Any]:
 
 def _evaluate(job: Job) -> dict[str, Any]:
     config = job.config
-    metrics = build_report(
+    return build_report(
         config.evaluate,
         config.train,
         config.seed,
@@ -254,9 +253,6 @@ def _evaluate(job: Job) -> dict[str, Any]:
         embedded=job.stage("embed"),
         dictionary=job.stage("dictionary"),
         encode=_encoder(config.embed),
-    )
-    return metrics | build_cold_report(
-        config.train, job.stage("prepare"), job.stage("embed"), job.stage("train"), job.folder
     )
 
 

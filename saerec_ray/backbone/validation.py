@@ -41,16 +41,19 @@ class HeldOut:
             self.users[rank::world_size], self.histories[rank::world_size], self.targets[rank::world_size]
         )
 
+    def at(self, rows: npt.NDArray[np.int64]) -> HeldOut:
+        """The given cases, in their order."""
+        return HeldOut(
+            self.users[rows], [self.histories[row] for row in rows], [self.targets[row] for row in rows]
+        )
+
 
 def affordable(cases: HeldOut, items: int, seed: int) -> HeldOut:
     """The cases to choose on: all of them, or a random sample where the catalogue makes all too many scores."""
     most = max(1, _MOST_SCORES // items)
     if len(cases) <= most:
         return cases
-    chosen = np.sort(np.random.default_rng(seed).choice(len(cases), most, replace=False))
-    return HeldOut(
-        cases.users[chosen], [cases.histories[row] for row in chosen], [cases.targets[row] for row in chosen]
-    )
+    return cases.at(np.sort(np.random.default_rng(seed).choice(len(cases), most, replace=False)))
 
 
 def held_out(sequences: PreparedSequences, part: Part) -> HeldOut:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from saerec_ray.backbone.build import BASELINE_FILE, read_model, read_steering
-from saerec_ray.backbone.encoder import UserEncoder
-from saerec_ray.backbone.frozen import Frozen
-from saerec_ray.backbone.validation import EncodedUsers, HeldOut, Part, encode_users, held_out, model_ranks
-from saerec_ray.config import EvaluateConfig, TrainConfig
-from saerec_ray.data.prepared import PreparedItems, PreparedSequences, read_items, read_sequences
+from saerec_ray.backbone.validation import HeldOut, Part, affordable, held_out
+from saerec_ray.config import EVERY_PART, EvaluateConfig, TrainConfig
+from saerec_ray.errors import InputError
 from saerec_ray.evaluation.ablation import cited_against_random
 from saerec_ray.evaluation.accuracy import (
     accuracy,
@@ -25,22 +22,25 @@ from saerec_ray.evaluation.accuracy import (
     popularity_ranks,
 )
 from saerec_ray.evaluation.cited_intents import densities
-from saerec_ray.evaluation.coded_items import CodedItems, read_coded_items
+from saerec_ray.evaluation.cold import Scorer, cold_headline, measure_cold
 from saerec_ray.evaluation.completeness import completeness
 from saerec_ray.evaluation.deletion import deletion_and_insertion
 from saerec_ray.evaluation.dictionary_part import dictionary_headline, measure_dictionary_part
 from saerec_ray.evaluation.history_ablation import history_faithfulness, stability
 from saerec_ray.evaluation.html_report import html_report
 from saerec_ray.evaluation.intents_part import Encode, intents_headline, measure_intents_part
-from saerec_ray.evaluation.list_quality import list_quality, model_lists, popularity_lists
+from saerec_ray.evaluation.list_against_history import list_against_history
+from saerec_ray.evaluation.list_quality import list_quality, popularity_lists
 from saerec_ray.evaluation.markdown_report import markdown_report
 from saerec_ray.evaluation.representation import representation
+from saerec_ray.evaluation.seed_stability import seed_stability
+from saerec_ray.evaluation.side_effects import category_shares
 from saerec_ray.evaluation.steering_curves import steerable_intents, steering
-from saerec_ray.intents.catalogue import Catalogue, read_catalogue
-from saerec_ray.intents.population import Population, measure_population
-from saerec_ray.intents.stage import item_categories, read_population
+from saerec_ray.evaluation.subject import Subject
+from saerec_ray.evaluation.users_in_turn import lists_in_turn, ranks_in_turn
+from saerec_ray.intents.stage import item_categories
 from saerec_ray.manifest import read_manifest, write_json
-from saerec_ray.scoring import Indices, ItemSpace, SteeringTable
+from saerec_ray.scoring import Indices, SteeringTable
 
 REPORT_FILE = "report.json"
 TABLE_FILE = "report.md"
@@ -53,67 +53,6 @@ PROTOCOL = (
 )
 
 OnProgress = Callable[[float, float], None]
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What is measured, read from finished stages when it is first needed."""
-
-    config: EvaluateConfig
-    train: TrainConfig
-    seed: int
-    prepared: Path
-    intents: Path
-    trained: Path
-    embedded: Path
-    dictionary: Path
-    encode: Encode
-    """Turns texts into unit vectors with the model of the embed stage."""
-
-    @cached_property
-    def sequences(self) -> PreparedSequences:
-        """All interactions."""
-        return read_sequences(self.prepared)
-
-    @cached_property
-    def items(self) -> PreparedItems:
-        """The catalogue."""
-        return read_items(self.prepared)
-
-    @cached_property
-    def model(self) -> tuple[ItemSpace, UserEncoder, Frozen]:
-        """The model with intents."""
-        return read_model(self.trained, self.train)
-
-    @cached_property
-    def test_users(self) -> EncodedUsers | None:
-        """The users of the test split, encoded; None where nothing was held out."""
-        cases = held_out(self.sequences, "test")
-        return encode_users(self.model[1], cases) if len(cases) else None
-
-    @cached_property
-    def interactions(self) -> npt.NDArray[np.float64]:
-        """Training interactions of each item: (items,)."""
-        _, met = self.sequences.train_interactions()
-        return np.bincount(met, minlength=self.model[0].item_count).astype(np.float64)
-
-    @cached_property
-    def coded(self) -> CodedItems:
-        """The dictionary of the texts, with the vectors it reads."""
-        return read_coded_items(self.embedded, self.dictionary)
-
-    @cached_property
-    def catalogue(self) -> Catalogue:
-        """Names and attributes of the intents."""
-        return read_catalogue(self.intents)
-
-    @cached_property
-    def population(self) -> Population:
-        """The population as it is served; measured again where a control run trains on other codes."""
-        if not self.train.shuffle_codes:
-            return read_population(self.intents)
-        users, met = self.sequences.train_interactions()
-        return measure_population(self.model[2].codes, users, met, item_categories(self.items))
 
 
 def build_report(
@@ -133,17 +72,21 @@ def build_report(
     """Measures the parts in `config.parts`; what was not asked for is not in the report.
 
     accuracy        the model, the backbone without intents and popularity, on validation and test
+    cold            items that training never met, found from their texts alone
     faithfulness    whether explanations add up, and whether what they cite is what decides
     steering        exposure against accuracy, side effects, broken promises
-    representation  verdicts on simulated users with planted preferences
+    representation  verdicts on simulated users with planted preferences; lists against histories
     dictionary      what the dictionary keeps of the vectors it codes
     intents         whether latents mean something and their names say what
-    Faithfulness, steering and representation are of test users. Writes REPORT_FILE, TABLE_FILE and PAGE_FILE
-    into the folder and returns the headline metrics.
+    Faithfulness, steering and representation are of random test users, as many as `config` says; accuracy and cold
+    of all, or of a random sample where the catalogue makes all too many scores. Users are encoded some at a time.
+    Writes REPORT_FILE, TABLE_FILE and PAGE_FILE into the folder and returns the headline metrics. Raises InputError
+    when `cold` was asked for and training met all items; with all parts it is left out then.
     """
     subject = Subject(config, train, seed, prepared, intents, trained, embedded, dictionary, encode)
     measure: dict[str, Callable[[Subject, OnProgress], dict[str, Any]]] = {
         "accuracy": _accuracy,
+        "cold": _cold,
         "faithfulness": _faithfulness,
         "steering": _steering,
         "representation": _representation,
@@ -151,6 +94,13 @@ def build_report(
         "intents": _intents,
     }
     wanted = [name for name in measure if name in config.parts]
+    if "cold" in wanted and subject.cold is None:
+        if set(wanted) != set(EVERY_PART):
+            raise InputError(
+                f"There are no cold items to measure: the model in {trained} met all items in training. Set "
+                "train.cold_share, for example to 0.1, train again, and then evaluate with the same setting."
+            )
+        wanted.remove("cold")
     report: dict[str, Any] = {
         "protocol": PROTOCOL,
         "seed": seed,
@@ -187,7 +137,7 @@ def _headline(report: dict[str, Any]) -> dict[str, Any]:
         metrics["cited_win_rate"] = one["win_rate"]
     if "steering" in report:
         metrics["steering_violations"] = report["steering"]["violations"]
-    return metrics | dictionary_headline(report) | intents_headline(report)
+    return metrics | cold_headline(report) | dictionary_headline(report) | intents_headline(report)
 
 
 def _accuracy(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
@@ -195,18 +145,22 @@ def _accuracy(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
     models = ["intents", *(["no intents"] if with_baseline else []), "popularity"]
     results: dict[str, dict[str, Any]] = {split: {} for split in SPLITS}
     details: dict[str, Any] = {}
+    found = {split: held_out(subject.sequences, split) for split in SPLITS}
+    chosen = {
+        split: affordable(cases, subject.model[0].item_count, subject.seed) for split, cases in found.items()
+    }
     for done, name in enumerate(models):
         on_progress(done, len(models))
-        for split in SPLITS:
-            cases = held_out(subject.sequences, split)
+        for split, cases in chosen.items():
             if len(cases) == 0:
                 continue
-            ranked = _rank(subject, name, split, cases)
+            ranked = _rank(subject, name, cases)
             results[split][name] = accuracy(ranked.ranks, subject.config.cutoffs)
             if split == "test":
                 details[name] = _detail(subject, cases, ranked)
     on_progress(1, 1)
-    return {"accuracy": results, "accuracy_details": {"test": details}}
+    users = {split: {"measured": len(chosen[split]), "all": len(found[split])} for split in SPLITS}
+    return {"accuracy": results, "accuracy_details": {"test": details}, "accuracy_users": users}
 
 
 @dataclass(frozen=True)
@@ -217,7 +171,7 @@ class Ranked:
     lists: Callable[[Indices], list[Indices]]
 
 
-def _rank(subject: Subject, name: str, split: Part, cases: HeldOut) -> Ranked:
+def _rank(subject: Subject, name: str, cases: HeldOut) -> Ranked:
     if name == "popularity":
         popularity = subject.model[0].popularity
         return Ranked(
@@ -227,11 +181,9 @@ def _rank(subject: Subject, name: str, split: Part, cases: HeldOut) -> Ranked:
         space, encoder, frozen = subject.model
     else:
         space, encoder, frozen = read_model(subject.trained, subject.train, baseline=True)
-    known = subject.test_users if name == "intents" and split == "test" else None
-    users = known or encode_users(encoder, cases)
     return Ranked(
-        model_ranks(space, frozen.prior, users),
-        lambda chosen: model_lists(space, frozen.prior, users, chosen),
+        ranks_in_turn(space, frozen.prior, encoder, cases),
+        lambda chosen: lists_in_turn(space, frozen.prior, encoder, cases.at(chosen)),
     )
 
 
@@ -246,41 +198,57 @@ def _detail(subject: Subject, cases: HeldOut, ranked: Ranked) -> dict[str, Any]:
     }
 
 
-def _faithfulness(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
-    users = subject.test_users
-    if users is None:
+def _cold(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
+    if subject.cold is None:
         return {}
+    found = measure_cold(
+        Scorer(*subject.model), subject.sequences, subject.vectors, subject.cold, subject.seed
+    )
+    on_progress(1, 1)
+    return {"cold": found}
+
+
+def _faithfulness(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
     config, seed = subject.config, subject.seed
+    explained = subject.test_users(config.completeness_users)
+    users = subject.test_users(config.faithfulness_users)
+    history_users = subject.test_users(config.history_users)
+    if explained is None or users is None or history_users is None:
+        return {}
     space, encoder, frozen = subject.model
     table = frozen.prior
-    named = np.zeros(space.intent_count, dtype=bool)
-    named[[intent.latent for intent in subject.catalogue.intents if intent.published]] = True
     report: dict[str, Any] = {
-        "explanations": completeness(space, table, users, config.completeness_users, seed)
+        "explanations": completeness(space, table, explained, config.completeness_users, seed)
     }
     on_progress(1, 6)
     count = config.faithfulness_users
     found: dict[str, Any] = {
+        "users": len(users.cases),
         "cited_against_random": cited_against_random(
             space, table, users, count, seed, on_progress=_share(on_progress, 1, 6)
         ),
         "named_against_random": cited_against_random(
-            space, table, users, count, seed, named, on_progress=_share(on_progress, 2, 6)
+            space, table, users, count, seed, subject.published, on_progress=_share(on_progress, 2, 6)
         ),
         "deletion_insertion": deletion_and_insertion(
             space, table, users, count, seed, on_progress=_share(on_progress, 3, 6)
         ),
+    }
+    count = config.history_users
+    found |= {
         "history": history_faithfulness(
-            space, table, encoder, users, config.history_users, seed, on_progress=_share(on_progress, 4, 6)
+            space, table, encoder, history_users, count, seed, on_progress=_share(on_progress, 4, 6)
         ),
-        "stability": stability(space, table, encoder, users, config.history_users, seed),
+        "stability": stability(space, table, encoder, history_users, count, seed),
+        "seed_stability": seed_stability(space, table, encoder, subject.train, history_users, count, seed),
     }
     on_progress(6, 6)
     return report | {"faithfulness": found}
 
 
 def _steering(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
-    config, users = subject.config, subject.test_users
+    config = subject.config
+    users = subject.test_users(config.steering_users)
     space, _, frozen = subject.model
     intents = steerable_intents(
         subject.catalogue, space, subject.items.attributes, config.steering_intents, subject.seed
@@ -301,21 +269,34 @@ def _steering(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
             subject.seed,
             subject.interactions,
             on_progress,
+            category_shares(item_categories(subject.items)),
         )
     }
 
 
 def _representation(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
-    return {
-        "representation": representation(
-            subject.model[0],
+    config, seed = subject.config, subject.seed
+    space, _, frozen = subject.model
+    found = representation(
+        space,
+        subject.population,
+        subject.interactions,
+        config.simulated_users,
+        seed,
+        _share(on_progress, 0, 2),
+    )
+    if (users := subject.test_users(config.calibration_users)) is not None:
+        found["list_against_history"] = list_against_history(
+            space,
+            frozen.prior,
+            users,
             subject.population,
-            subject.interactions,
-            subject.config.simulated_users,
-            subject.seed,
-            on_progress,
+            {each.latent: each.label for each in subject.catalogue.intents if each.published},
+            config.calibration_users,
+            seed,
+            _share(on_progress, 1, 2),
         )
-    }
+    return {"representation": found}
 
 
 def _dictionary(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from saerec_ray.backbone.validation import EncodedUsers
 from saerec_ray.evaluation.scored_users import sample_cases, scored_users
@@ -23,7 +24,9 @@ def completeness(
     explained share of one item = sum |contribution| / (sum |contribution| + |residual| + companions)
     companions' share of one item = companions / the same
     intents needed = the fewest that make 80% of sum |contribution|
-    Cold items are those without a training interaction; their shares are null where no list has one.
+    Cold items are those without a training interaction, warm ones all others; their shares are null where no
+    list has one. A cold item has no companions, and where it has no residual either its share is 1 by
+    construction.
     """
     chosen = sample_cases(users, count, seed)
     error = 0.0
@@ -44,7 +47,8 @@ def completeness(
             cold.append(bool(space.popularity[item] == 0))
             if explained:
                 needed.append(intents_needed(parts.contributions, CONCENTRATION))
-    cold_shares = np.asarray(shares)[np.asarray(cold, dtype=bool)]
+    met_never = np.asarray(cold, dtype=bool)
+    cold_shares, warm_shares = np.asarray(shares)[met_never], np.asarray(shares)[~met_never]
     return {
         "users": len(chosen),
         "items": len(shares),
@@ -53,11 +57,19 @@ def completeness(
         "explained_share_p10": float(np.percentile(shares, 10)) if shares else 0.0,
         "explained_share_histogram": np.histogram(shares, bins=20, range=(0.0, 1.0))[0].tolist(),
         "companions_share_mean": float(np.mean(of_companions)) if of_companions else 0.0,
+        "warm_items": len(warm_shares),
+        "warm_explained_share_median": _percentile(warm_shares, 50),
+        "warm_explained_share_p10": _percentile(warm_shares, 10),
         "cold_items": len(cold_shares),
-        "cold_explained_share_median": float(np.median(cold_shares)) if len(cold_shares) else None,
+        "cold_explained_share_median": _percentile(cold_shares, 50),
+        "cold_explained_share_p10": _percentile(cold_shares, 10),
         "intents_for_80_percent_median": float(np.median(needed)) if needed else 0.0,
         "intents_for_80_percent_p90": float(np.percentile(needed, 90)) if needed else 0.0,
     }
+
+
+def _percentile(values: npt.NDArray[np.float64], percent: float) -> float | None:
+    return float(np.percentile(values, percent)) if len(values) else None
 
 
 def intents_needed(contributions: Floats, share: float) -> int:

@@ -92,6 +92,8 @@ def representation(
                    items really are more frequent, and count as found.
     aversion       no carrier of one intent is met: `power` of "under" over all users, and over those whose
                    intent is expected often enough for the verdict to be possible
+    under_possible the share of all intents that a history of the length can be called short of: those with 5
+                   carriers expected. Rare intents never are, so this is small on any large catalogue
     """
     weights = interactions / interactions.sum()
     simulator = Simulator(space, weights)
@@ -106,6 +108,7 @@ def representation(
                 for share in PLANTED_SHARES
             },
             "aversion": _aversion(simulator, population, intents, length, count, rng),
+            "under_possible": float((length * population.activation_rates >= MIN_EXPECTED_COUNT).mean()),
         }
         if on_progress:
             on_progress(done + 1, len(LENGTHS))

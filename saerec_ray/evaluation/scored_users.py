@@ -54,9 +54,10 @@ class ScoredUser:
         return top_items(self.eligible_scores, count)
 
 
-def sample_cases(users: EncodedUsers, count: int, seed: int) -> Indices:
+def sample_cases(users: EncodedUsers | HeldOut, count: int, seed: int) -> Indices:
     """At most `count` random cases, ascending; the same seed gives the same cases."""
-    chosen = np.random.default_rng(seed).permutation(len(users.cases))[:count]
+    cases = users if isinstance(users, HeldOut) else users.cases
+    chosen = np.random.default_rng(seed).permutation(len(cases))[:count]
     return np.sort(chosen).astype(np.int64)
 
 
@@ -86,16 +87,8 @@ def scored_users(
 
 def subset(users: EncodedUsers, cases: Indices) -> EncodedUsers:
     """The encoded users of the given cases alone, in their order."""
-    held = users.cases
     return EncodedUsers(
-        HeldOut(
-            held.users[cases],
-            [held.histories[case] for case in cases],
-            [held.targets[case] for case in cases],
-        ),
-        users.states[cases],
-        users.profiles[cases],
-        users.companions[cases],
+        users.cases.at(cases), users.states[cases], users.profiles[cases], users.companions[cases]
     )
 
 

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 
 from saerec_ray.backbone.validation import EncodedUsers
 from saerec_ray.evaluation.scored_users import ScoredUser, sample_cases, scored_users
+from saerec_ray.evaluation.side_effects import SideEffects, mean_effects, rank_correlation
 from saerec_ray.evaluation.steering_runs import (
     MASS_PRESERVING,
     RAISING,
@@ -110,6 +112,7 @@ class Curve:
     carried: Doubles = field(init=False)
     popularities: Doubles = field(init=False)
     exposures: Doubles = field(init=False)  # of every intent: (strengths, intents)
+    effects: SideEffects | None = None
 
     def __post_init__(self) -> None:
         for name in (
@@ -128,6 +131,8 @@ class Curve:
     def add(self, run: Run, space: ItemSpace, interactions: Doubles) -> None:
         """Adds one run."""
         outcomes = run.outcomes
+        if self.effects is not None:
+            self.effects.add([each.items for each in outcomes])
         first = outcomes[0].items
         gains = np.array([each.gain for each in outcomes])
         self.runs += 1
@@ -204,6 +209,7 @@ class Curve:
             "popularity": (self.popularities / runs).tolist(),
             "violations": self.violations,
             "violation_rate": self.violations / max(self.runs * (self.steps - 1), 1),
+            "spearman": rank_correlation(self.loadings),
         }
 
 
@@ -222,19 +228,23 @@ def steering(
     seed: int,
     interactions: Doubles,
     on_progress: Callable[[int, int], None] | None = None,
+    categories: csr_array | None = None,
 ) -> dict[str, Any]:
     """Steers `count` random users with each intent alone, at every strength, under every rule.
 
     `random` gives all users all intents, as a policy would; `own` gives each user the one their recent
     history carries most, as a person would. Neither looks at held-out items. Lists are 20 long. `personal`
     accuracy (`ndcg`) is over all users, `ndcg_segment` over those whose held-out item has the attribute.
-    `interactions` counts the training interactions of each item, (items,).
+    `interactions` counts the training interactions of each item, (items,); `categories` are those of
+    category_shares. Side effects of `random` are means over intents, each against the same users' lists.
     """
-    by_intent = {
-        rule: {each.intent: Curve(len(strengths) + 1, space.intent_count) for each in intents}
-        for rule in RULES
-    }
-    own = {rule: Curve(len(strengths) + 1, space.intent_count) for rule in RULES}
+
+    def curve() -> Curve:
+        effects = SideEffects(len(strengths) + 1, space.item_count, categories)
+        return Curve(len(strengths) + 1, space.intent_count, effects=effects)
+
+    by_intent = {rule: {each.intent: curve() for each in intents} for rule in RULES}
+    own = {rule: curve() for rule in RULES}
     chosen = sample_cases(users, count, seed)
     for done, user in enumerate(scored_users(space, table, users, chosen)):
         wanted = own_intent(space, user, intents)
@@ -249,12 +259,16 @@ def steering(
         "strengths": [0.0, *strengths],
         "intents": [{"label": each.label, "attribute": each.attribute} for each in intents],
         "random": {rule: _over_intents(space, rule, intents, curves) for rule, curves in by_intent.items()},
-        "own": {rule: curve.summary() for rule, curve in own.items() if curve.runs},
+        "own": {
+            rule: each.summary() | mean_effects([each.effects])
+            for rule, each in own.items()
+            if each.runs and each.effects
+        },
         "violations": sum(
-            curve.violations
+            each.violations
             for rule, curves in by_intent.items()
             if rule != MASS_PRESERVING
-            for curve in curves.values()
+            for each in curves.values()
         ),
     }
 
@@ -273,14 +287,19 @@ def _over_intents(
         related = related_intents(space, steered.intent)
         drifts.append(curve.drifts(related))
         rows.append({"label": steered.label, "attribute": steered.attribute, **_single(curve, related, rule)})
-    result = pooled.summary() | {
-        "drift_of_unrelated": np.mean(drifts, axis=0).tolist(),
-        "median_intent": {
-            name: _median([row[name] for row in rows])
-            for name in ("lift", "ndcg_loss", "lift_within_tolerated_loss", "selectivity")
-        },
-        "each": rows,
-    }
+    effects = [curve.effects for curve in curves.values() if curve.effects is not None]
+    result = (
+        pooled.summary()
+        | mean_effects(effects)
+        | {
+            "drift_of_unrelated": np.mean(drifts, axis=0).tolist(),
+            "median_intent": {
+                name: _median([row[name] for row in rows])
+                for name in ("lift", "ndcg_loss", "lift_within_tolerated_loss", "selectivity", "spearman")
+            },
+            "each": rows,
+        }
+    )
     lifts, losses = pooled.lifts(), pooled.losses()
     if rule in RAISING and lifts is not None and losses is not None:
         result["ndcg_loss_at_lift"] = {f"{lift:g}": loss_at_lift(lifts, losses, lift) for lift in LIFTS}
@@ -304,6 +323,7 @@ def _single(curve: Curve, related: npt.NDArray[np.bool_], rule: str) -> dict[str
             None if lifts is None or losses is None else float(furthest(lifts[losses <= TOLERATED_LOSS]))
         ),
         "selectivity": own / others if others > 0 else None,
+        "spearman": rank_correlation(curve.loadings),
     }
 
 

@@ -16,11 +16,21 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 14, 44, 44
 
 @dataclass(frozen=True)
 class Series:
-    """A named line; a value that is not finite leaves a gap."""
+    """A named line; a value that is not finite leaves a gap. `intervals` (low, high) are drawn at each point."""
 
     name: str
     x: Sequence[float]
     y: Sequence[float]
+    intervals: Sequence[Sequence[float]] | None = None
+
+
+@dataclass(frozen=True)
+class Bars:
+    """A named bar in every group; `intervals` (low, high) are drawn on each."""
+
+    name: str
+    heights: Sequence[float]
+    intervals: Sequence[Sequence[float]] | None = None
 
 
 def nice_ticks(low: float, high: float, wanted: int = 7) -> list[float]:
@@ -39,7 +49,7 @@ def line_chart(
 ) -> str:
     """Lines over common axes, with a legend above; `description` is what a screen reader says."""
     xs = [value for line in series for value in line.x]
-    ys = [value for line in series for value in line.y if math.isfinite(value)]
+    ys = [value for line in series for value in (*line.y, *_ends(line.intervals)) if math.isfinite(value)]
     if not xs or not ys:
         return _empty(description)
     x_ticks = nice_ticks(min(xs), max(xs))
@@ -54,7 +64,9 @@ def line_chart(
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
         parts.append(f'<polyline fill="none" {style} points="{path}"/>')
         parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.5" fill="{colour}"/>' for x, y in points]
-    parts += _legend(series)
+        if line.intervals is not None:
+            parts += _whiskers([to_x(x) for x in line.x], line.intervals, to_y, colour)
+    parts += _legend([line.name for line in series])
     return _figure(parts, description)
 
 
@@ -79,17 +91,64 @@ def bar_chart(
     return _figure(parts, description)
 
 
-def _legend(series: Sequence[Series]) -> list[str]:
+def grouped_bars(
+    groups: Sequence[str], series: Sequence[Bars], x_label: str, y_label: str, description: str
+) -> str:
+    """One bar of every series in every group, side by side; heights are at least 0."""
+    for each in series:
+        if len(each.heights) != len(groups):
+            raise ValueError(f"{each.name} has {len(each.heights)} bars for {len(groups)} groups")
+    highest = max((value for each in series for value in (*each.heights, *_ends(each.intervals))), default=0)
+    if highest <= 0:
+        return _empty(description)
+    y_ticks = nice_ticks(0.0, highest)
+    to_x = _scale(0.0, float(len(groups)), _LEFT, WIDTH - _RIGHT)
+    to_y = _scale(y_ticks[0], y_ticks[-1], HEIGHT - _BOTTOM, _TOP)
+    parts = _axes([], y_ticks, to_x, to_y, x_label, y_label)
+    width = (to_x(1.0) - to_x(0.0)) * 0.8 / len(series)
+    for place, group in enumerate(groups):
+        parts.append(
+            f'<text x="{to_x(place + 0.5):.1f}" y="{HEIGHT - _BOTTOM + 16}" text-anchor="middle">{escape(group)}</text>'
+        )
+    for index, each in enumerate(series):
+        colour = COLOURS[index % len(COLOURS)]
+        lefts = [to_x(place + 0.1) + index * width for place in range(len(groups))]
+        parts += [
+            f'<rect x="{left:.1f}" y="{to_y(height):.1f}" width="{max(width - 1, 0.5):.1f}" '
+            f'height="{to_y(0.0) - to_y(height):.1f}" fill="{colour}"/>'
+            for left, height in zip(lefts, each.heights, strict=True)
+        ]
+        if each.intervals is not None:
+            parts += _whiskers([left + width / 2 for left in lefts], each.intervals, to_y, "#333")
+    parts += _legend([each.name for each in series], dashed=False)
+    return _figure(parts, description)
+
+
+def _ends(intervals: Sequence[Sequence[float]] | None) -> list[float]:
+    return [end for interval in intervals or [] for end in interval]
+
+
+def _whiskers(
+    xs: Sequence[float], intervals: Sequence[Sequence[float]], to_y: Callable[[float], float], colour: str
+) -> list[str]:
+    return [
+        f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{to_y(low):.1f}" y2="{to_y(high):.1f}" stroke="{colour}" '
+        'stroke-width="1"/>'
+        for x, (low, high) in zip(xs, intervals, strict=True)
+    ]
+
+
+def _legend(names: Sequence[str], *, dashed: bool = True) -> list[str]:
     """Names above the plot, in as many rows as they need."""
     parts, x, y = [], float(_LEFT), 12
-    for index, line in enumerate(series):
-        width = 44 + 6.4 * len(line.name)
+    for index, name in enumerate(names):
+        width = 44 + 6.4 * len(name)
         if x > _LEFT and x + width > WIDTH:
             x, y = float(_LEFT), y + 16
-        colour, dash = COLOURS[index % len(COLOURS)], DASHES[index % len(DASHES)]
+        colour, dash = COLOURS[index % len(COLOURS)], DASHES[index % len(DASHES)] if dashed else ""
         parts.append(
             f'<line x1="{x:.0f}" x2="{x + 22:.0f}" y1="{y}" y2="{y}" stroke="{colour}" stroke-width="2" '
-            f'stroke-dasharray="{dash}"/><text x="{x + 27:.0f}" y="{y + 4}">{escape(line.name)}</text>'
+            f'stroke-dasharray="{dash}"/><text x="{x + 27:.0f}" y="{y + 4}">{escape(name)}</text>'
         )
         x += width
     return parts

@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 import math
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -119,6 +120,19 @@ class Representation:
     verdicts: list[Verdict]
 
 
+def activation_mass(codes: csr_array, items: npt.NDArray[np.integer[Any]]) -> npt.NDArray[np.float64]:
+    """A_f: how much of each intent some items carry together, (intents,)."""
+    if len(items) == 0:
+        return np.zeros(codes.shape[1])
+    return np.asarray(codes[items].sum(axis=0), dtype=np.float64).ravel()
+
+
+def shrunk_shares(mass: npt.NDArray[np.float64], population: Population) -> npt.NDArray[np.float64]:
+    """Shares of an activation mass, drawn towards the population's as if 10 more of its items were met."""
+    tau = SHRINKAGE_ITEMS * population.mean_item_mass
+    return np.asarray((mass + tau * population.shares) / (mass.sum() + tau))
+
+
 def compare_with_population(
     codes: csr_array, history: npt.NDArray[np.int64], population: Population
 ) -> Representation:
@@ -133,13 +147,8 @@ def compare_with_population(
     from normal for intents that few items carry, and would call most short histories special.
     """
     count = len(history)
-    mass = (
-        np.asarray(codes[history].sum(axis=0), dtype=np.float64).ravel()
-        if count
-        else np.zeros(codes.shape[1])
-    )
-    tau = SHRINKAGE_ITEMS * population.mean_item_mass
-    shares = (mass + tau * population.shares) / (mass.sum() + tau)
+    mass = activation_mass(codes, history)
+    shares = shrunk_shares(mass, population)
     known = population.shares > 0
     ratio = np.divide(shares, population.shares, out=np.ones_like(shares), where=known)
     lifts = np.log(ratio)

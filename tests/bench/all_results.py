@@ -51,6 +51,7 @@ def steps(data: Path, workdir: Path, page: Path) -> list[Step]:
     transferred = [f"--run={name.removeprefix('amazon2014_')}={run}" for name, run in runs.items()]
     return [
         Step("accuracy", ("--data", *folders.values(), *seeds, *trained)),
+        Step("report_sections", (*(f"--run={name}={run}" for name, run in runs.items()), *shown)),
         Step("dictionary_gates", ("--data", str(data), "--workdir", str(gates), "--report-only", *shown)),
         *(Step("dictionary_ablations", ("--data", folders[name], *seeds, *trained)) for name in SETS),
         Step("ablations", ("--data", folders[BEAUTY], *seeds, *trained)),

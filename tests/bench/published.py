@@ -37,6 +37,7 @@ RANDOM_DICTIONARY = ("dictionary.epochs=1", "dictionary.learning_rate=1e-12")
 """A control: directions that are drawn and not learnt."""
 KINDS = (
     "accuracy",
+    "report",
     "ablations",
     "dictionary-ablations",
     "dictionary-gates",

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
+from scipy.sparse import csr_array
 
 from saerec_ray.backbone.build import BASELINE_FILE, MODEL_FILE, STEERING_FILE
-from saerec_ray.backbone.frozen import Frozen, write_frozen
+from saerec_ray.backbone.cold import write_cold_items
+from saerec_ray.backbone.frozen import Frozen, read_frozen, write_frozen
 from saerec_ray.backbone.model import SequenceEncoder
 from saerec_ray.bundle import Bundle
 from saerec_ray.data.prepared import ITEMS_FILE, SEQUENCES_FILE, SEQUENCES_SCHEMA, items_table
@@ -30,9 +33,9 @@ D_TEXT = 384
 SETTINGS = DictionaryConfig(width=32, active=4).model_dump(mode="json")
 
 
-def write_stages(workdir: Path, *, baseline: bool = True) -> Bundle:
+def write_stages(workdir: Path, *, baseline: bool = True, cold: bool = False) -> Bundle:
     """Writes prepare/, embed/, dictionary/, intents/ and train/ below `workdir`, with manifests; returns their
-    bundle.
+    bundle. With `cold` every fifth item was kept out of training.
 
     The dictionary reads vectors as long as those of the text encoder; it is not the one of the bundle.
     """
@@ -49,6 +52,8 @@ def write_stages(workdir: Path, *, baseline: bool = True) -> Bundle:
         write(bundle, folder)
         if stage == "train" and not baseline:
             (folder / BASELINE_FILE).unlink()
+        if stage == "train" and cold:
+            _keep_out(np.arange(len(bundle.items)) % 5 == 0, folder)
         finish_stage(folder, {"settings": [SETTINGS, 7]} if stage == "dictionary" else None)
     (workdir / "config.yaml").write_text(json.dumps(bundle.config.model_dump(mode="json")), "utf-8")
     return bundle
@@ -150,6 +155,27 @@ def _train(bundle: Bundle, folder: Path) -> None:
         },
         folder / STEERING_FILE,
     )
+
+
+def _keep_out(cold: np.ndarray, folder: Path) -> None:
+    """Takes everything but the codes from some items of a train folder."""
+    frozen = read_frozen(folder, intents=True)
+    warm = (~cold).astype(np.float32)
+    write_frozen(
+        replace(
+            frozen,
+            popularity=frozen.popularity * warm,
+            companions=csr_array(frozen.companions * warm[:, None] * warm[None, :]),
+        ),
+        folder,
+    )
+    for file in (MODEL_FILE, BASELINE_FILE):
+        if (folder / file).exists():
+            state = load_file(folder / file)
+            state["items.residuals"] *= warm[:, None]
+            state["items.biases"] *= warm
+            save_file(state, folder / file)
+    write_cold_items(cold, folder)
 
 
 def encode(texts: list[str]) -> np.ndarray:

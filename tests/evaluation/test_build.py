@@ -11,13 +11,16 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from saerec_ray.backbone import validation
 from saerec_ray.backbone.build import read_model
 from saerec_ray.backbone.validation import encode_users, held_out, model_ranks, ndcg
 from saerec_ray.cli import app
 from saerec_ray.config import EvaluateConfig, parse_config
 from saerec_ray.data.prepared import read_sequences
 from saerec_ray.errors import InputError
-from saerec_ray.evaluation.build import PAGE_FILE, REPORT_FILE, TABLE_FILE, Subject, build_report
+from saerec_ray.evaluation import users_in_turn
+from saerec_ray.evaluation.build import PAGE_FILE, REPORT_FILE, TABLE_FILE, build_report
+from saerec_ray.evaluation.subject import Subject
 from saerec_ray.intents.stage import read_population
 from tests.evaluation.finished_stages import USERS, encode, write_stages
 from tests.synthetic import synthetic_config
@@ -30,13 +33,15 @@ FEW = {
     "steering_intents": 3,
     "steering_strengths": [0.5, 1.0],
     "simulated_users": 3,
+    "calibration_users": 5,
     "recovery_users": 10,
     "probed_attributes": 2,
     "intruder_latents": 5,
 }
-PARTS = ("accuracy", "faithfulness", "steering", "representation", "dictionary", "intents")
+PARTS = ("accuracy", "cold", "faithfulness", "steering", "representation", "dictionary", "intents")
 KEYS = {
-    "accuracy": {"accuracy", "accuracy_details"},
+    "accuracy": {"accuracy", "accuracy_details", "accuracy_users"},
+    "cold": {"cold"},
     "faithfulness": {"explanations", "faithfulness"},
     "steering": {"steering"},
     "representation": {"representation"},
@@ -48,7 +53,7 @@ KEYS = {
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stages")
-    write_stages(folder)
+    write_stages(folder, cold=True)
     return folder
 
 
@@ -118,6 +123,8 @@ def test_every_part_is_in_the_whole_report(whole: Path) -> None:
         "deletion_insertion",
         "history",
         "stability",
+        "seed_stability",
+        "users",
     }
 
 
@@ -160,7 +167,7 @@ def test_metrics_of_the_manifest_are_plain_figures(workdir: Path, tmp_path: Path
     assert metrics["test_intents_NDCG@10"] == report(tmp_path)["accuracy"]["test"]["intents"]["NDCG@10"]
     assert metrics["completeness_error"] < 1e-5
     assert metrics["steering_violations"] == 0
-    for name in ("dictionary_fvu", "detection_auc", "probing_auc_1"):
+    for name in ("dictionary_fvu", "detection_auc", "probing_auc_1", "cold_text recent_HR@10_all"):
         assert math.isfinite(metrics[name])
     assert 0 <= metrics["cited_win_rate"] <= 1
     assert not any(isinstance(value, (list, dict)) for value in metrics.values())
@@ -202,7 +209,65 @@ def test_the_command_measures_one_part_and_prints_it(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, [*arguments, "--part", "all"])
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("# Evaluation")
-    assert set.union(*KEYS.values()) <= set(report(tmp_path / "evaluate"))
+    measured = set(report(tmp_path / "evaluate"))
+    assert set.union(*KEYS.values()) - {"cold"} <= measured
+    assert "cold" not in measured, "training met all items, so all parts are all but this one"
+
+
+def test_cold_items_are_measured_by_the_command_beside_what_the_report_says_of_them(tmp_path: Path) -> None:
+    write_stages(tmp_path, cold=True)
+    arguments = ["evaluate", "-c", str(tmp_path / "config.yaml"), "-w", str(tmp_path), "--part", "cold"]
+    result = CliRunner().invoke(app, [*arguments, "--set", "train.cold_share=0.1"])
+    assert result.exit_code == 0, result.output
+    assert "# Cold items" in result.stdout
+    assert "by construction" in result.stdout
+    assert "0 by definition" in result.stdout
+    found = report(tmp_path / "evaluate")["cold"]
+    for row in found["models"].values():
+        assert f"{row['all']['HR@10']:.4f}" in result.stdout
+    assert not (tmp_path / "evaluate" / "cold.json").exists(), "one report holds everything"
+
+
+def test_asking_for_cold_items_where_there_are_none_says_what_to_set(tmp_path: Path) -> None:
+    write_stages(tmp_path)
+    arguments = ["evaluate", "-c", str(tmp_path / "config.yaml"), "-w", str(tmp_path), "--part", "cold"]
+    result = CliRunner().invoke(app, arguments)
+    assert isinstance(result.exception, InputError)
+    assert "train.cold_share 0" in str(result.exception)
+    result = CliRunner().invoke(app, [*arguments, "--set", "train.cold_share=0.1"])
+    assert isinstance(result.exception, InputError), "the model was trained without that setting"
+    assert "train again" in str(result.exception)
+    assert not (tmp_path / "evaluate").exists()
+
+
+def test_users_that_are_too_many_for_the_catalogue_are_sampled_and_the_report_says_so(
+    workdir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(validation, "_MOST_SCORES", 12 * 300)  # 12 users of 300 items
+    build(workdir, tmp_path, "accuracy")
+    found = report(tmp_path)
+    assert found["accuracy_users"]["test"] == {"measured": 12, "all": USERS}
+    assert found["accuracy"]["test"]["intents"]["targets"] == 12
+    table = (tmp_path / TABLE_FILE).read_text("utf-8")
+    assert f"A random 12 of {USERS} users" in table
+
+
+def test_users_are_encoded_a_few_at_a_time_and_the_ranks_are_the_same(
+    workdir: Path, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(users_in_turn, "_USERS_AT_ONCE", 7)
+    seen: list[int] = []
+    encode_some = users_in_turn.encode_users
+
+    def counted(encoder: Any, cases: Any) -> Any:
+        seen.append(len(cases))
+        return encode_some(encoder, cases)
+
+    monkeypatch.setattr(users_in_turn, "encode_users", counted)
+    build(workdir, tmp_path, "accuracy", "cold")
+    assert max(seen) == 7, "no more profiles are held at once"
+    for part in ("accuracy", "cold"):
+        assert report(tmp_path)[part] == report(whole)[part]
 
 
 def test_an_unknown_part_is_refused_by_the_command_and_the_configuration() -> None:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
-from saerec_ray.backbone.build import build_backbone
-from saerec_ray.config import ClusterConfig, TrainConfig
-from saerec_ray.evaluation.cold import COLD_REPORT_FILE, Scorer, build_cold_report, cold_cases, measure_cold
-from saerec_ray.scoring import base_scores, intent_values, prior
-from saerec_ray.text.embed import EMBEDDINGS_FILE
+from saerec_ray.backbone import validation
+from saerec_ray.backbone.validation import encode_users
+from saerec_ray.evaluation.cold import (
+    SCORERS,
+    TEXTS,
+    Scorer,
+    cold_cases,
+    cold_headline,
+    measure_cold,
+)
+from saerec_ray.evaluation.cold_tables import cold_lines
+from saerec_ray.evaluation.scored_users import scored_users
+from saerec_ray.scoring import base_scores, decompose, intent_values, prior
 from tests.backbone.small_sets import (
     ITEMS,
     Parts,
@@ -22,9 +28,7 @@ from tests.backbone.small_sets import (
     grouped_users,
     sequences_of,
     small_encoder,
-    small_settings,
 )
-from tests.backbone.test_build import write_stages
 
 USERS = grouped_users()
 SEQUENCES = sequences_of(USERS)
@@ -76,45 +80,72 @@ def ranks_written_out(among: np.ndarray) -> list[int]:
 
 @pytest.mark.parametrize(("name", "among"), [("all", np.ones(ITEMS, dtype=bool)), ("cold", COLD)])
 def test_the_model_is_ranked_as_written_out(name: str, among: np.ndarray) -> None:
-    found = measure_cold(scorer(), SEQUENCES, text_vectors(), COLD)
+    found = measure(text_vectors())
     ranks = ranks_written_out(among)
     assert found["targets"] == len(ranks) > 5
     assert found["cold_items"] == COLD.sum()
-    assert found["intents"][name]["HR@10"] == pytest.approx(np.mean(np.array(ranks) <= 10))
+    assert found["models"]["intents"][name]["HR@10"] == pytest.approx(np.mean(np.array(ranks) <= 10))
+
+
+def measure(vectors: np.ndarray) -> dict[str, Any]:
+    return measure_cold(scorer(), SEQUENCES, vectors, COLD, seed=1)
 
 
 def test_popularity_knows_nothing_of_cold_items_and_text_finds_them() -> None:
-    found = measure_cold(scorer(), SEQUENCES, text_vectors(), COLD)
+    found = measure(text_vectors())["models"]
     assert found["popularity"]["all"]["HR@10"] == 0
-    assert found["text neighbours"]["all"]["HR@10"] == 1  # ten items a group, all closer than any other
-    assert found["text neighbours"]["cold"]["MRR@10"] > found["text neighbours"]["all"]["MRR@10"]
+    for name in TEXTS:
+        assert found[name]["all"]["HR@10"] == 1  # ten items a group, all closer than any other
+        assert found[name]["cold"]["MRR@10"] > found[name]["all"]["MRR@10"]
+
+
+def test_the_best_reading_of_the_texts_is_what_the_model_is_judged_against() -> None:
+    found = measure(text_vectors())
+    for among in ("all", "cold"):
+        rates = {name: row[among]["HR@10"] for name, row in found["models"].items() if name != "intents"}
+        judged = found["against_best"][among]
+        assert rates[judged["best"]] == max(rates.values())
+        difference = found["models"]["intents"][among]["HR@10"] - max(rates.values())
+        assert judged["HR@10_difference"] == pytest.approx(difference)
+        low, high = judged["HR@10_difference_interval"]
+        assert low <= judged["HR@10_difference"] <= high
+
+
+def test_a_sample_is_measured_where_all_users_are_too_many(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(validation, "_MOST_SCORES", 5 * ITEMS)
+    found = measure(text_vectors())
+    assert found["users"] == 5 < found["all_users"] == len(cold_cases(SEQUENCES, COLD))
 
 
 def test_no_cold_target_is_no_error() -> None:
-    found = measure_cold(scorer(), sequences_of([([1, 2], [4], [5])]), text_vectors(), COLD)
-    assert found == {"cold_items": int(COLD.sum()), "targets": 0}
+    found = measure_cold(scorer(), sequences_of([([1, 2], [4], [5])]), text_vectors(), COLD, 1)
+    assert found == {"cold_items": int(COLD.sum()), "targets": 0, "users": 0, "all_users": 0}
+    assert "0 of them are to be found" in "\n".join(cold_lines(found))
 
 
-def test_a_model_that_met_all_items_has_no_cold_report(tmp_path: Path) -> None:
-    assert build_cold_report(TrainConfig(), tmp_path, tmp_path, tmp_path, tmp_path) == {}
-    assert list(tmp_path.iterdir()) == []
+def test_intents_explain_all_of_a_cold_items_score_by_construction() -> None:
+    model = scorer()
+    users = encode_users(model.encoder, cold_cases(SEQUENCES, COLD))
+    for user in scored_users(model.space, model.frozen.prior, users, np.arange(len(users.cases))):
+        for item in np.flatnonzero(COLD):
+            parts = decompose(model.space, user.state, user.values, int(item), user.companions)
+            assert parts.residual == parts.bias == parts.companions == 0
 
 
-def test_the_report_of_a_trained_folder_is_written_with_its_headlines(tmp_path: Path) -> None:
-    write_stages(tmp_path, SEQUENCES)
-    for folder in ("embed", "evaluate"):
-        (tmp_path / folder).mkdir()
-    save_file({"embeddings": text_vectors()}, tmp_path / "embed" / EMBEDDINGS_FILE)
-    config = small_settings(cold_share=0.3, epochs=1)
-    stages = [tmp_path / name for name in ("prepare", "dictionary", "intents", "train", "runs")]
-    build_backbone(config, ClusterConfig(engine="local"), 7, *stages)
-    headlines = build_cold_report(
-        config, tmp_path / "prepare", tmp_path / "embed", tmp_path / "train", tmp_path / "evaluate"
-    )
-    written = json.loads((tmp_path / "evaluate" / COLD_REPORT_FILE).read_text("utf-8"))
-    assert written["cold_items"] == 12
-    assert headlines == {
-        f"cold_{name}_HR@10_{among}": written[name][among]["HR@10"]
-        for name in ("intents", "popularity", "text neighbours")
-        for among in ("all", "cold")
-    }
+def test_the_headlines_are_those_of_the_report() -> None:
+    found = measure(text_vectors())
+    headlines = cold_headline({"cold": found})
+    assert set(headlines) == {f"cold_{name}_HR@10_{among}" for name in SCORERS for among in ("all", "cold")}
+    assert headlines["cold_text recent_HR@10_all"] == found["models"]["text recent"]["all"]["HR@10"]
+    assert cold_headline({}) == {}
+
+
+@pytest.mark.parametrize(
+    ("interval", "said"), [([0.01, 0.03], "better"), ([-0.03, -0.01], "worse"), ([-0.01, 0.01], "no clear")]
+)
+def test_the_verdict_is_that_of_the_interval(interval: list[float], said: str) -> None:
+    found = measure(text_vectors())
+    found["against_best"]["all"] |= {"best": "text closest", "HR@10_difference_interval": interval}
+    (line,) = [line for line in cold_lines(found) if line.startswith("Among all items")]
+    assert said in line
+    assert "text: closest item of the history" in line

@@ -65,15 +65,33 @@ def test_the_explained_share_is_that_of_absolute_parts() -> None:
     assert result["companions_share_mean"] > 0
 
 
-def test_cold_items_are_reported_apart() -> None:
+def test_warm_and_cold_items_are_reported_apart() -> None:
     toy = random_toy(6)
-    warm = Toy(replace(toy.space, popularity=np.ones(60, dtype=np.float32)), toy.table, toy.users)
-    assert measured(warm)["cold_items"] == 0
-    assert measured(warm)["cold_explained_share_median"] is None
-    cold = Toy(replace(toy.space, popularity=np.zeros(60, dtype=np.float32)), toy.table, toy.users)
-    result = measured(cold)
-    assert result["cold_items"] == result["items"]
-    assert result["cold_explained_share_median"] == result["explained_share_median"]
+    popularity = np.where(np.arange(60) % 2, 1.0, 0.0).astype(np.float32)
+    mixed = replace(toy.space, popularity=popularity)
+    result = measured(Toy(mixed, toy.table, toy.users))
+    expected: dict[str, list[float]] = {"warm": [], "cold": []}
+    for user in toy.scored():
+        for item in user.top(20).tolist():
+            parts = decompose(toy.space, user.state, user.values, item, user.companions)
+            intents = float(np.abs(parts.contributions).sum())
+            share = intents / (intents + abs(parts.residual) + parts.companions)
+            expected["warm" if popularity[item] else "cold"].append(share)
+    for name, shares_of_kind in expected.items():
+        assert result[f"{name}_items"] == len(shares_of_kind) > 5
+        assert result[f"{name}_explained_share_median"] == pytest.approx(np.median(shares_of_kind))
+        assert result[f"{name}_explained_share_p10"] == pytest.approx(np.percentile(shares_of_kind, 10))
+
+
+def test_where_all_items_are_of_one_kind_the_other_has_no_share() -> None:
+    toy = random_toy(6)
+    for value, kind, other in ((1, "warm", "cold"), (0, "cold", "warm")):
+        space = replace(toy.space, popularity=np.full(60, value, dtype=np.float32))
+        result = measured(Toy(space, toy.table, toy.users))
+        assert result[f"{kind}_items"] == result["items"]
+        assert result[f"{kind}_explained_share_p10"] == result["explained_share_p10"]
+        assert result[f"{other}_items"] == 0
+        assert result[f"{other}_explained_share_median"] is result[f"{other}_explained_share_p10"] is None
 
 
 def test_only_so_many_users_are_measured_and_the_seed_decides_which() -> None:

@@ -19,7 +19,7 @@ from saerec_ray.config import EvaluateConfig
 from saerec_ray.evaluation.build import build_report
 from saerec_ray.evaluation.html_report import html_report
 from saerec_ray.evaluation.markdown_report import markdown_report
-from saerec_ray.evaluation.svg_plots import Series, bar_chart, line_chart, nice_ticks
+from saerec_ray.evaluation.svg_plots import Bars, Series, bar_chart, grouped_bars, line_chart, nice_ticks
 from tests.evaluation.finished_stages import encode, write_stages
 from tests.synthetic import synthetic_config
 
@@ -30,7 +30,7 @@ SVG = "{http://www.w3.org/2000/svg}"
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("page")
-    write_stages(folder)
+    write_stages(folder, cold=True)
     config = EvaluateConfig(
         completeness_users=4,
         faithfulness_users=4,
@@ -39,6 +39,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         steering_intents=3,
         steering_strengths=[0.5, 1.0],
         simulated_users=3,
+        calibration_users=5,
         recovery_users=10,
         probed_attributes=2,
         intruder_latents=5,
@@ -92,7 +93,7 @@ def test_every_tag_of_the_page_closes_and_every_plot_is_xml(report: dict[str, An
     page = html_report(report)
     read(page)
     drawings = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
-    assert len(drawings) == page.count("<figure>")
+    assert len(drawings) == page.count("<figure>") >= 17
     for drawing in drawings:
         ElementTree.fromstring(drawing)
 
@@ -156,6 +157,7 @@ def test_the_page_is_the_same_from_memory_and_from_the_written_report(report: di
     ("keys", "gone"),
     [
         (("accuracy", "accuracy_details"), "Accuracy"),
+        (("cold",), "Cold items"),
         (("explanations",), "Explanations"),
         (("faithfulness",), "Faithfulness"),
         (("steering",), "Steering"),
@@ -172,6 +174,95 @@ def test_what_was_not_measured_is_not_mentioned(
     assert f"<h1>{gone}</h1>" not in html_report(rest)
     assert f"\n# {gone}\n" not in markdown_report(rest)
     read(html_report(rest))
+
+
+def section(page: str, title: str) -> str:
+    """What stands below a first-level title."""
+    found = re.search(rf"<section><h1>{title}</h1>(.*?)</section>", page, re.DOTALL)
+    assert found is not None
+    return found.group(1)
+
+
+@pytest.mark.parametrize(
+    ("title", "figures"),
+    [
+        ("Accuracy", ["of the models", "so many known interactions"]),
+        ("Cold items", ["that training never met"]),
+        ("Faithfulness", ["95% intervals", "places an item falls"]),
+        ("Steering", ["of the steered intent: a boost"]),
+        ("Over- and under-representation", ["far the intents of a list"]),
+    ],
+)
+def test_every_part_has_its_plots(report: dict[str, Any], title: str, figures: list[str]) -> None:
+    captions = " ".join(re.findall("<figcaption>(.*?)</figcaption>", section(html_report(report), title)))
+    for words in figures:
+        assert words in captions
+
+
+def test_a_win_rate_is_drawn_with_its_interval(report: dict[str, Any]) -> None:
+    page = section(html_report(report), "Faithfulness")
+    drawing = next(
+        figure for figure in re.findall(r"<svg.*?</svg>", page, re.DOTALL) if "cases won" in figure
+    )
+    upright = [
+        line
+        for line in ElementTree.fromstring(drawing).findall(f"{SVG}line")
+        if line.attrib["x1"] == line.attrib["x2"]
+    ]
+    shown = report["faithfulness"]
+    expected = sum(
+        len(controls)
+        for key in ("cited_against_random", "named_against_random")
+        for controls in shown[key].values()
+    )
+    assert len(upright) == expected > 0
+
+
+def test_where_a_model_has_one_member_the_text_says_that_another_seed_needs_two(
+    report: dict[str, Any],
+) -> None:
+    text = markdown_report(report)
+    assert "It needs two; this model has 1: set train.members to 2." in text
+    two = json.loads(json.dumps(report))
+    two["faithfulness"]["seed_stability"] = {
+        "members": 2,
+        "users": 5,
+        "items": 50,
+        "top_3_jaccard_mean": 0.612,
+        "top_3_jaccard_p10": 0.2,
+        "by_chance": 0.25,
+    }
+    text = markdown_report(two)
+    assert "It needs two" not in text
+    assert "| another seed: member 1 against member 2 | 5 | 0.61 | 0.20 | 0.25 |" in text
+
+
+def test_where_there_is_no_ratio_the_mean_falls_are_shown(report: dict[str, Any]) -> None:
+    odd = json.loads(json.dumps(report))
+    row = odd["faithfulness"]["cited_against_random"]["1"]["same_item"]
+    row |= {"ratio": None, "median_drop_random": 0.0, "mean_drop_cited": 41.26, "mean_drop_random": 3.75}
+    text = markdown_report(odd)
+    line = next(line for line in text.splitlines() if line.startswith("| 1 | same item |"))
+    assert "| 0 | – | 41.3 | 3.8 |" in line
+    assert "There is no ratio where the control's median fall is 0" in text
+    assert "best for both areas by construction" in text
+
+
+def test_bars_of_a_group_stand_side_by_side_with_their_intervals() -> None:
+    drawing = grouped_bars(
+        ["a", "b"], [Bars("one", [1, 2], [[0.5, 1.5], [1, 4]]), Bars("two", [4, 0])], "x", "y", "said"
+    )
+    tree = ElementTree.fromstring(drawing)
+    lefts = [float(bar.attrib["x"]) for bar in tree.findall(f"{SVG}rect")]
+    heights = [float(bar.attrib["height"]) for bar in tree.findall(f"{SVG}rect")]
+    assert lefts[0] < lefts[2] < lefts[1] < lefts[3], "one a, two a, one b, two b"
+    assert heights[2] == pytest.approx(4 * heights[0], abs=0.2)
+    assert heights[3] == 0
+    upright = [line for line in tree.findall(f"{SVG}line") if line.attrib["x1"] == line.attrib["x2"]]
+    assert len(upright) == 2
+    with pytest.raises(ValueError, match="1 bars for 2 groups"):
+        grouped_bars(["a", "b"], [Bars("one", [1])], "x", "y", "said")
+    assert "nothing to show" in grouped_bars(["a"], [Bars("one", [0])], "x", "y", "said")
 
 
 def test_text_from_the_data_is_text_on_the_page() -> None:

@@ -135,3 +135,13 @@ def test_aversions_found_are_counted_apart_where_the_rule_allows_a_verdict(
     assert rows["5"]["aversion"] == {"power": 1.0, "possible": 0.0, "power_where_possible": None}
     assert rows["100"]["aversion"]["possible"] > 0.9
     assert rows["100"]["aversion"]["power_where_possible"] == 1
+
+
+def test_how_many_intents_a_history_can_be_called_short_of_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    space, population, interactions = setting(7)
+    monkeypatch.setattr(module, "compare_with_population", always(Verdict.TYPICAL))
+    rows = representation(space, population, interactions, 2, 1)["lengths"]
+    shares = [rows[str(length)]["under_possible"] for length in LENGTHS]
+    assert shares == sorted(shares)
+    assert shares[0] == 0, "five items prove no absence"
+    assert shares[-1] == np.mean(population.activation_rates >= 0.05)

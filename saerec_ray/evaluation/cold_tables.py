@@ -1,0 +1,52 @@
+"""The part `cold` as text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from saerec_ray.evaluation.cold import AMONG, SCORERS
+from saerec_ray.evaluation.markdown_tables import Lines, in_order, interval, table
+
+SCORER_NAMES = {
+    "intents": "intents",
+    "text mean": "text: mean of the history",
+    "text recent": "text: mean with the latest items counting most",
+    "text closest": "text: closest item of the history",
+    "popularity": "popularity",
+}
+METRICS = ("HR@10", "NDCG@10", "MRR@10")
+
+
+def cold_lines(found: dict[str, Any]) -> Lines:
+    """How well items that training never met are found."""
+    lines = [
+        "# Cold items",
+        "",
+        f"{found['cold_items']} items were kept out of training. {found['targets']} of them are to be found, by "
+        f"{found['users']} of {found['all_users']} users. Each is ranked among all items, and among the cold items "
+        "alone.",
+        "Cold items have their intents and nothing else: no residual, no bias, no companions. So intents explain all "
+        "of their scores by construction. Popularity knows none of them: among all items what it finds is 0 by "
+        "definition, and among cold items it keeps the order of the catalogue.",
+        "",
+    ]
+    if "models" not in found:
+        return lines
+    lines += table(
+        ["ranked by", *(f"{metric}, {among}" for among in AMONG for metric in METRICS)],
+        (
+            [SCORER_NAMES[name], *(f"{row[among][metric]:.4f}" for among in AMONG for metric in METRICS)]
+            for name, row in in_order(found["models"], SCORERS)
+        ),
+    )
+    return [*lines, *(_verdict(among, found["against_best"][among]) for among in AMONG), ""]
+
+
+def _verdict(among: str, found: dict[str, Any]) -> str:
+    low, high = found["HR@10_difference_interval"]
+    judged = "better" if low > 0 else "worse" if high < 0 else "no clear difference"
+    where = "all items" if among == "all" else "cold items"
+    return (
+        f"Among {where}, against the best baseline ({SCORER_NAMES[found['best']]}, chosen on these targets): HR@10 "
+        f"{found['HR@10_difference']:+.4f}, 95% interval {interval((low, high), '+.4f')}: {judged}."
+    )

@@ -1,0 +1,424 @@
+"""Publishes what `saerec evaluate` found on finished runs, beside accuracy: one section of docs/results.md a run.
+
+    saerec run --config amazon --set prepare.source.path=FOLDER/amazon2014_beauty --workdir out/amazon2014_beauty
+    python tests/bench/report_sections.py --run amazon2014_beauty=out/amazon2014_beauty
+
+Nothing is trained or measured here: figures are those of WORKDIR/evaluate/report.json, and parts that were not
+measured are left out. A run with train.cold_share has a table on cold items.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # for tests.*, when run as a program
+
+from saerec_ray.evaluation.cold import AMONG, SCORERS
+from saerec_ray.evaluation.cold_tables import SCORER_NAMES
+from saerec_ray.evaluation.deletion import CUTOFFS, ORDERS
+from saerec_ray.evaluation.list_against_history import LISTS
+from saerec_ray.evaluation.markdown_report import MODELS, history_lengths
+from saerec_ray.evaluation.markdown_tables import in_order, interval, number
+from saerec_ray.evaluation.steering_runs import RULES
+from saerec_ray.evaluation.steering_tables import RULE_NAMES
+from tests.bench.published import (
+    PAGE,
+    add_page_option,
+    circumstances,
+    read,
+    section,
+    shown_command,
+    table,
+    write_section,
+)
+
+Lines = list[str]
+CITED = {"cited_against_random": "all", "named_against_random": "published"}
+NEEDED = {
+    "accuracy": ("accuracy_users",),
+    "cold": ("cold", "models"),
+    "explanations": ("explanations", "warm_items"),
+    "faithfulness": ("faithfulness", "seed_stability"),
+    "steering": ("steering", "random", "boost", "spearman"),
+    "representation": ("representation", "lengths", "100", "under_possible"),
+}
+"""What the report of a part holds if this version wrote it."""
+
+
+def read_report(workdir: Path) -> dict[str, Any]:
+    """The report of a finished run. Ends the program where there is none, or where another version wrote it."""
+    path = workdir / "evaluate" / "report.json"
+    if not path.is_file():
+        sys.exit(f"{workdir} has no evaluate/report.json: name the work directory of a finished run.")
+    report: dict[str, Any] = read(path)
+    for part, keys in NEEDED.items():
+        found: Any = report
+        for key in keys if part in report else ():
+            if key not in found:
+                sys.exit(f"{path} was written by another version: run saerec evaluate in {workdir} again.")
+            found = found[key]
+    if not set(report) & set(NEEDED):
+        sys.exit(f"{path} holds no part that is published here: {', '.join(NEEDED)}.")
+    return report
+
+
+def run_section(name: str, report: dict[str, Any], versions: dict[str, str]) -> str:
+    """The section on one run."""
+    body: Lines = []
+    if "accuracy" in report:
+        body += accuracy_tables(report)
+    if "cold" in report:
+        body += cold_table(report["cold"])
+    if "explanations" in report:
+        body += explained_table(report["explanations"])
+    if "faithfulness" in report:
+        body += faithfulness_tables(report["faithfulness"])
+    if "steering" in report:
+        body += steering_tables(report["steering"])
+    if "representation" in report:
+        body += representation_tables(report["representation"])
+    about = [report["protocol"], circumstances((report["seed"],), ("torch",), versions)]
+    return section(f"The report of one run, {name}", about, [shown_command()], body)
+
+
+def accuracy_tables(report: dict[str, Any]) -> Lines:
+    """NDCG by history length, and what lists look like."""
+    details = report["accuracy_details"]["test"]
+    if not details:
+        return []
+    models = in_order(details, MODELS)
+    lengths = history_lengths(details)
+    metric = f"NDCG@{10 if 10 in report['cutoffs'] else report['cutoffs'][0]}"
+    counts = models[0][1]["by_history_length"]
+    users = report["accuracy_users"]["test"]
+    return [
+        "### Accuracy by history length",
+        "",
+        f"{metric} on test, {users['measured']} of {users['all']} users.",
+        "",
+        *table(
+            ["model", *(f"{length} known ({counts[length]['targets']:.0f} targets)" for length in lengths)],
+            (
+                [name, *(f"{row['by_history_length'][length][metric]:.4f}" for length in lengths)]
+                for name, row in models
+            ),
+        ),
+        "",
+        "### Lists of 10",
+        "",
+        "Popularity: mean number of training interactions of an item. Bias: that of lists over that of histories. "
+        f"Coverage: share of the catalogue in any list of {models[0][1]['lists']['users']:.0f} users.",
+        "",
+        *table(
+            ["model", "popularity of lists", "of histories", "bias", "coverage"],
+            (
+                [
+                    name,
+                    *(f"{row['lists'][key]:.1f}" for key in ("list_popularity", "history_popularity")),
+                    f"{row['lists']['popularity_bias']:.2f}",
+                    f"{row['lists']['catalogue_coverage']:.1%}",
+                ]
+                for name, row in models
+            ),
+        ),
+        "",
+    ]
+
+
+def cold_table(found: dict[str, Any]) -> Lines:
+    """Items that training never met."""
+    rows = [
+        [SCORER_NAMES[name], *(f"{row[among][each]:.4f}" for among in AMONG for each in ("HR@10", "NDCG@10"))]
+        for name, row in in_order(found["models"], SCORERS)
+    ]
+    verdicts = [
+        f"among {'all items' if among == 'all' else 'cold items'} {judged['HR@10_difference']:+.4f} "
+        f"({interval(judged['HR@10_difference_interval'], '+.4f')})"
+        for among, judged in found["against_best"].items()
+    ]
+    return [
+        "### Cold items",
+        "",
+        f"{found['cold_items']} items kept out of training, {found['targets']} targets of {found['users']} users. "
+        "Popularity finds none among all items by definition. HR@10 of intents against the best baseline, with 95% "
+        f"intervals: {', '.join(verdicts)}.",
+        "",
+        *table(["ranked by", "HR@10, all items", "NDCG@10", "HR@10, cold items", "NDCG@10"], rows),
+        "",
+    ]
+
+
+def explained_table(found: dict[str, Any]) -> Lines:
+    """How much of a score intents explain."""
+    rows = [
+        [
+            name,
+            str(found[f"{name}_items"]),
+            *(number(found[f"{name}_explained_share_{figure}"], ".3f") for figure in ("median", "p10")),
+        ]
+        for name in ("warm", "cold")
+    ]
+    return [
+        "### Share of a score that intents explain",
+        "",
+        f"Lists of 20 of {found['users']} users. Cold: listed items without training interactions; they have no "
+        "companions, and those without a residual a share of 1 by construction. Largest error when parts are added up "
+        f"again {found['completeness_error']:.1e}.",
+        "",
+        *table(["items", "listed", "median", "tenth percentile"], rows),
+        "",
+    ]
+
+
+def faithfulness_tables(found: dict[str, Any]) -> Lines:
+    """Cited against random, POS and NEG, histories, stability."""
+    cited = [
+        [
+            *(kind, m, control.replace("_", " ")),
+            *(number(row[key], form) for key, form in CITED_COLUMNS.values()),
+            f"{row['win_rate']:.0%} ({interval(row['win_rate_interval'])})",
+            f"{row['ties']:.0%}",
+        ]
+        for key_of, kind in CITED.items()
+        for m, controls in found[key_of].items()
+        for control, row in controls.items()
+    ]
+    kept = [f"{name}@{cutoff}" for name in ("POS", "NEG") for cutoff in CUTOFFS]
+    curves = found["deletion_insertion"]["orders"]
+    return [
+        "### Cited intents against random ones",
+        "",
+        f"Places an item of the top 10 falls when its m strongest intents count for nothing, {found['users']} users; "
+        "no ratio where the control's median is 0. Won: the cited ones make it fall further.",
+        "",
+        *table(["cited", "m", "control", *CITED_COLUMNS, "won (95%)", "ties"], cited),
+        "",
+        "### Share of the top K kept",
+        "",
+        "After the first (POS, lower is better) or the last (NEG, higher is better) 10% to 90% of the list's intents "
+        "went. Areas under deletion and insertion are left out: no order beats contributions there, by construction.",
+        "",
+        *table(
+            ["order by", *kept],
+            ([name, *(f"{row[each]:.2f}" for each in kept)] for name, row in in_order(curves, ORDERS)),
+        ),
+        "",
+        *_history_tables(found),
+    ]
+
+
+CITED_COLUMNS = {
+    "median fall": ("median_drop_cited", ".0f"),
+    "random": ("median_drop_random", ".0f"),
+    "ratio": ("ratio", ".1f"),
+    "mean fall": ("mean_drop_cited", ".1f"),
+    "random, mean": ("mean_drop_random", ".1f"),
+}
+
+
+def _history_tables(found: dict[str, Any]) -> Lines:
+    titles = {"any_item": "any item", "last_item_kept": "never the latest item"}
+    falls = [
+        [
+            titles[key],
+            str(row["compared"]),
+            *(f"{row[name]:.0f}" for name in ("median_drop_carriers", "median_drop_random")),
+            *(f"{row[name]:.1f}" for name in ("mean_drop_carriers", "mean_drop_random")),
+            f"{row['win_rate']:.0%} ({interval(row['win_rate_interval'])})",
+        ]
+        for key, row in in_order(found["history"], tuple(titles))
+    ]
+    seeds = found["seed_stability"]
+    stable = [
+        [
+            name,
+            str(row["users"]),
+            *(number(row[f"top_3_jaccard_{each}"]) for each in ("mean", "p10")),
+            number(row.get("by_chance")),
+        ]
+        for name, row in (
+            ("one random earlier history item dropped", found["stability"]),
+            ("another seed", seeds),
+        )
+        if row["top_3_jaccard_mean"] is not None
+    ]
+    lines = [
+        "### Histories",
+        "",
+        "Another claim: history items that carry the cited intents are removed, against as many random others.",
+        "",
+        *table(
+            ["removed", "compared", "median fall", "random", "mean fall", "random", "won (95%)"],
+            falls,
+        ),
+        "",
+        "### Stability of the three cited intents",
+        "",
+        "Jaccard overlap for the same item and user.",
+        "",
+        *table(["change", "users", "mean", "tenth percentile", "random intents of the item"], stable),
+        "",
+    ]
+    if seeds["members"] < 2:
+        lines += ["Another seed was not compared: that needs two members, and this model has one.", ""]
+    return lines
+
+
+def shown_strengths(strengths: Sequence[float]) -> list[int]:
+    """The places of a few strengths above none: the lowest, the one in the middle, the full one."""
+    return sorted({1, len(strengths) // 2, len(strengths) - 1})
+
+
+def steering_tables(found: dict[str, Any]) -> Lines:
+    """Curves at a few strengths with their side effects, and the intent in the middle."""
+    places = shown_strengths(found["strengths"])
+    curves = in_order(found["random"], RULES)
+    rows = [_steering_row("none", 0.0, curves[0][1], 0)]
+    rows += [
+        _steering_row(RULE_NAMES[rule], found["strengths"][place], curve, place)
+        for rule, curve in curves
+        for place in places
+    ]
+    rows += [
+        _steering_row(f"own intent: {RULE_NAMES[rule]}", found["strengths"][-1], curve, -1)
+        for rule, curve in in_order(found["own"], RULES)
+    ]
+    middle = [
+        [
+            RULE_NAMES[rule],
+            number(row["median_intent"]["lift"]),
+            number(row["median_intent"]["ndcg_loss"], ".1%"),
+            *(
+                number(row["median_intent"][key])
+                for key in ("lift_within_tolerated_loss", "selectivity", "spearman")
+            ),
+            *(number(row.get("ndcg_loss_at_lift", {}).get(lift), ".1%") for lift in ("2", "3")),
+        ]
+        for rule, row in curves
+    ]
+    return [
+        "### Steering",
+        "",
+        f"{found['users']} users, {len(found['intents'])} intents each alone, lists of 20; then each user's own recent "
+        "intent. Lift: exposure against no steering. Segment: users whose held-out item has the intent's attribute. "
+        "RBO: rank-biased overlap with the unsteered list. Mix: KL divergence of the categories listed, nats. Drift: "
+        f"change of unrelated intents' exposure. Broken promises: {found['violations']}.",
+        "",
+        *table(["rule", "strength", *STEERING_COLUMNS], rows),
+        "",
+        "The intent in the middle at full strength:",
+        "",
+        *table(
+            [
+                *("rule", "lift", "NDCG lost", "furthest lift at 2% loss", "selectivity", "Spearman"),
+                *("NDCG lost at lift 2", "at lift 3"),
+            ],
+            middle,
+        ),
+        "",
+    ]
+
+
+STEERING_COLUMNS = {
+    "lift": ("lift", ".2f"),
+    "with attribute": ("attribute_share", ".3f"),
+    "NDCG@20": ("ndcg", ".4f"),
+    "segment": ("ndcg_segment", ".4f"),
+    "overlap": ("overlap", ".2f"),
+    "RBO": ("rank_biased_overlap", ".2f"),
+    "mix": ("category_divergence", ".3f"),
+    "drift": ("drift_of_unrelated", ".3f"),
+    "coverage": ("coverage", ".1%"),
+    "popularity": ("popularity", ".1f"),
+}
+
+
+def _steering_row(name: str, strength: float, curve: dict[str, Any], place: int) -> list[str]:
+    values = ((curve.get(key), form) for key, form in STEERING_COLUMNS.values())
+    return [
+        name,
+        f"{strength:g}",
+        *("–" if found is None else format(found[place], form) for found, form in values),
+    ]
+
+
+def representation_tables(found: dict[str, Any]) -> Lines:
+    """False discovery and power by history length, and lists against histories."""
+    lengths = sorted(found["lengths"].items(), key=lambda pair: int(pair[0]))
+    shares = sorted(lengths[0][1]["preference"])
+    rows = [
+        [
+            length,
+            f"{row['chance_users']['share_with_any_verdict']:.1%}",
+            *(
+                f"{row['preference'][share][figure]:.1%}"
+                for share in shares
+                for figure in ("power", "false_discovery_rate")
+            ),
+            number(row["aversion"]["power_where_possible"], ".0%"),
+            f"{row['under_possible']:.1%}",
+        ]
+        for length, row in lengths
+    ]
+    heads = [f"{what}, {float(share):.0%} planted" for share in shares for what in ("found", "wrong")]
+    lines = [
+        "### Over- and under-representation",
+        "",
+        f"{found['users_of_each_kind']} simulated users of each kind. At most "
+        f"{found['promised_false_discovery_rate']:.0%} wrong are promised. Too little can be said of an intent only "
+        "where 5 carriers are expected: the last column.",
+        "",
+        *table(
+            [
+                "history",
+                "chance users with a verdict",
+                *heads,
+                "avoided found, where possible",
+                "intents possible",
+            ],
+            rows,
+        ),
+        "",
+    ]
+    if compared := found.get("list_against_history"):
+        lists = [
+            [name, number(row["median"]), number(row["p90"])]
+            for name, row in in_order(compared["lists"], LISTS)
+        ]
+        lines += [
+            f"KL divergence of the intents of a list of {compared['list_length']} from those of the history, nats, "
+            f"{compared['users']} users:",
+            "",
+            *table(["list", "median", "ninetieth percentile"], lists),
+            "",
+        ]
+    return lines
+
+
+def named_run(argument: str) -> tuple[str, Path]:
+    """NAME=WORKDIR, for argparse."""
+    name, sign, folder = argument.partition("=")
+    if not sign or not name or not folder:
+        raise argparse.ArgumentTypeError(f"{argument} is not NAME=WORKDIR")
+    return name, Path(folder)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--run", action="append", required=True, type=named_run, metavar="NAME=WORKDIR")
+    add_page_option(parser, PAGE)
+    asked = parser.parse_args()
+    reports = [(name, read_report(folder), folder) for name, folder in asked.run]
+    for name, report, folder in reports:
+        text = run_section(name, report, read(folder / "evaluate" / "stage.json")["versions"])
+        write_section(asked.page, f"report {name}", text)
+
+
+if __name__ == "__main__":
+    main()

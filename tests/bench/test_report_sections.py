@@ -1,0 +1,161 @@
+"""The section on a finished run: its figures are those of the report, and what was not measured is absent."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from saerec_ray.cli import app
+from tests.bench import report_sections
+from tests.bench.report_sections import named_run, read_report, run_section, shown_strengths
+from tests.evaluation.finished_stages import write_stages
+
+VERSIONS = {"python": "3.11", "torch": "2.6", "saerec-ray": "0.1"}
+FEW = {
+    "completeness_users": 5,
+    "faithfulness_users": 5,
+    "history_users": 8,
+    "steering_users": 4,
+    "steering_intents": 3,
+    "simulated_users": 3,
+    "calibration_users": 5,
+}
+TITLES = {
+    "accuracy": ["Accuracy by history length", "Lists of 10"],
+    "cold": ["Cold items"],
+    "explanations": ["Share of a score that intents explain"],
+    "faithfulness": [
+        "Cited intents against random ones",
+        "Share of the top K kept",
+        "Histories",
+        "Stability of the three cited intents",
+    ],
+    "steering": ["Steering"],
+    "representation": ["Over- and under-representation"],
+}
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    write_stages(folder, cold=True)
+    settings = [f"evaluate.{name}={value}" for name, value in FEW.items()]
+    parts = ("accuracy", "cold", "faithfulness", "steering", "representation")
+    arguments = ["evaluate", "-c", str(folder / "config.yaml"), "-w", str(folder)]
+    arguments += [word for each in (*settings, "train.cold_share=0.2") for word in ("--set", each)]
+    arguments += [word for part in parts for word in ("--part", part)]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+@pytest.fixture
+def report(workdir: Path) -> dict[str, Any]:
+    return read_report(workdir)
+
+
+def test_the_program_writes_one_section_a_run(
+    workdir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, report: dict[str, Any]
+) -> None:
+    page = tmp_path / "page.md"
+    runs = [f"--run={name}={workdir}" for name in ("toys", "beauty")]
+    monkeypatch.setattr("sys.argv", ["report_sections.py", *runs, "--page", str(page)])
+    report_sections.main()
+    text = page.read_text("utf-8")
+    assert text.index("<!-- begin report beauty -->") < text.index("<!-- begin report toys -->")
+    for titles in TITLES.values():
+        for title in titles:
+            assert text.count(f"### {title}\n") == 2
+    assert f"Seed {report['seed']}; " in text
+
+
+def test_figures_are_those_of_the_report(report: dict[str, Any]) -> None:
+    text = run_section("toys", report, VERSIONS)
+    lines = text.splitlines()
+    intents = report["accuracy_details"]["test"]["intents"]
+    for group in intents["by_history_length"].values():
+        assert f"{group['NDCG@10']:.4f}" in next(line for line in lines if line.startswith("| intents | "))
+    cold = report["cold"]["models"]["text recent"]
+    assert any(
+        line.startswith(f"| text: mean with the latest items counting most | {cold['all']['HR@10']:.4f}")
+        for line in lines
+    )
+    explained = report["explanations"]
+    assert f"| warm | {explained['warm_items']} | {explained['warm_explained_share_median']:.3f} |" in text
+    assert f"| cold | {explained['cold_items']} | 1.000 | 1.000 |" in text, "by construction"
+    boost = report["steering"]["random"]["boost"]
+    (full,) = [line for line in lines if line.startswith("| boost | 1 |")]
+    for value, form in (
+        (boost["lift"][-1], ".2f"),
+        (boost["rank_biased_overlap"][-1], ".2f"),
+        (boost["category_divergence"][-1], ".3f"),
+        (boost["coverage"][-1], ".1%"),
+    ):
+        assert f"| {value:{form}} |" in full
+    (row,) = [line for line in lines if line.startswith("| 100 |")]
+    assert row.endswith(f"| {report['representation']['lengths']['100']['under_possible']:.1%} |")
+    assert "that needs two members, and this model has one" in text
+
+
+def test_every_row_of_a_table_has_a_cell_for_each_head(report: dict[str, Any]) -> None:
+    width = 0
+    for line in run_section("toys", report, VERSIONS).splitlines():
+        if not line.startswith("|"):
+            width = 0
+            continue
+        cells = line.count("|")
+        width = width or cells
+        assert cells == width, line
+
+
+@pytest.mark.parametrize("part", TITLES)
+def test_what_was_not_measured_is_absent(report: dict[str, Any], part: str) -> None:
+    text = run_section("toys", {key: value for key, value in report.items() if key != part}, VERSIONS)
+    for name, titles in TITLES.items():
+        for title in titles:
+            assert (f"### {title}\n" in text) is (name != part)
+
+
+def test_stability_under_another_seed_is_shown_where_there_are_two_members(report: dict[str, Any]) -> None:
+    two = copy.deepcopy(report)
+    two["faithfulness"]["seed_stability"] |= {
+        "members": 2,
+        "users": 9,
+        "top_3_jaccard_mean": 0.74,
+        "top_3_jaccard_p10": 0.5,
+        "by_chance": 0.13,
+    }
+    text = run_section("toys", two, VERSIONS)
+    assert "| another seed | 9 | 0.74 | 0.50 | 0.13 |" in text
+    assert "needs two members" not in text
+
+
+def test_a_few_strengths_stand_for_all() -> None:
+    assert shown_strengths([0, 0.2, 0.4, 0.6, 0.8, 1.0]) == [1, 3, 5]
+    assert shown_strengths([0, 1.0]) == [1]
+
+
+def test_a_report_of_another_version_or_none_is_refused(workdir: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"no evaluate/report\.json"):
+        read_report(tmp_path)
+    found = json.loads((workdir / "evaluate" / "report.json").read_text("utf-8"))
+    del found["faithfulness"]["seed_stability"]
+    (tmp_path / "evaluate").mkdir()
+    (tmp_path / "evaluate" / "report.json").write_text(json.dumps(found), "utf-8")
+    with pytest.raises(SystemExit, match="another version: run saerec evaluate"):
+        read_report(tmp_path)
+    (tmp_path / "evaluate" / "report.json").write_text('{"dictionary": {}}', "utf-8")
+    with pytest.raises(SystemExit, match="no part that is published here"):
+        read_report(tmp_path)
+
+
+def test_a_run_is_named() -> None:
+    assert named_run("beauty=out/beauty") == ("beauty", Path("out/beauty"))
+    for odd in ("beauty", "=out", "beauty="):
+        with pytest.raises(Exception, match="not NAME=WORKDIR"):
+            named_run(odd)
