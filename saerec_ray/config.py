@@ -222,6 +222,11 @@ class EvaluateConfig(Section):
     history_users: int = Field(200, ge=1, description="Users whose histories are shortened and encoded again")
     steering_users: int = Field(200, ge=1, description="Users whose lists are steered")
     steering_intents: int = Field(12, ge=1, description="Intents that are steered, each alone")
+    steering_concepts: int = Field(
+        20,
+        ge=0,
+        description="Attribute values that a group of intents, one of them or the exact one is to show",
+    )
     steering_strengths: list[float] = Field(
         default=[0.2, 0.4, 0.6, 0.8, 1.0], min_length=1, description="Strengths tried, rising, up to 1"
     )

@@ -24,6 +24,7 @@ from saerec_ray.evaluation.accuracy import (
 from saerec_ray.evaluation.cited_intents import densities
 from saerec_ray.evaluation.cold import Scorer, cold_headline, measure_cold
 from saerec_ray.evaluation.completeness import completeness
+from saerec_ray.evaluation.concept_steering import concept_steering, draw_concepts
 from saerec_ray.evaluation.deletion import deletion_and_insertion
 from saerec_ray.evaluation.dictionary_part import dictionary_headline, measure_dictionary_part
 from saerec_ray.evaluation.history_ablation import history_faithfulness, stability
@@ -257,21 +258,35 @@ def _steering(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
         return {}
     arrays = read_steering(subject.trained)
     table = SteeringTable(arrays["targets"], arrays["spreads"], arrays["loading_caps"])
-    return {
-        "steering": steering(
+    found = steering(
+        space,
+        frozen.prior,
+        table,
+        users,
+        intents,
+        config.steering_strengths,
+        config.steering_users,
+        subject.seed,
+        subject.interactions,
+        _share(on_progress, 0, 2),
+        category_shares(item_categories(subject.items)),
+    )
+    concepts = draw_concepts(
+        subject.catalogue, space, subject.items.attributes, config.steering_concepts, subject.seed
+    )
+    if concepts:
+        found["concepts"] = concept_steering(
             space,
             frozen.prior,
             table,
             users,
-            intents,
+            concepts,
             config.steering_strengths,
             config.steering_users,
             subject.seed,
-            subject.interactions,
-            on_progress,
-            category_shares(item_categories(subject.items)),
+            _share(on_progress, 1, 2),
         )
-    }
+    return {"steering": found}
 
 
 def _representation(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from saerec_ray.evaluation.list_against_history import LISTS
 from saerec_ray.evaluation.markdown_report import MODELS, SPLITS, history_lengths, shown_metric
 from saerec_ray.evaluation.markdown_tables import in_order
 from saerec_ray.evaluation.steering_runs import MASS_PRESERVING, RAISING, RULES
-from saerec_ray.evaluation.steering_tables import RULE_NAMES
+from saerec_ray.evaluation.steering_tables import CONCEPT_RULES, RULE_NAMES
 from saerec_ray.evaluation.svg_plots import Bars, Series, bar_chart, grouped_bars, line_chart
 
 
@@ -180,6 +180,16 @@ def _steering_figures(found: dict[str, Any]) -> list[str]:
         ]
         if lines:
             figures.append(_figure(line_chart(lines, "strength", axis, sentence), sentence))
+    if "concepts" in found:
+        concepts = found["concepts"]
+        sentence = (
+            "How many listed items have an attribute when one learnt intent, a group or its own is boosted."
+        )
+        lines = [
+            Series(CONCEPT_RULES[rule], concepts["strengths"], row["attribute_share"])
+            for rule, row in in_order(concepts["rules"], list(CONCEPT_RULES))
+        ]
+        figures.append(_figure(line_chart(lines, "strength", "share with the attribute", sentence), sentence))
     if kept := [line for rule in RAISING if (line := _cost_line(rule, found["random"][rule]))]:
         sentence = (
             "What exposure costs: NDCG@20 kept against lift, for the served boost and the rule compared with."

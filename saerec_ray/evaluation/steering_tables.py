@@ -15,6 +15,12 @@ RULE_NAMES = {
     "mass_preserving": "mass-preserving, strength cubed (not served)",
 }
 
+CONCEPT_RULES = {
+    "single": "strongest learnt intent",
+    "group": "group of learnt intents",
+    "exact": "intent of the attribute itself",
+}
+
 
 def steering_lines(found: dict[str, Any]) -> Lines:
     """What steering gains and costs."""
@@ -34,6 +40,8 @@ def steering_lines(found: dict[str, Any]) -> Lines:
         for rule, curve in in_order(found[key], RULES):
             lines += [f"## {title}: {RULE_NAMES[rule]}", ""]
             lines += _curve_table(found["strengths"], curve)
+    if "concepts" in found:
+        lines += ["## One intent, a group, the exact intent", "", *concept_lines(found["concepts"])]
     lines += ["## The intent in the middle, full strength", ""]
     lines += table(
         [
@@ -62,6 +70,34 @@ def steering_lines(found: dict[str, Any]) -> Lines:
     return lines
 
 
+def concept_lines(found: dict[str, Any]) -> Lines:
+    """A group of learnt intents against the strongest of them and the intent made of the attribute itself."""
+    exact = sum(each["exact"] for each in found["concepts"])
+    lines = [
+        f"{len(found['concepts'])} attribute values of 40 items and more; {exact} have an intent of their own, and "
+        "a second table is of these alone. Learnt intents are found from 20 example items. "
+        f"Boosts, {found['users']} users.",
+        "",
+    ]
+    tables = ("rules", "paired") if exact and exact < len(found["concepts"]) else ("rules",)
+    for part in tables:
+        rows = [
+            [
+                CONCEPT_RULES[rule],
+                f"{strength:g}",
+                f"{row['attribute_share'][place]:.3f}",
+                number(row["ndcg_loss"] and row["ndcg_loss"][place], ".1%"),
+                number(row["ndcg_segment"] and row["ndcg_segment"][place], ".4f"),
+                f"{row['overlap'][place]:.2f}",
+            ]
+            for rule, row in in_order(found[part], list(CONCEPT_RULES))
+            for place, strength in enumerate(found["strengths"])
+        ]
+        heads = ("rule", "strength", "list with attribute", "NDCG lost", "NDCG@20, segment", "overlap")
+        lines += [*table(heads, rows), ""]
+    return lines
+
+
 def _curve_table(strengths: Sequence[float], curve: dict[str, Any]) -> Lines:
     columns: list[tuple[str, list[float] | None, str]] = [
         ("exposure", curve["exposure"], ".4f"),
@@ -70,6 +106,7 @@ def _curve_table(strengths: Sequence[float], curve: dict[str, Any]) -> Lines:
         ("NDCG@20", curve["ndcg"], ".4f"),
         ("NDCG@20, segment", curve["ndcg_segment"], ".4f"),
         ("drift of others", curve.get("drift_of_unrelated"), ".3f"),
+        ("lists changed", curve["lists_changed"], ".0%"),
         ("overlap", curve["overlap"], ".2f"),
         ("rank-biased overlap", curve["rank_biased_overlap"], ".2f"),
         ("mix of categories", curve["category_divergence"], ".3f"),

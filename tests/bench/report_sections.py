@@ -24,7 +24,7 @@ from saerec_ray.evaluation.list_against_history import LISTS
 from saerec_ray.evaluation.markdown_report import MODELS, history_lengths
 from saerec_ray.evaluation.markdown_tables import in_order, interval, number
 from saerec_ray.evaluation.steering_runs import RULES
-from saerec_ray.evaluation.steering_tables import RULE_NAMES
+from saerec_ray.evaluation.steering_tables import RULE_NAMES, concept_lines
 from tests.bench.published import (
     PAGE,
     add_page_option,
@@ -320,6 +320,7 @@ def steering_tables(found: dict[str, Any]) -> Lines:
             middle,
         ),
         "",
+        *(concept_lines(found["concepts"]) if "concepts" in found else ()),
     ]
 
 
@@ -328,6 +329,7 @@ STEERING_COLUMNS = {
     "with attribute": ("attribute_share", ".3f"),
     "NDCG@20": ("ndcg", ".4f"),
     "segment": ("ndcg_segment", ".4f"),
+    "lists changed": ("lists_changed", ".0%"),
     "overlap": ("overlap", ".2f"),
     "RBO": ("rank_biased_overlap", ".2f"),
     "mix": ("category_divergence", ".3f"),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from saerec_ray.evaluation.concept_steering import EXAMPLES, Concept, concept_steering, draw_concepts
+from saerec_ray.evaluation.steering_tables import concept_lines
 from saerec_ray.intents.catalogue import AttributeMatch, Catalogue
 from saerec_ray.scoring import (
     MAX_LIMITED_ADJUSTMENTS,
@@ -114,3 +115,18 @@ def test_the_figures_are_those_of_the_lists_a_server_would_show() -> None:
             assert summary["ndcg_loss"][step] == pytest.approx(1 - np.sum(gains) / start)
         assert summary["overlap"][0] == 1
     assert found["rules"]["single"]["attribute_share"] != found["rules"]["group"]["attribute_share"]
+
+
+def test_the_table_shows_every_rule_and_again_the_concepts_with_an_intent_of_their_own() -> None:
+    toy = random_toy(1, items=ITEMS)
+    concepts = draw_concepts(
+        with_exact_intent(toy), toy.space, attributes({"Oils": 60, "Lotions": 50}), 9, seed=0
+    )
+    found = concept_steering(toy.space, toy.table, toy.steering, toy.users, concepts, [1.0], 3, seed=0)
+    lines = concept_lines(found)
+    assert lines[0].startswith("2 attribute values of 40 items and more; 1 have an intent of their own")
+    for name, times in (("strongest learnt intent", 2), ("intent of the attribute itself", 2)):
+        assert sum(f"| {name} | 1 |" in line for line in lines) == times
+    share = found["rules"]["group"]["attribute_share"][1]
+    assert any(line.startswith(f"| group of learnt intents | 1 | {share:.3f} |") for line in lines)
+    assert found["paired"]["single"]["concepts"] == 1
