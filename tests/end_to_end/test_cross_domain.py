@@ -170,9 +170,7 @@ def test_scores_add_up_and_only_toys_come_back_whatever_the_history(
 def test_the_mugs_are_the_evidence_for_toys_of_their_series(client: Client) -> None:
     answer = recommended(client, [KITTY_MUG])
     evidence = [each for item in answer.items for each in item.explanation.evidence]
-    assert {(each.item_id, each.title) for each in evidence} == {
-        (KITTY_MUG, "Hello Kitty mug for tea")
-    }
+    assert {(each.item_id, each.title) for each in evidence} == {(KITTY_MUG, "Hello Kitty mug for tea")}
     other = recommended(client, [HOT_MUG])
     assert [(item.item_id, item.score) for item in answer.items] != [
         (item.item_id, item.score) for item in other.items
