@@ -16,8 +16,8 @@ from saerec_ray.dictionary.foreign import ForeignReader, learnt_alone
 from saerec_ray.dictionary_settings import AttributesConfig, FollowedPhrasesConfig
 from saerec_ray.errors import InputError
 from tests.backbone.small_sets import Parts, sequences_of
-from tests.end_to_end.two_shops import TOYS
 from tests.synthetic import plain_dictionary
+from tests.two_shops import TOYS
 
 LENGTH, TEXT_LATENTS, TOGETHER = 24, 10, 4
 RNG = np.random.default_rng(0)

@@ -23,7 +23,7 @@ from saerec_server.settings import ServerSettings
 from tests.command_line import Run
 from tests.contract.asking import total
 from tests.contract.running import running
-from tests.end_to_end.two_shops import mugs_config, toys_config
+from tests.two_shops import mugs_config, toys_config
 
 PATIENCE = 10.0
 CLOSE = 1e-5
