@@ -52,7 +52,7 @@ def toys_config(folder: Path) -> Config:
                 "workers": 1,
                 "baseline": False,
                 "companions": 10,
-                "cold_share": 0.1,
+                "cold_share": 0.2,
             },
             "evaluate": {"parts": ["accuracy"]},
         },
