@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,9 +35,10 @@ from saerec_ray.bundle_tensors import (
 from saerec_ray.config import Config, digest
 from saerec_ray.data.prepared import ITEMS_FILE, ITEMS_SCHEMA, PreparedItems, items_table, read_items
 from saerec_ray.errors import BundleError
+from saerec_ray.hashed_files import FileRecord, fault_of_files, records, sync_files
 from saerec_ray.intents.catalogue import CATALOGUE_FILE, Catalogue, write_catalogue
 from saerec_ray.intents.population import Population
-from saerec_ray.manifest import MANIFEST_NAME, file_sha256, hash_files, replaced_folder, timestamp, write_json
+from saerec_ray.manifest import MANIFEST_NAME, hash_files, replaced_folder, timestamp, write_json
 from saerec_ray.scoring import ItemSpace, PriorTable, SteeringTable
 
 FORMAT_VERSION = 1
@@ -52,15 +52,6 @@ FILES = (
     *TENSOR_FILES,
     EVALUATION_FILE,
 )
-
-
-class FileRecord(BaseModel):
-    """Size and hash of one file."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    bytes: int
-    sha256: str
 
 
 class BundleManifest(BaseModel):
@@ -174,14 +165,11 @@ def write_bundle(content: BundleContent, origin: BundleOrigin, target: Path) -> 
                 "population_users": content.population.users,
                 "mean_item_mass": content.population.mean_item_mass,
             },
-            files={
-                name: FileRecord(bytes=(folder / name).stat().st_size, sha256=sha256)
-                for name, sha256 in hashes.items()
-            },
+            files=records(folder, hashes),
             manifest_sha256="",
         )
         manifest = manifest.model_copy(update={"manifest_sha256": manifest.content_sha256()})
-        _sync(folder)
+        sync_files(folder)
         write_json(folder / BUNDLE_MANIFEST, manifest.model_dump(mode="json"))
     return manifest
 
@@ -340,22 +328,5 @@ def _check_files(folder: Path, manifest: BundleManifest) -> None:
         raise BundleError(
             f"Bundle {folder} is refused: its manifest does not list exactly the files of a bundle."
         )
-    present = {entry.name for entry in folder.iterdir()}
-    if strangers := sorted(present - {*FILES, BUNDLE_MANIFEST, MANIFEST_NAME}):
-        raise BundleError(f"Bundle {folder} is refused: it holds the unknown file {strangers[0]}.")
-    for name, record in manifest.files.items():
-        path = folder / name
-        if path.is_symlink() or not path.is_file():
-            raise BundleError(f"Bundle {folder} is refused: {name} is missing or not a plain file.")
-        if path.stat().st_size != record.bytes:
-            raise BundleError(
-                f"Bundle {folder} is refused: {name} has {path.stat().st_size} bytes, not {record.bytes}."
-            )
-        if file_sha256(path) != record.sha256:
-            raise BundleError(f"Bundle {folder} is refused: the content of {name} does not match its hash.")
-
-
-def _sync(folder: Path) -> None:
-    for path in folder.iterdir():
-        with path.open("rb") as handle:
-            os.fsync(handle.fileno())
+    if fault := fault_of_files(folder, manifest.files, {BUNDLE_MANIFEST, MANIFEST_NAME}):
+        raise BundleError(f"Bundle {folder} is refused: {fault}.")

@@ -88,12 +88,12 @@ def check_tensors(tensors: dict[str, Tensors], items: int, intents: int) -> None
 
 
 def _check_sparse(item: Tensors, items: int, intents: int) -> None:
-    if not _is_sparse(item["code_offsets"], item["code_intents"], intents):
+    if not is_sparse(item["code_offsets"], item["code_intents"], intents):
         raise BundleError("The bundle is refused: the item codes point outside the catalogue of intents.")
     if (item["code_values"] < 0).any():
         raise BundleError("The bundle is refused: item codes must not be negative.")
     if "companion_rates" in item:
-        if not _is_sparse(item["companion_offsets"], item["companion_items"], items):
+        if not is_sparse(item["companion_offsets"], item["companion_items"], items):
             raise BundleError("The bundle is refused: companions point outside the catalogue.")
         if (item["companion_rates"] < 0).any():
             raise BundleError("The bundle is refused: rates of companions must not be negative.")
@@ -128,7 +128,7 @@ def _expected_tensors(
     return expected
 
 
-def _is_sparse(offsets: npt.NDArray[Any], columns: npt.NDArray[Any], width: int) -> bool:
+def is_sparse(offsets: npt.NDArray[Any], columns: npt.NDArray[Any], width: int) -> bool:
     """Whether the offsets rise from 0 to the number of entries, and all columns are below the width."""
     in_range = len(columns) == 0 or (columns.min() >= 0 and columns.max() < width)
     rising = offsets[0] == 0 and offsets[-1] == len(columns) and bool((np.diff(offsets) >= 0).all())

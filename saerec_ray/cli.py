@@ -17,7 +17,13 @@ from rich.panel import Panel
 from rich.table import Table
 from typer.core import TyperCommand, TyperGroup
 
-from saerec_ray import __version__, intent_commands, outcome_command, service_commands
+from saerec_ray import (
+    __version__,
+    cross_domain_command,
+    intent_commands,
+    outcome_command,
+    service_commands,
+)
 from saerec_ray.errors import InputError, StageError
 
 app = typer.Typer(
@@ -30,6 +36,7 @@ app = typer.Typer(
 service_commands.register(app)
 intent_commands.register(service_commands.intents_app)
 outcome_command.register(service_commands.intents_app)
+cross_domain_command.register(app)
 errors = Console(stderr=True)
 
 ConfigOption = Annotated[
@@ -315,6 +322,12 @@ def serve(
         Path | None,
         typer.Option(help="SQLite file with histories and steering profiles; by default beside the bundle."),
     ] = None,
+    cross_domain: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Items of another domain that histories may hold, from saerec cross-domain. Repeatable."
+        ),
+    ] = None,
     drain_seconds: Annotated[
         float, typer.Option(min=0, help="Wait this long between turning unhealthy and refusing calls.")
     ] = 5.0,
@@ -335,7 +348,13 @@ def serve(
         )
 
     settings = ServerSettings(
-        bundle=bundle, host=host, port=port, state=state, reflection=reflection, drain_seconds=drain_seconds
+        bundle=bundle,
+        cross_domain=tuple(cross_domain or ()),
+        host=host,
+        port=port,
+        state=state,
+        reflection=reflection,
+        drain_seconds=drain_seconds,
     )
     run_server(settings, ready)
 

@@ -18,10 +18,10 @@ import numpy.typing as npt
 from saerec_ray import __version__
 from saerec_ray.assembly import assemble_bundle
 from saerec_ray.backbone.build import build_backbone
-from saerec_ray.backbone.cold import draw_cold_items, without_cold
+from saerec_ray.backbone.cold import draw_cold_items, met_in_training, training_seed
 from saerec_ray.config import Config, EmbedConfig, digest
 from saerec_ray.data.prepare import prepare, source_files
-from saerec_ray.data.prepared import ITEMS_FILE, SEQUENCES_FILE, PreparedSequences, read_items, read_sequences
+from saerec_ray.data.prepared import ITEMS_FILE, SEQUENCES_FILE, read_items, read_sequences
 from saerec_ray.dictionary.adoption import adopt_dictionary
 from saerec_ray.dictionary.attributes import add_attributes
 from saerec_ray.dictionary.build import build_dictionary
@@ -132,31 +132,23 @@ def _dictionary(job: Job) -> dict[str, Any]:
         )
     prepared = job.stage("prepare")
     if config.dictionary.cooccurrence is not None:
-        met = _met_in_training(config, read_sequences(prepared), job.folder)
+        met = met_in_training(config, read_sequences(prepared), read_codes(job.folder).shape[0])
         metrics["cooccurrence"] = add_cooccurrence(
             config.dictionary, config.cluster, seed, met, job.folder, job.runs, show
         )
     if config.dictionary.attributes is not None:
-        attributes = _attributes(config, config.dictionary.attributes, prepared, job.folder)
+        attributes = _attributes(config, config.dictionary.attributes, prepared)
         metrics["attributes"] = add_attributes(config.dictionary.attributes, attributes, job.folder)
     return metrics
 
 
-def _attributes(
-    config: Config, wanted: AttributesConfig, prepared: Path, dictionary: Path
-) -> list[dict[str, list[str]]]:
+def _attributes(config: Config, wanted: AttributesConfig, prepared: Path) -> list[dict[str, list[str]]]:
     """The attributes of every item, with the phrases that people follow where they are wanted."""
     items = read_items(prepared)
     if wanted.phrases is None:
         return items.attributes
-    met = _met_in_training(config, read_sequences(prepared), dictionary)
+    met = met_in_training(config, read_sequences(prepared), len(items))
     return add_followed_phrases(wanted.phrases, items.texts, items.attributes, met)
-
-
-def _met_in_training(config: Config, sequences: PreparedSequences, dictionary: Path) -> PreparedSequences:
-    """The interactions without those of cold items: nothing may be learnt of an item from people before it is met."""
-    cold = draw_cold_items(read_codes(dictionary).shape[0], config.train.cold_share, _training_seed(config))
-    return without_cold(sequences, cold)
 
 
 def _without_reviews(config: Config, embedded: Path) -> list[int]:
@@ -164,18 +156,14 @@ def _without_reviews(config: Config, embedded: Path) -> list[int]:
     if not config.prepare.reviews_per_item or not config.train.cold_share:
         return []
     items = len(load_embeddings(embedded))
-    return np.flatnonzero(draw_cold_items(items, config.train.cold_share, _training_seed(config))).tolist()
-
-
-def _training_seed(config: Config) -> int:
-    return config.seed if config.train.seed is None else config.train.seed
+    return np.flatnonzero(draw_cold_items(items, config.train.cold_share, training_seed(config))).tolist()
 
 
 def _dictionary_settings(config: Config) -> list[Any]:
     """What decides the dictionaries; cold items only count where interactions or reviews are read."""
     settings: list[Any] = [config.dictionary, config.seed]
     if (_learns_from_interactions(config) or config.prepare.reviews_per_item) and config.train.cold_share:
-        settings += [config.train.cold_share, _training_seed(config)]
+        settings += [config.train.cold_share, training_seed(config)]
     return settings
 
 
@@ -229,7 +217,7 @@ def _train(job: Job) -> dict[str, Any]:
     return build_backbone(
         config.train,
         config.cluster,
-        _training_seed(config),
+        training_seed(config),
         job.stage("prepare"),
         job.stage("dictionary"),
         job.stage("intents"),

@@ -30,7 +30,7 @@ class EventService(EventServiceServicer):
         """Writes a batch of events; all or nothing."""
         now = now_microseconds()
         events = _checked(request, now)
-        known_items = self._registry.model().item_index
+        known_items = self._registry.model().history.index
         try:
             if request.validate_only:
                 known = await self._store.known_event_ids([each.event_id for each in events], now)

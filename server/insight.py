@@ -65,12 +65,15 @@ def explain_user(
     """The published intents that stand out, then those worth most to the user.
 
     Intents significantly over- or under-represented in `history` (all known interactions) come first, by
-    their z-score; the others by their weight.
+    their z-score; the others by their weight. Items of other domains are left out of that comparison: the
+    population met items of this catalogue alone, so how often it met an intent says nothing of others.
     """
     everything = np.ones(ranker.bundle.space.item_count, dtype=bool)
-    ranking = ranker.rank(user, adjustments, _unseen(everything, history), PAGE)
+    ranking = ranker.rank(user, adjustments, _unseen(ranker, everything, history), PAGE)
     compared = compare_with_population(
-        ranker.bundle.space.codes, np.asarray(history, dtype=np.int64), ranker.bundle.population
+        ranker.bundle.space.codes,
+        np.asarray(ranker.history.at_home(history), dtype=np.int64),
+        ranker.bundle.population,
     )
     weights = user.values.copy()
     for shift in ranking.scored.steering:
@@ -109,7 +112,7 @@ def steering_effect(
     ranker: Ranker, user: User, seen: Sequence[int], before: Sequence[Adjustment], after: Sequence[Adjustment]
 ) -> Effect:
     """How the first page changes when `after` acts instead of `before`."""
-    allowed = _unseen(np.ones(ranker.bundle.space.item_count, dtype=bool), seen)
+    allowed = _unseen(ranker, np.ones(ranker.bundle.space.item_count, dtype=bool), seen)
     old = ranker.rank(user, before, allowed, PAGE).items
     new = ranker.rank(user, after, allowed, PAGE).items
     space = ranker.bundle.space
@@ -127,8 +130,8 @@ def steering_effect(
     )
 
 
-def _unseen(mask: Mask, seen: Sequence[int]) -> Mask:
-    mask[list(seen)] = False
+def _unseen(ranker: Ranker, mask: Mask, seen: Sequence[int]) -> Mask:
+    mask[ranker.history.at_home(seen)] = False
     return mask
 
 

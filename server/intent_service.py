@@ -124,7 +124,8 @@ class IntentService(IntentServiceServicer):
             matches = await self._searching.run(context, lambda: model.search.by_text(request.text, size))
         else:
             ids = dict.fromkeys(request.examples.item_ids)
-            items = [model.item_index[item_id] for item_id in ids if item_id in model.item_index]
+            known = model.history.index
+            items = [known[item_id] for item_id in ids if item_id in known]
             matches = await self._searching.run(context, lambda: model.search.by_items(items, size))
         intents = model.bundle.catalogue.intents
         return messages.SearchIntentsResponse(

@@ -91,7 +91,7 @@ def _explanation(model: LoadedModel, known: KnownUser, reasons: ItemReasons) -> 
 
 
 def _companion(model: LoadedModel, item_id: str, contribution: float) -> messages.CompanionContribution:
-    title = model.bundle.items.titles[model.item_index[item_id]]
+    title = model.history.titles[model.history.index[item_id]]
     return messages.CompanionContribution(item_id=item_id, title=title, contribution=contribution)
 
 
@@ -101,10 +101,8 @@ def _evidence(
     result = []
     for each in evidence:
         interaction = known.read(model)[each.place]
-        item = model.item_index[interaction.item_id]
-        message = messages.Evidence(
-            item_id=interaction.item_id, title=model.bundle.items.titles[item], share=each.share
-        )
+        title = model.history.titles[model.history.index[interaction.item_id]]
+        message = messages.Evidence(item_id=interaction.item_id, title=title, share=each.share)
         if interaction.event_time is not None:
             message.event_time.CopyFrom(timestamp(interaction.event_time))
         result.append(message)

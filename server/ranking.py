@@ -27,6 +27,7 @@ from saerec_ray.scoring import (
     prior,
     rank_of,
 )
+from saerec_server.history_items import HistoryItems
 
 LISTED_INTENTS = 5
 LISTED_EVIDENCE = 3
@@ -37,7 +38,7 @@ LISTED_COMPANIONS = 3
 class User:
     """What the model knows of one user."""
 
-    history: Indices  # items the model read, oldest first
+    history: Indices  # places in HistoryItems of what the model read, oldest first
     weights: Floats  # alpha_t, how much each counts in the profile; sums to 1
     profile: Floats  # a_u: (intents,)
     state: Floats  # h_u: (d_model,)
@@ -158,14 +159,18 @@ class Ranking:
 class Ranker:
     """Ranks and explains with one bundle; safe to share between threads."""
 
-    def __init__(self, bundle: Bundle, encoder: UserEncoder, retriever: Retriever) -> None:
+    def __init__(
+        self, bundle: Bundle, encoder: UserEncoder, retriever: Retriever, history: HistoryItems
+    ) -> None:
+        """`encoder` reads histories in the space of `history`; everything is ranked in that of the bundle."""
         self.bundle = bundle
+        self.history = history
         self.retriever = retriever
         self._encoder = encoder
         self.published = np.array([intent.published for intent in bundle.catalogue.intents])
 
     def user(self, history: Sequence[int]) -> User:
-        """Reads a history of item indices, oldest first; an empty one makes a cold user."""
+        """Reads a history of places in HistoryItems, oldest first; an empty one makes a cold user."""
         space = self.bundle.space
         recent = np.asarray(history, dtype=np.int64)[-self._encoder.max_length :]
         if len(recent) == 0:
@@ -234,7 +239,7 @@ class Ranker:
         )
 
     def _companion_parts(self, user: User, item: int) -> list[CompanionPart]:
-        parts = companion_parts(self.bundle.space, user.history, item)
+        parts = companion_parts(self.history.space, user.history, item)
         strongest = np.argsort(-parts, kind="stable")[:LISTED_COMPANIONS]
         return [CompanionPart(int(place), float(parts[place])) for place in strongest if parts[place] > 0]
 
@@ -242,7 +247,7 @@ class Ranker:
         """The history items behind some intents: alpha_t z_tf / a_uf, both summed over the intents f."""
         if user.cold or len(intents) == 0:
             return []
-        loadings = self.bundle.space.codes[user.history][:, intents].sum(axis=1)
+        loadings = self.history.space.codes[user.history][:, intents].sum(axis=1)
         caused = user.weights * np.asarray(loadings, dtype=np.float32).ravel()  # (history,)
         total = float(caused.sum(dtype=np.float64))
         if total <= 0:

@@ -65,7 +65,7 @@ class RecommenderService(RecommenderServiceServicer):
         history = known.items(model)
         ranker = model.ranker
         user = await self._compute.run(context, lambda: ranker.user(history))
-        seen = history if ask.filter.exclude_seen else ()
+        seen = model.history.at_home(history) if ask.filter.exclude_seen else ()
 
         def rank() -> Ranking:
             mask = model.attributes.mask(ask.filter.filter, seen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ from saerec_ray.intents.catalogue import DeprecatedIntent, Intent
 from saerec_ray.retrieval import EXACT_LIMIT, POOL_SIZE, Retriever
 from saerec_server.errors import ApiError, Reason
 from saerec_server.filters import AttributeIndex, Filter
+from saerec_server.history_items import HistoryItems, load_history_items
 from saerec_server.ranking import Ranker
 from saerec_server.search import IntentSearch
 
@@ -26,7 +28,8 @@ class LoadedModel:
     ranker: Ranker
     attributes: AttributeIndex
     search: IntentSearch
-    item_index: dict[str, int]
+    item_index: dict[str, int]  # of the catalogue
+    history: HistoryItems
     intents: dict[str, Intent]
     deprecated: dict[str, DeprecatedIntent]
 
@@ -41,19 +44,31 @@ class LoadedModel:
         return datetime.datetime.fromisoformat(self.bundle.manifest.created)
 
 
-def load_model(folder: Path, exact_limit: int = EXACT_LIMIT, pool_size: int = POOL_SIZE) -> LoadedModel:
-    """Loads a bundle and computes what requests share. Raises BundleError when the bundle is refused."""
+def load_model(
+    folder: Path,
+    exact_limit: int = EXACT_LIMIT,
+    pool_size: int = POOL_SIZE,
+    cross_domain: Sequence[Path] = (),
+) -> LoadedModel:
+    """Loads a bundle and computes what requests share; histories may also hold the items in `cross_domain`.
+
+    Raises BundleError when the bundle is refused and InputError when a folder of foreign items is.
+    """
     bundle = load_bundle(folder)
+    history = load_history_items(bundle, cross_domain)
     try:
-        encoder = UserEncoder(bundle.config.train, bundle.backbone, bundle.space, bundle.prior)
+        encoder = UserEncoder(bundle.config.train, bundle.backbone, history.space, bundle.prior)
     except ValueError as error:
         raise BundleError(f"Bundle {folder} is refused: {error}.") from error
     model = LoadedModel(
         bundle=bundle,
-        ranker=Ranker(bundle, encoder, Retriever(bundle.space, bundle.steering, exact_limit, pool_size)),
+        ranker=Ranker(
+            bundle, encoder, Retriever(bundle.space, bundle.steering, exact_limit, pool_size), history
+        ),
         attributes=AttributeIndex(bundle.items),
-        search=IntentSearch(bundle),
+        search=IntentSearch(bundle, history.space.codes),
         item_index={item_id: index for index, item_id in enumerate(bundle.items.ids)},
+        history=history,
         intents=bundle.catalogue.by_id(),
         deprecated={intent.intent_id: intent for intent in bundle.catalogue.deprecated},
     )

@@ -106,7 +106,10 @@ def check_history(check: Checker, entries: Sequence[common_pb2.Interaction]) -> 
 
 
 def check_filter(check: Checker, wanted: messages.ItemFilter, model: LoadedModel) -> CheckedFilter:
-    """Checks a filter; items the catalogue does not have are named, not refused."""
+    """Checks a filter; items that the server does not have are named, not refused.
+
+    Those of other domains it has, but as they are never returned it matters to none whether a filter names them.
+    """
     unknown: list[str] = []
 
     def indices(field: str, ids: Sequence[str]) -> list[int]:
@@ -116,7 +119,7 @@ def check_filter(check: Checker, wanted: messages.ItemFilter, model: LoadedModel
             check.identifier(f"{field}[{place}]", item_id)
             if item_id in model.item_index:
                 known.append(model.item_index[item_id])
-            else:
+            elif item_id not in model.history.index:
                 unknown.append(item_id)
         return known
 

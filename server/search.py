@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from saerec_ray.bundle import Bundle
 from saerec_ray.config import EmbedConfig
@@ -60,9 +61,12 @@ class TextIndex:
 class IntentSearch:
     """Searches the published intents of one bundle."""
 
-    def __init__(self, bundle: Bundle, embed: Embed | None = None) -> None:
-        """`embed` replaces the language model of the bundle's configuration."""
-        self._space = bundle.space
+    def __init__(self, bundle: Bundle, codes: csr_array | None = None, embed: Embed | None = None) -> None:
+        """`codes`: of the items that may be examples, (items, intents), where these are not those of the bundle.
+
+        `embed` replaces the language model of the bundle's configuration.
+        """
+        self._codes = bundle.space.codes if codes is None else codes
         self._label_vectors = bundle.label_vectors
         self._published = np.array(
             [intent.latent for intent in bundle.catalogue.intents if intent.published], dtype=np.int64
@@ -100,7 +104,7 @@ class IntentSearch:
         """Intents of the items' mean code, weighted by rarity, relative to the strongest possible match."""
         if len(items) == 0:
             return []
-        mean = np.asarray(self._space.codes[list(items)].mean(axis=0), dtype=np.float64).ravel()
+        mean = np.asarray(self._codes[list(items)].mean(axis=0), dtype=np.float64).ravel()
         weights = mean * self._rarity
         norm = float(np.linalg.norm(weights))
         if norm == 0:

@@ -79,10 +79,12 @@ class RunningServer:
 async def started(settings: ServerSettings) -> AsyncIterator[RunningServer]:
     """A running server; resources are freed at the end, after `drain`.
 
-    Raises BundleError when the bundle is refused and InputError when the state database or the port cannot
-    be used.
+    Raises BundleError when the bundle is refused and InputError when a folder of foreign items is, or when the
+    state database or the port cannot be used.
     """
-    registry = ModelRegistry(load_model(settings.bundle, settings.exact_limit, settings.pool_size))
+    registry = ModelRegistry(
+        load_model(settings.bundle, settings.exact_limit, settings.pool_size, settings.cross_domain)
+    )
     async with contextlib.AsyncExitStack() as stack:
         store = await Store.open(settings.state_path)
         stack.push_async_callback(store.close)

@@ -17,6 +17,9 @@ class ServerSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     bundle: Path = Field(description="Folder of the bundle to serve")
+    cross_domain: tuple[Path, ...] = Field(
+        (), description="Folders of `saerec cross-domain`: items of other domains that histories may hold"
+    )
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on")
     port: int = Field(50051, ge=0, le=65_535, description="Port to listen on; 0 takes a free one")
     state: Path | None = Field(None, description=f"State database; by default {STATE_FILE} beside the bundle")

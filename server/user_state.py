@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class KnownUser:
-    """A user's interactions with items of the catalogue, oldest first, and stored steering."""
+    """A user's interactions with items that the model can read, oldest first, and stored steering."""
 
     interactions: list[Interaction]
     unknown_item_ids: list[str]  # of the request's history
@@ -27,8 +27,8 @@ class KnownUser:
     degradations: list[messages.Degradation.ValueType] = field(default_factory=list)
 
     def items(self, model: LoadedModel) -> list[int]:
-        """The item indices of the interactions."""
-        return [model.item_index[each.item_id] for each in self.interactions]
+        """The places in `model.history` of what the user met."""
+        return [model.history.index[each.item_id] for each in self.interactions]
 
     def read(self, model: LoadedModel) -> list[Interaction]:
         """The latest interactions, which are all that the model reads."""
@@ -43,8 +43,8 @@ async def known_user(store: Store, model: LoadedModel, who: Who, *, reads_profil
     )
     past = [Interaction(each.item_id, each.event_time) for each in stored]
     return KnownUser(
-        interactions=[each for each in (*past, *who.history) if each.item_id in model.item_index],
-        unknown_item_ids=[each.item_id for each in who.history if each.item_id not in model.item_index],
+        interactions=[each for each in (*past, *who.history) if each.item_id in model.history.index],
+        unknown_item_ids=[each.item_id for each in who.history if each.item_id not in model.history.index],
         profile=profile,
         degradations=sorted(degradations),
     )

@@ -25,7 +25,6 @@ from saerec_ray.bundle import (
     BundleContent,
     BundleManifest,
     BundleOrigin,
-    FileRecord,
     load_bundle,
     write_bundle,
 )
@@ -36,6 +35,7 @@ from saerec_ray.bundle_tensors import (
     ITEM_TENSORS,
 )
 from saerec_ray.errors import BundleError
+from saerec_ray.hashed_files import FileRecord
 from saerec_ray.intents.catalogue import CATALOGUE_FILE
 from saerec_ray.manifest import file_sha256
 from saerec_server.registry import load_model
@@ -337,7 +337,7 @@ def test_a_writer_that_fails_half_way_leaves_the_old_bundle_as_it_was(
     def full_disk(*_arguments: object) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(bundles, "_sync", full_disk)
+    monkeypatch.setattr(bundles, "sync_files", full_disk)
     with pytest.raises(OSError, match="No space left"):
         write_bundle(content_of(whole), BundleOrigin("0" * 64, "1" * 64, {}, 7), copied)
     assert load_bundle(copied).manifest == whole.manifest

@@ -42,7 +42,17 @@ def commands() -> set[str]:
 def test_help_names_every_command(saerec: Run) -> None:
     done = saerec("--help")
     assert done.code == 0
-    for command in {*STAGE_NAMES, "run", "presets", "serve", "demo", "recommend", "explain", "steer"}:
+    for command in {
+        *STAGE_NAMES,
+        "run",
+        "presets",
+        "serve",
+        "demo",
+        "recommend",
+        "explain",
+        "steer",
+        "cross-domain",
+    }:
         assert re.search(rf"\b{command}\b", done.out)
 
 
@@ -64,7 +74,7 @@ def test_every_command_has_help_with_a_first_sentence(saerec: Run, command: str)
 
 
 def test_every_command_the_readme_shows_exists() -> None:
-    shown = re.findall(r"\bsaerec(?:_ray)? ([a-z]+)", README.read_text("utf-8"))
+    shown = re.findall(r"\bsaerec(?:_ray)? ([a-z]+(?:-[a-z]+)*)", README.read_text("utf-8"))
     assert {"run", "serve"} <= set(shown)
     assert set(shown) - {"command"} <= commands()
 

@@ -22,13 +22,11 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 from safetensors.numpy import save_file
-from scipy.sparse import csr_array
 
 from saerec_ray import pipeline
 from saerec_ray.backbone.cold import draw_cold_items
 from saerec_ray.config import Config, load_config
 from saerec_ray.data.prepared import ITEMS_FILE, PreparedItems, items_table
-from saerec_ray.dictionary.sae import write_codes
 from saerec_ray.errors import InputError, StageError
 from saerec_ray.intents.stage import POPULATION_FILE
 from saerec_ray.manifest import MANIFEST_NAME, Manifest, is_current, read_manifest
@@ -113,13 +111,12 @@ def test_phrases_are_not_learnt_from_who_took_cold_items(shop: Path, tmp_path: P
         for user in range(30)
     ]
     write_sequences(sequences_of(fans), tmp_path)
-    write_codes(csr_array((40, 3), dtype=np.float32), tmp_path)
 
     def found(*overrides: str) -> set[str]:
         phrases = "dictionary.attributes={phrases: {min_lift: 1.2, max_share: 0.4}}"
         config = load_config(shop, [phrases, "train.seed=9", *overrides])
         assert config.dictionary.attributes is not None
-        values = pipeline._attributes(config, config.dictionary.attributes, tmp_path, tmp_path)
+        values = pipeline._attributes(config, config.dictionary.attributes, tmp_path)
         return {name for each in values for name in each.get("phrase", [])}
 
     assert found() == {"Zebra"}

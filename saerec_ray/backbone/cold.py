@@ -19,6 +19,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from saerec_ray.backbone.frozen import Frozen, write_frozen
+from saerec_ray.config import Config
 from saerec_ray.data.prepared import SEQUENCES_FILE, SEQUENCES_SCHEMA, PreparedSequences
 from saerec_ray.errors import InputError
 
@@ -58,6 +59,16 @@ def without_cold(sequences: PreparedSequences, cold: Mask) -> PreparedSequences:
         train_lengths=lengths(sequences.train_lengths),
         validation_lengths=lengths(sequences.validation_lengths),
     )
+
+
+def training_seed(config: Config) -> int:
+    """The seed that the training uses, and the draw of cold items with it."""
+    return config.seed if config.train.seed is None else config.train.seed
+
+
+def met_in_training(config: Config, sequences: PreparedSequences, items: int) -> PreparedSequences:
+    """The interactions without those of cold items: nothing may be learnt of an item from people before it is met."""
+    return without_cold(sequences, draw_cold_items(items, config.train.cold_share, training_seed(config)))
 
 
 @dataclass(frozen=True)

@@ -55,9 +55,8 @@ def add_attributes(
 def attribute_codes(
     config: AttributesConfig, attributes: Sequence[Mapping[str, list[str]]]
 ) -> tuple[list[AttributeValue], csr_array]:
-    """The values that enough and not too many items have, ascending, and codes (items, values).
+    """The values that enough and not too many items have, ascending, and their codes: see value_codes.
 
-    The codes of an item are equal, with a squared sum of `config.weight` squared.
     Without names asked for there may be none, as many catalogues have no attributes. Raises InputError when an
     attribute is asked for that no item has, or when no value of those asked for is left.
     """
@@ -83,13 +82,33 @@ def attribute_codes(
             f"No attribute value is on at least {config.min_items} items and at most {config.max_share:.0%} of them; "
             "change dictionary.attributes or leave it out."
         )
-    rows = np.concatenate([carriers[value] for value in kept])
-    columns = np.repeat(np.arange(len(kept)), [len(carriers[value]) for value in kept])
-    counts = np.bincount(rows, minlength=len(attributes))
-    loadings = (config.weight / np.sqrt(counts[rows])).astype(np.float32)
-    codes = csr_array((loadings, (rows, columns)), shape=(len(attributes), len(kept)))
-    codes.sort_indices()
-    return kept, codes
+    return kept, value_codes(kept, config.weight, attributes)
+
+
+def value_codes(
+    values: Sequence[AttributeValue], weight: float, attributes: Sequence[Mapping[str, list[str]]]
+) -> csr_array:
+    """Which of the given values each item has, as codes (items, values); other values of an item do not count.
+
+    The codes of an item are equal, with a squared sum of `weight` squared.
+    """
+    places = {value: place for place, value in enumerate(values)}
+    columns = [
+        sorted(
+            {
+                places[value]
+                for name, own in named.items()
+                for value in (AttributeValue(name, each) for each in own)
+                if value in places
+            }
+        )
+        for named in attributes
+    ]
+    counts = np.array([len(own) for own in columns], dtype=np.int64)
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    loadings = (weight / np.sqrt(np.repeat(counts, counts))).astype(np.float32)
+    indices = np.array([place for own in columns for place in own], dtype=np.int64)
+    return csr_array((loadings, indices, offsets), shape=(len(attributes), len(values)))
 
 
 def read_attributes(folder: Path) -> tuple[AttributeValue, ...]:

@@ -15,7 +15,7 @@ from scipy.sparse import csr_array
 
 from saerec_ray.data.prepared import PreparedSequences
 from saerec_ray.dictionary_settings import FollowedPhrasesConfig
-from saerec_ray.text.phrases import count_phrases, surface_forms
+from saerec_ray.text.phrases import count_phrases, phrases_of, surface_forms
 
 Numbers = npt.NDArray[np.float64]
 
@@ -54,7 +54,19 @@ def add_followed_phrases(
     attributes: Sequence[Mapping[str, list[str]]],
     met: PreparedSequences,
 ) -> list[dict[str, list[str]]]:
-    """The attributes of every item with its followed phrases beside, written as the texts mostly write them.
+    """The attributes of every item with its followed phrases beside; see followed_phrases and with_phrases."""
+    return with_phrases(
+        followed_phrases(config, texts, attributes, met), config.most_an_item, texts, attributes
+    )
+
+
+def followed_phrases(
+    config: FollowedPhrasesConfig,
+    texts: Sequence[str],
+    attributes: Sequence[Mapping[str, list[str]]],
+    met: PreparedSequences,
+) -> list[str]:
+    """The phrases that people follow, the surest first, written as the texts mostly write them.
 
     Phrases with nearly the items of an attribute value, or of a surer phrase, are left out. `met`: the
     interactions to learn from, of which the training part is read.
@@ -72,15 +84,26 @@ def add_followed_phrases(
     )
     order = sure[np.argsort(-following.z_score[sure], kind="stable")]  # the surest first
     kept = order[different(csr_array(has.tocsc()[:, order]), value_carriers(attributes))]
-    place_of = np.full(len(phrases), len(phrases))
-    place_of[kept] = np.arange(len(kept))
     written = surface_forms([phrases[place] for place in kept], list(texts))
+    return [written[phrases[place]] for place in kept]
+
+
+def with_phrases(
+    phrases: Sequence[str],
+    most_an_item: int,
+    texts: Sequence[str],
+    attributes: Sequence[Mapping[str, list[str]]],
+) -> list[dict[str, list[str]]]:
+    """The attributes of every item with the phrases that its text has, in any case, beside its own values.
+
+    `phrases` are written as the result writes them; of those of an item the first `most_an_item` count.
+    """
+    place_of = {phrase.lower(): place for place, phrase in enumerate(phrases)}
     result = []
-    for item, own in enumerate(attributes):
-        places = np.sort(place_of[has.indices[has.indptr[item] : has.indptr[item + 1]]])
-        names = [
-            written[phrases[kept[place]]] for place in places[: config.most_an_item] if place < len(kept)
-        ]
+    for text, own in zip(texts, attributes, strict=True):
+        held = {phrase.lower() for phrase in phrases_of(text)} & place_of.keys() if place_of else set()
+        places = sorted(place_of[phrase] for phrase in held)[:most_an_item]
+        names = [phrases[place] for place in places]
         result.append({**own, PHRASE: [*own.get(PHRASE, []), *names]} if names else dict(own))
     return result
 

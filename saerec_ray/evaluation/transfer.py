@@ -8,16 +8,17 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array, vstack
+from scipy.sparse import csr_array
 
 from saerec_ray.backbone.encoder import UserEncoder
+from saerec_ray.backbone.history_space import history_space
 from saerec_ray.backbone.validation import EncodedUsers, HeldOut, encode_users, model_ranks
 from saerec_ray.config import TrainConfig
 from saerec_ray.dictionary.adoption import recentred, variance_unexplained
 from saerec_ray.dictionary.metrics import activation_counts, random_dictionary
 from saerec_ray.dictionary.sae import Dictionary, Floats
-from saerec_ray.evaluation.accuracy import accuracy, popularity_ranks
-from saerec_ray.evaluation.text_neighbours import text_neighbour_ranks
+from saerec_ray.evaluation.accuracy import Ranks, accuracy, popularity_ranks
+from saerec_ray.evaluation.text_neighbours import CLOSENESS, text_neighbour_ranks
 from saerec_ray.intents.catalogue import Intent
 from saerec_ray.intents.detection import draw_examples, judge
 from saerec_ray.intents.identity import assign, direction_cosines
@@ -128,37 +129,36 @@ class TrainedModel:
 
 def profile_transfer(
     model: TrainedModel,
-    foreign_codes: csr_array,
+    codings: Mapping[str, csr_array],
     foreign_vectors: Floats,
     vectors: Floats,
     users: SharedUsers,
 ) -> dict[str, dict[str, float]]:
     """Recommends here from what users did in another domain, as the only history.
 
-    Items of the other domain are read as cold items: e = D z, with z from the dictionary of this model,
-    without residual; so the trained sequence encoder can follow them. `foreign_codes`: (foreign items,
-    intents), or the intents of texts alone; `foreign_vectors` and `vectors`: unit text embeddings of both catalogues.
-    Returns HR, NDCG and MRR at 10 and AUC (the share of items ranked below a target) of the model, of its
-    intent prior alone, of popularity here and of the text nearest neighbours of the history.
+    Items of the other domain are read as cold items, as a server reads them: e = D z, without residual; so the
+    trained sequence encoder can follow them. `codings`: their codes by this model, (foreign items, intents), in
+    several ways to be compared; see dictionary.foreign. `foreign_vectors` and `vectors`: unit text embeddings of
+    both catalogues.
+    Returns HR, NDCG and MRR at 10 and AUC (the share of items ranked below a target): with each coding of the model
+    and of its intent prior alone; of popularity here; and of the text nearest neighbours in each reading of
+    text_scores, as embedded and centred on the mean of each domain.
     """
-    encoded = encode_foreign(model, foreign_codes, users)
-    here = users.cases
-    profile_only = replace(
-        model.space,
-        prior_weight=1.0,
-        companion_weight=0.0,
-        residuals=np.zeros_like(model.space.residuals),
-        biases=np.zeros_like(model.space.biases),
-    )
-    stateless = replace(encoded, states=np.zeros_like(encoded.states))
-    ranks = {
-        "model": model_ranks(model.space, model.prior, encoded),
-        "intent prior": model_ranks(profile_only, model.prior, stateless),
-        "popularity": popularity_ranks(model.space.popularity, here),
-        "text neighbours": text_neighbour_ranks(
-            vectors, here, [foreign_vectors[history] for history in users.foreign_histories]
-        ),
-    }
+    ranks: dict[str, Ranks] = {}
+    for name, codes in codings.items():
+        encoded = encode_foreign(model, codes, users)
+        ranks[f"model, {name}"] = model_ranks(model.space, model.prior, encoded)
+        stateless = replace(encoded, states=np.zeros_like(encoded.states))
+        ranks[f"intent prior, {name}"] = model_ranks(_profile_only(model.space), model.prior, stateless)
+    ranks["popularity"] = popularity_ranks(model.space.popularity, users.cases)
+    centred = [each - each.mean(axis=0) for each in (vectors, foreign_vectors)]
+    for kind, (here, there) in {
+        "text neighbours": (vectors, foreign_vectors),
+        "centred text neighbours": (centred[0], centred[1]),
+    }.items():
+        histories = [there[history] for history in users.foreign_histories]
+        for closeness in CLOSENESS:
+            ranks[f"{kind}, {closeness}"] = text_neighbour_ranks(here, users.cases, histories, closeness)
     items = model.space.item_count
     return {
         name: {**accuracy(found, [10]), "AUC": float(1 - np.mean((found - 1) / (items - 1)))}
@@ -166,26 +166,24 @@ def profile_transfer(
     }
 
 
+def _profile_only(space: ItemSpace) -> ItemSpace:
+    """The space in which an item scores by the prior alone, for users without a state."""
+    return replace(
+        space,
+        prior_weight=1.0,
+        companion_weight=0.0,
+        residuals=np.zeros_like(space.residuals),
+        biases=np.zeros_like(space.biases),
+    )
+
+
 def encode_foreign(model: TrainedModel, foreign_codes: csr_array, users: SharedUsers) -> EncodedUsers:
-    """States and profiles from foreign histories, for the cases in this domain."""
-    space = model.space
-    items, added = space.item_count, foreign_codes.shape[0]
-    # Co-occurrence latents come after those of texts, and no foreign item has any.
-    foreign_codes = csr_array(
-        (foreign_codes.data, foreign_codes.indices, foreign_codes.indptr), shape=(added, space.codes.shape[1])
-    )
-    together = ItemSpace(
-        codes=csr_array(vstack([space.codes, foreign_codes.astype(np.float32)])),
-        intent_vectors=space.intent_vectors,
-        residuals=np.concatenate([space.residuals, np.zeros((added, space.residuals.shape[1]), np.float32)]),
-        biases=np.concatenate([space.biases, np.zeros(added, np.float32)]),
-        popularity=np.concatenate([space.popularity, np.zeros(added, np.float32)]),
-        prior_weight=space.prior_weight,
-    )
+    """States and profiles from foreign histories, for the cases in this domain.
+
+    `foreign_codes`: (foreign items, intents). Nobody took a foreign item with one of here, so no companions.
+    """
+    together = history_space(model.space, [foreign_codes])
     encoder = UserEncoder(model.settings, model.encoder, together, model.prior)
-    histories = [(history + items).astype(np.int32) for history in users.foreign_histories]
+    histories = [(history + model.space.item_count).astype(np.int32) for history in users.foreign_histories]
     encoded = encode_users(encoder, HeldOut(users.cases.users, histories, users.cases.targets))
-    nothing = csr_array(
-        (len(users.cases), items), dtype=np.float32
-    )  # nobody took a foreign item with one of here
-    return EncodedUsers(users.cases, encoded.states, encoded.profiles, nothing)
+    return replace(encoded, cases=users.cases)

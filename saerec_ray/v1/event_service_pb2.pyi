@@ -110,7 +110,7 @@ class WriteEventsResponse(google.protobuf.message.Message):
     """Events already known."""
     @property
     def unknown_item_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Items the catalogue does not have; their events are kept."""
+        """Items that neither the catalogue nor another domain of the server has; their events are kept."""
 
     @property
     def consistency_token(self) -> saerec_ray.v1.common_pb2.ConsistencyToken:

@@ -442,8 +442,9 @@ class RecommendRequest(google.protobuf.message.Message):
     """
     @property
     def history(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[saerec_ray.v1.common_pb2.Interaction]:
-        """Interactions the caller knows of, oldest first, at most 200; the model reads the latest ones. Items the
-        catalogue does not have are no error: they are listed in unknown_item_ids.
+        """Interactions the caller knows of, oldest first, at most 200; the model reads the latest ones. Items of other
+        domains that the server was given count too. Items it does not know are no error: they are listed in
+        unknown_item_ids.
         """
 
     @property
@@ -524,7 +525,7 @@ class RecommendResponse(google.protobuf.message.Message):
 
     @property
     def unknown_item_ids(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Request items the catalogue does not have."""
+        """Request items that neither the catalogue nor another domain of the server has."""
 
     @property
     def skipped_adjustments(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SkippedAdjustment]:

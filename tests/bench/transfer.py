@@ -21,9 +21,10 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # for tests.*, when run as a
 import numpy as np
 
 from saerec_ray.backbone.validation import HeldOut, held_out
-from saerec_ray.bundle import load_bundle
-from saerec_ray.data.prepared import PreparedSequences, read_sequences
+from saerec_ray.cross_domain import read_home
+from saerec_ray.data.prepared import PreparedSequences, read_items, read_sequences
 from saerec_ray.dictionary.adoption import recentred
+from saerec_ray.dictionary.foreign import learnt_alone
 from saerec_ray.dictionary.split import split_for_training
 from saerec_ray.earlier import EarlierRun, read_earlier
 from saerec_ray.evaluation.transfer import (
@@ -118,13 +119,23 @@ def measure(there: Domain, here: Domain) -> dict[str, Any]:
 
 def measure_profiles(there: Domain, here: Domain) -> dict[str, Any]:
     """Recommending in `here` from histories in `there`."""
-    bundle = load_bundle(here.folder / "bundle")
+    home = read_home(here.folder)
+    bundle, reader = home.bundle, home.reader
     model = TrainedModel(bundle.space, bundle.prior, bundle.config.train, bundle.backbone)
     users = shared_users(there, here)
-    codes = here.run.dictionary.encode(there.vectors)
+    items = read_items(there.folder / "prepare")
+    codings = {}
+    for centre, recentre in (("its own centre", False), ("recentred", True)):
+        codes = reader.codes(there.vectors, items.texts, items.attributes, recentre=recentre)
+        codings[f"learnt latents alone, {centre}"] = learnt_alone(codes, reader.dictionaries)
+        if reader.dictionaries.attributes:
+            codings[f"with attributes and phrases, {centre}"] = codes
+    whole = codings[list(codings)[-1]]
+    exact = whole.nnz - learnt_alone(whole, reader.dictionaries).nnz
     return {
         "shared users": len(users.cases),
-        **profile_transfer(model, codes, there.vectors, here.vectors, users),
+        "attributes and phrases of an item": round(exact / len(items), 2),
+        **profile_transfer(model, codings, there.vectors, here.vectors, users),
     }
 
 

@@ -185,7 +185,7 @@ def test_a_foreign_item_counts_like_an_item_of_the_same_text_here() -> None:
     users = users_of(
         [[int(np.flatnonzero(order == item)[0]) for item in each] for each in histories], [0, 0, 0]
     )
-    abroad = encode_foreign(model, csr_array(codes[order][:, :LATENTS]), users)
+    abroad = encode_foreign(model, csr_array(codes[order]), users)
     at_home = UserEncoder(SETTINGS, model.encoder, model.space, model.prior).encode(
         [np.array(each) for each in histories]
     )
@@ -202,10 +202,27 @@ def test_tastes_that_two_domains_share_beat_popularity() -> None:
     dictionary = read_by(HERE)
     model = trained(dictionary.encode(here), 20)
     users = users_of([[taste, taste + 8, taste + 16] for taste in range(LATENTS)], list(range(LATENTS)))
-    found = profile_transfer(model, dictionary.encode(there), there, here, users)
-    assert found["intent prior"]["HR@10"] == found["text neighbours"]["HR@10"] == 1
-    assert found["intent prior"]["AUC"] > 0.9
+    codes = dictionary.encode(there)
+    shifted = csr_array(codes[np.roll(np.arange(40), 1)])  # the next taste for each
+    found = profile_transfer(model, {"whole": codes, "shifted": shifted}, there, here, users)
+    assert found["intent prior, whole"]["HR@10"] == found["text neighbours, mean"]["HR@10"] == 1
+    assert found["intent prior, whole"]["AUC"] > 0.9
+    assert found["intent prior, shifted"]["HR@10"] == 0
     model = replace(model, space=replace(model.space, popularity=np.arange(80, dtype=np.float32)))
-    worst = profile_transfer(model, dictionary.encode(there), there, here, users)["popularity"]
+    worst = profile_transfer(model, {}, there, here, users)["popularity"]
     assert worst["HR@10"] == 0
     assert worst["AUC"] < 0.1
+
+
+def test_text_neighbours_are_told_which_items_were_met_last() -> None:
+    """Many items of an old taste, then one of a new one: what counts depends on the weights."""
+    rng = np.random.default_rng(21)
+    here = unit_rows(
+        (HERE[np.arange(80) % LATENTS] + 0.002 * rng.normal(size=(80, WIDTH))).astype(np.float32)
+    )
+    model = trained(read_by(HERE).encode(here), 22)
+    users = users_of([[0, 8, 16, 24, 1], [0, 8, 16, 24, 2]], [1 + 8 * 3, 2 + 8 * 3])
+    found = profile_transfer(model, {}, here, here, users)
+    assert found["text neighbours, mean"]["HR@10"] == 0
+    assert found["text neighbours, recent"]["HR@10"] == 1
+    assert found["centred text neighbours, recent"]["HR@10"] == 1
