@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from saerec_ray.errors import InputError
-from saerec_ray.intents.catalogue import CATALOGUE_FILE, ID_PATTERN, Intent, read_catalogue
+from saerec_ray.intents.catalogue import CATALOGUE_FILE, ID_PATTERN, Catalogue, Intent, read_catalogue
 from saerec_ray.intents.edit import Edit, contradiction
 from saerec_ray.manifest import write_json
 
@@ -55,6 +55,21 @@ class Overlay(BaseModel):
         return [
             f"{len(missing)} of {len(self.intents)} edits in the overlay are of intents that this dictionary does "
             f"not have, and change nothing: {named}{rest}. They stay in the file."
+        ]
+
+    def heirs_sentence(self, catalogue: Catalogue) -> list[str]:
+        """Of the edits that change nothing, what is closest to their intents now: people may edit that."""
+        missing = set(self.unmatched(list(catalogue.by_id())))
+        heirs = [
+            f"{entry.intent_id}: {', '.join(entry.successors)}"
+            for entry in catalogue.deprecated
+            if entry.intent_id in missing and entry.successors
+        ]
+        if not heirs:
+            return []
+        rest = f"; and of {len(heirs) - _MOST_TOLD} more" if len(heirs) > _MOST_TOLD else ""
+        return [
+            f"Closest now to intents that were edited and are gone: {'; '.join(heirs[:_MOST_TOLD])}{rest}."
         ]
 
     def over(self, inherited: Mapping[str, Edit], ids: list[str]) -> Overlay:

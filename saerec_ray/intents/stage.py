@@ -131,6 +131,7 @@ def build_intents(
         sentences = [*sentences, *enforced.sentences()]
     if previous is not None:
         sentences = [_carried_sentence(previous, summary), *sentences]
+        sentences += edits.heirs_sentence(catalogue) if edits else []
         sentences += shown_again_sentence(previous.catalogue, catalogue)
         keep_before(previous, folder)
     write_latents(latents, folder)

@@ -105,6 +105,26 @@ def test_an_edit_survives_retrainings(workdir: Workdir, saerec: Run) -> None:
         assert read_manifest(workdir.path / "intents").metrics["overlay"]["unmatched"] == []
 
 
+def test_where_an_edited_intent_is_gone_the_closest_one_is_named(workdir: Workdir, saerec: Run) -> None:
+    chosen = ids_of(workdir.run())[0]
+    saerec("intents", "edit", chosen, "--label", "Nails", "-w", workdir.path)
+    workdir.run()
+    further, codes = FIRST.decoder.copy(), FIRST.codes.toarray()
+    aside = np.random.default_rng(0).normal(size=further[0].shape)
+    further[0] = 0.4 * further[0] + 0.9 * aside / np.linalg.norm(aside)
+    further[0] /= np.linalg.norm(further[0])
+    codes[::4, 0] = 0  # and a quarter of its items are gone
+    write_dictionary_stage(replace(FIRST, decoder=further, codes=csr_array(codes)), workdir.path)
+    found = workdir.run()
+    (entry,) = [each for each in found.deprecated if each.intent_id == chosen]
+    assert entry.successors
+    assert (
+        f"Closest now to intents that were edited and are gone: {chosen}: {entry.successors[0]}"
+        in workdir.said
+    )
+    assert "1 of 1 edits in the overlay are of intents that this dictionary does not have" in workdir.said
+
+
 def test_an_edit_of_the_last_moment_before_a_retraining_is_applied(workdir: Workdir, saerec: Run) -> None:
     chosen = ids_of(workdir.run())[0]
     assert saerec("intents", "edit", chosen, "--state", "blocked", "-w", workdir.path).code == 0
