@@ -166,6 +166,12 @@ def test_a_person_can_start_afresh(workdir: Workdir) -> None:
     assert ids_of(workdir.run()) == ids_of(fresh)
 
 
+def test_to_carry_on_and_to_start_afresh_at_once_is_refused(workdir: Workdir) -> None:
+    workdir.intents = {"carry_ids": False, "previous": "elsewhere"}
+    with pytest.raises(InputError, match="leave one out"):
+        workdir.run()
+
+
 def test_the_catalogue_of_another_run_wins_where_it_is_asked_for(
     workdir: Workdir, saerec: Run, tmp_path: Path
 ) -> None:
@@ -239,6 +245,7 @@ def test_a_process_killed_between_two_folders_loses_no_ids(workdir: Workdir) -> 
     folder = workdir.path / "intents"
     folder.rename(workdir.path / ".intents.old")  # the moment before the new folder takes its place
     assert visible(workdir.run()) == visible(first)
+    assert "carried_from" in read_manifest(folder).inputs
     assert not (workdir.path / ".intents.old").exists()
 
 

@@ -11,7 +11,8 @@ from scipy.sparse import csr_array, hstack
 from saerec_ray.dictionary.attributes import AttributeValue, attribute_codes
 from saerec_ray.dictionary_settings import AttributesConfig
 from saerec_ray.intents.catalogue import Catalogue
-from saerec_ray.intents.identity import NamedLatents, carry_over, match_latents
+from saerec_ray.intents.edit import Edit
+from saerec_ray.intents.identity import NamedLatents, carry_over, inherited_edits, match_latents
 from tests.intents.named_latents import intent, named, sparse_codes
 
 ITEMS, TEXTS = 200, 8
@@ -119,6 +120,18 @@ def test_where_a_learnt_latent_has_the_id_of_a_value_the_value_gets_it_back() ->
     ids = [each.intent_id for each in carried(old, new).intents]
     assert len(set(ids)) == len(ids)
     assert ids[TEXTS:] == [brand_id("Essie"), brand_id("OPI")]
+
+
+def test_what_people_decided_of_a_value_goes_on_with_it() -> None:
+    old, new = shop(BRANDS), shop(["Gelish"] * 5 + BRANDS[5:], first_item=ITEMS)
+    edit = Edit(label="O.P.I lacquers")
+    intents = [
+        each.model_copy(update={"inherited_edit": edit}) if each.label == "OPI" else each
+        for each in old.catalogue.intents
+    ]
+    before = old.catalogue.model_copy(update={"intents": intents})
+    ids = [each.intent_id for each in new.catalogue.intents]
+    assert inherited_edits(before, ids, match_latents(old, new)) == {brand_id("OPI"): edit}
 
 
 def test_values_change_nothing_for_learnt_latents() -> None:
