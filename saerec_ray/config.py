@@ -82,7 +82,11 @@ class IntentsConfig(Section):
 
     previous: Path | None = Field(
         None,
-        description="Earlier bundle or work directory whose intent ids are carried over where they match",
+        description="Bundle or other work directory whose intent ids are carried over where they match; null: the "
+        "catalogue that this work directory had before its dictionary was trained again",
+    )
+    carry_ids: bool = Field(
+        True, description="false: start afresh, with new ids, whatever catalogue the work directory has"
     )
     min_detection_auc: float = Field(
         0.7, ge=0.5, le=1, description="Held-out embedding-judge AUC to be published"
@@ -117,6 +121,14 @@ class IntentsConfig(Section):
     policy: Path | None = Field(
         None, description="File of sensitive topics; null: WORKDIR/intents-policy.yaml if it is there"
     )
+
+    @model_validator(mode="after")
+    def _carries_or_not(self) -> IntentsConfig:
+        if self.previous is not None and not self.carry_ids:
+            raise ValueError(
+                "intents.previous carries ids over and intents.carry_ids: false does not; leave one out"
+            )
+        return self
 
 
 class TrainConfig(Section):

@@ -49,7 +49,8 @@ def diff(
 ) -> None:
     """Compare two dictionaries: which intents were carried over, renamed, deprecated, and which are new.
 
-    Needs no server. Train with intents.previous to carry ids over.
+    Needs no server. Ids are carried over when a dictionary is trained again in the same work directory, or from
+    the bundle that intents.previous names.
     """
     from saerec_ray.earlier import read_earlier
     from saerec_ray.intents.difference import compare_catalogues

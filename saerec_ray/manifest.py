@@ -122,12 +122,23 @@ def write_json(path: Path, value: Any) -> None:
     temporary.replace(path)
 
 
+def restore_folder(target: Path) -> None:
+    """Puts back what a killed `replaced_folder` had moved away and not replaced yet."""
+    old = _old(target)
+    if old.exists() and not target.exists():
+        old.rename(target)
+
+
+def _old(target: Path) -> Path:
+    return target.with_name(f".{target.name}.old")
+
+
 @contextlib.contextmanager
 def replaced_folder(target: Path) -> Iterator[Path]:
     """Yields an empty folder beside `target`; on success it takes the target's place, on failure it goes."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    aside = target.with_name(f".{target.name}.writing")
-    old = target.with_name(f".{target.name}.old")
+    restore_folder(target)
+    aside, old = target.with_name(f".{target.name}.writing"), _old(target)
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     try:

@@ -30,9 +30,10 @@ from saerec_ray.dictionary.followed_phrases import add_followed_phrases
 from saerec_ray.dictionary.kinds import KINDS
 from saerec_ray.dictionary.sae import read_codes
 from saerec_ray.dictionary_settings import AttributesConfig
-from saerec_ray.earlier import earlier_sha256, read_earlier, settled
+from saerec_ray.earlier import earlier_sha256, predecessor, read_earlier, refuse_own, settled
 from saerec_ray.errors import InputError, StageError
 from saerec_ray.evaluation.build import build_report
+from saerec_ray.intents.identity import NamedLatents
 from saerec_ray.intents.overlay import overlay_file
 from saerec_ray.intents.policy import policy_file
 from saerec_ray.intents.stage import POPULATION_FILE, build_intents
@@ -45,6 +46,7 @@ from saerec_ray.manifest import (
     read_manifest,
     recorded_versions,
     replaced_folder,
+    restore_folder,
     timestamp,
     write_json,
 )
@@ -184,7 +186,6 @@ def _encoder(config: EmbedConfig) -> Callable[[list[str]], npt.NDArray[np.float3
 
 
 def _intents(job: Job) -> dict[str, Any]:
-    previous = job.config.intents.previous
     dictionary = job.config.dictionary
     prefixes = [KINDS[dictionary.kind].prefixes(dictionary)]
     if dictionary.cooccurrence is not None:
@@ -203,8 +204,16 @@ def _intents(job: Job) -> dict[str, Any]:
         answers=job.workdir / CACHE_FOLDER / "language_model",
         say=job.reporter.say,
         prefixes=prefixes,
-        previous=read_earlier(previous).latents if previous else None,
+        previous=_previous(job),
     )
+
+
+def _previous(job: Job) -> NamedLatents | None:
+    """The catalogue whose ids are carried over: the one asked for, else the one the work directory had."""
+    if (chosen := job.config.intents.previous) is not None:
+        return read_earlier(chosen).latents
+    before = predecessor(job.config, job.workdir, job.reporter.say)
+    return before.read() if before else None
 
 
 def _train(job: Job) -> dict[str, Any]:
@@ -298,6 +307,7 @@ def run_stages(
     """
     workdir = workdir.absolute()
     config = settled(config)
+    refuse_own(config, workdir)
     with _locked(workdir), ray_kept():
         chosen = STAGES if only is None else [stage for stage in STAGES if stage.name == only]
         return [_run_stage(stage, config, workdir, reporter, strict, force) for stage in chosen]
@@ -306,6 +316,7 @@ def run_stages(
 def _run_stage(
     stage: Stage, config: Config, workdir: Path, reporter: Reporter, strict: bool, force: bool
 ) -> Manifest:
+    restore_folder(workdir / stage.name)
     inputs = {name: _input_hash(workdir, name) for name in (*stage.reads, *stage.also_reads(config))}
     if stage.name == "prepare":
         inputs = {str(path): file_sha256(path) for path in source_files(config.prepare.source)}
@@ -313,6 +324,8 @@ def _run_stage(
         inputs["overlay"] = file_sha256(overlay)
     if stage.name == "intents" and (policy := policy_file(config.intents.policy, workdir)):
         inputs["policy"] = file_sha256(policy)
+    if stage.name == "intents" and (before := predecessor(config, workdir)):
+        inputs["carried_from"] = before.sha256
     if (earlier := stage.earlier(config)) is not None:
         inputs["earlier"] = earlier_sha256(earlier)
     settings = _plain(stage.settings(config))

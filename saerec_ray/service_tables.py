@@ -414,4 +414,6 @@ def _item_names(items: Iterable[intents_api.ItemLoading]) -> str:
 
 
 def _auc(intent: intents_api.Intent) -> str:
+    if intent.label_source == intents_api.LABEL_SOURCE_ATTRIBUTE:
+        return "exact"  # right by construction: nothing was measured
     return f"{intent.label_confidence:.2f}" if intent.label_confidence else "not measured"

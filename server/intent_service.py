@@ -169,7 +169,7 @@ def intent_message(
         label=intent.label,
         description=intent.description,
         label_source=_SOURCES[intent.label_source],
-        label_confidence=intent.detection_auc or 0.0,
+        label_confidence=intent.label_confidence or 0.0,
         state=_STATES[intent.state],
         steerable=intent.steerable,
         density=intent.user_density,

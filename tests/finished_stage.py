@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from saerec_ray.manifest import MANIFEST_NAME, Manifest, hash_files, write_json
+from saerec_ray.manifest import MANIFEST_NAME, Manifest, hash_files, read_manifest, write_json
 
 
-def finish_stage(folder: Path, config: dict[str, Any] | None = None) -> None:
-    """Writes the manifest of the stage that the folder is named after, over the files that lie in it."""
+def finish_stage(folder: Path, config: dict[str, Any] | None = None, reads: Sequence[str] = ()) -> None:
+    """Writes the manifest of the stage that the folder is named after, over the files that lie in it.
+
+    `reads`: finished stages beside it that it is said to have read.
+    """
     manifest = Manifest(
         stage=folder.name,
         fingerprint=folder.name,
-        inputs={},
+        inputs={stage: read_manifest(folder.parent / stage).content_hash for stage in reads},
         config=config or {},
         seed=7,
         versions={},

@@ -16,12 +16,16 @@ from rich.console import Console
 from saerec_ray import pipeline
 from saerec_ray.bundle import load_bundle
 from saerec_ray.config import Config, EmbedConfig, load_config
-from saerec_ray.dictionary.sae import Dictionary, write_codes, write_dictionary
+from saerec_ray.dictionary.sae import Dictionary, read_dictionary, write_codes, write_dictionary
+from saerec_ray.dictionary.stability import write_stability
 from saerec_ray.dictionary_settings import DictionaryConfig
-from saerec_ray.earlier import earlier_sha256, read_earlier, settled
+from saerec_ray.earlier import _from_bundle, earlier_sha256, read_earlier, settled
 from saerec_ray.errors import InputError
 from saerec_ray.intents.catalogue import write_catalogue
-from saerec_ray.manifest import write_json
+from saerec_ray.intents.edit import Edit
+from saerec_ray.intents.lineage import write_latents
+from saerec_ray.intents.policy import POLICY_VERDICT
+from saerec_ray.manifest import read_manifest, write_json
 from saerec_ray.pipeline import STAGES, Job, Stage, run_stages
 from saerec_ray.progress import Reporter
 from tests.finished_stage import finish_stage
@@ -45,13 +49,23 @@ def write_workdir(target: Path, bundle: Path) -> None:
     write_codes(loaded.space.codes, target / "dictionary")
     write_catalogue(loaded.catalogue, target / "intents")
     dictionary = DictionaryConfig(width=32, active=4, kind="batchtopk").model_dump(mode="json")
-    for name, settings in (
-        ("prepare", {}),
-        ("embed", EmbedConfig(max_tokens=32).model_dump(mode="json")),
-        ("dictionary", [dictionary, 42]),
-        ("intents", []),
+    for name, settings, reads in (
+        ("prepare", {}, ()),
+        ("embed", EmbedConfig(max_tokens=32).model_dump(mode="json"), ()),
+        ("dictionary", [dictionary, 42], ()),
+        ("intents", [], ("prepare", "dictionary")),
     ):
-        finish_stage(target / name, {"settings": settings})
+        finish_stage(target / name, {"settings": settings}, reads)
+
+
+def train_again(target: Path) -> None:
+    """Another dictionary takes the place of the one that the catalogue of the work directory was made of."""
+    before = read_dictionary(target / "dictionary")
+    rng = np.random.default_rng(1)
+    decoder = rng.normal(size=before.decoder.shape).astype(np.float32)
+    decoder /= np.linalg.norm(decoder, axis=1, keepdims=True)
+    write_dictionary(replace(before, encoder=decoder, decoder=decoder), target / "dictionary")
+    finish_stage(target / "dictionary", read_manifest(target / "dictionary").config)
 
 
 def same(one: NamedLatents, other: NamedLatents) -> None:
@@ -70,19 +84,68 @@ def test_a_bundle_and_the_work_directory_it_came_from_are_read_alike(bundle: Pat
     np.testing.assert_array_equal(packed.dictionary.encoder, loose.dictionary.encoder)
 
 
-def test_the_stability_of_its_latents_is_known_where_it_was_trained_with_several_seeds(bundle: Path) -> None:
+def test_the_stability_of_its_latents_is_known_where_it_was_trained_with_several_seeds(
+    bundle: Path, tmp_path: Path
+) -> None:
     one_seed = read_earlier(bundle)
     assert one_seed.stability is None
-    values = np.linspace(0.2, 1, one_seed.dictionary.width, dtype=np.float32)
-    catalogue = one_seed.latents.catalogue
+    width = one_seed.dictionary.width
+    values = np.linspace(0.2, 1, width, dtype=np.float32)
+    loaded = load_bundle(bundle)
     intents = [
         intent.model_copy(update={"stability": float(value)})
-        for intent, value in zip(catalogue.intents, values, strict=True)
+        for intent, value in zip(loaded.catalogue.intents, values, strict=True)
     ]
-    latents = replace(one_seed.latents, catalogue=catalogue.model_copy(update={"intents": intents}))
-    known = replace(one_seed, latents=latents).stability
-    assert known is not None
-    np.testing.assert_array_equal(known, values)
+    known = replace(loaded, catalogue=loaded.catalogue.model_copy(update={"intents": intents}))
+    write_workdir(tmp_path / "out", bundle)
+    write_stability(np.append(values, np.nan).astype(np.float32), tmp_path / "out" / "dictionary")
+    finish_stage(tmp_path / "out" / "dictionary", read_manifest(tmp_path / "out" / "dictionary").config)
+    finish_stage(tmp_path / "out" / "intents", reads=("prepare", "dictionary"))
+    for found in (_from_bundle(known).stability, read_earlier(tmp_path / "out").stability):
+        assert found is not None
+        np.testing.assert_array_equal(found, values)
+
+
+def test_a_catalogue_of_another_dictionary_than_the_one_beside_it_is_refused(
+    bundle: Path, tmp_path: Path
+) -> None:
+    """Latent 7 of one dictionary is not latent 7 of the next: its id must not go to it."""
+    write_workdir(tmp_path / "out", bundle)
+    train_again(tmp_path / "out")
+    with pytest.raises(InputError, match=r"was not made of the dictionary and items .* Name a bundle"):
+        read_earlier(tmp_path / "out")
+
+
+def test_a_catalogue_that_holds_its_latents_is_read_whatever_became_of_the_dictionary(
+    bundle: Path, tmp_path: Path
+) -> None:
+    write_workdir(tmp_path / "out", bundle)
+    before = read_earlier(bundle).latents
+    write_latents(before, tmp_path / "out" / "intents")
+    finish_stage(tmp_path / "out" / "intents")
+    train_again(tmp_path / "out")
+    same(read_earlier(tmp_path / "out").latents, before)
+
+
+def test_what_people_decided_in_another_run_is_read_as_inherited(bundle: Path) -> None:
+    loaded = load_bundle(bundle)
+    decided = [
+        {"edit": Edit(label="Nails", kind="intent")},
+        {"label": "Lips", "label_source": "human"},  # catalogues may say so by label and state alone
+        {"state": "blocked", "verdict": "blocked by a person"},
+        {"state": "blocked", "verdict": f"{POLICY_VERDICT} 'health': its id is listed"},
+    ]
+    intents = list(loaded.catalogue.intents)
+    intents[:4] = [each.model_copy(update=more) for each, more in zip(intents, decided, strict=False)]
+    catalogue = loaded.catalogue.model_copy(update={"intents": intents})
+    found = _from_bundle(replace(loaded, catalogue=catalogue)).latents.catalogue.intents
+    assert [each.inherited_edit for each in found[:5]] == [
+        Edit(label="Nails", kind="intent"),
+        Edit(label="Lips"),
+        Edit(state="blocked"),
+        None,  # the policy of a run is asked anew
+        None,
+    ]
 
 
 def test_the_hash_of_an_earlier_result_follows_its_content(bundle: Path, tmp_path: Path) -> None:
@@ -166,6 +229,14 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[s
         return [line.partition(":")[0] for line in lines if line.endswith(": started")]
 
     return run
+
+
+@pytest.mark.parametrize("name", ["out", "out/bundle", "out/../out"])
+def test_a_run_that_names_what_it_writes_itself_as_its_predecessor_is_refused(
+    run: Callable[..., list[str]], tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(InputError, match=r"intents\.previous names .*, which this run writes itself"):
+        run(f"intents.previous={tmp_path / name}")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from saerec_ray.manifest import (
     read_manifest,
     recorded_versions,
     replaced_folder,
+    restore_folder,
     timestamp,
     write_json,
 )
@@ -144,6 +146,25 @@ def test_a_killed_process_leaves_the_old_folder_whole_and_the_next_one_starts_em
         (folder / "new.bin").write_bytes(b"new")
     assert [path.name for path in finished.parent.iterdir()] == ["embed"]
     assert [path.name for path in finished.iterdir()] == ["new.bin"]
+
+
+def test_a_process_killed_between_the_two_moves_leaves_the_old_folder_to_be_put_back(finished: Path) -> None:
+    finished.rename(finished.parent / ".embed.old")
+    restore_folder(finished)
+    assert is_current(finished, "f1")
+    restore_folder(finished)
+    finished.rename(finished.parent / ".embed.old")
+    with pytest.raises(KeyboardInterrupt), replaced_folder(finished):
+        raise KeyboardInterrupt
+    assert is_current(finished, "f1"), "a run that fails after that has not lost it either"
+    assert [path.name for path in finished.parent.iterdir()] == ["embed"]
+
+
+def test_a_leftover_never_replaces_a_newer_folder(finished: Path) -> None:
+    shutil.copytree(finished, finished.parent / ".embed.old")
+    (finished / "newer").write_text("", "utf-8")
+    restore_folder(finished)
+    assert (finished / "newer").exists()
 
 
 def test_json_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:

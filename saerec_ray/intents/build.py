@@ -17,7 +17,9 @@ from saerec_ray.dictionary.attributes import AttributeValue
 from saerec_ray.intents.attributes import AttributeValues, match_attributes
 from saerec_ray.intents.catalogue import AttributeMatch, Catalogue, Intent, TopItem
 from saerec_ray.intents.detection import Examples, draw_examples, judge, split_halves
+from saerec_ray.intents.edit import Edit
 from saerec_ray.intents.exact import accidental_phrases, exact_names
+from saerec_ray.intents.gates import reason_against
 from saerec_ray.intents.language_model import LanguageModel
 from saerec_ray.intents.model_labels import Evidence, improve_names
 from saerec_ray.intents.naming import Name, choose_names, with_control
@@ -35,8 +37,6 @@ OnProgress = Callable[[float, float], None]
 
 _MOST_NEGATIVES = 200
 _UNNAMED = "unnamed"
-_MOST_TOLD = 10
-"""Edits without an intent named in one sentence; the manifest has them all."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +68,7 @@ def build_catalogue(
     stability: Floats | None = None,
     policy: Policy | None = None,
     exact: Mapping[int, AttributeValue] | None = None,
+    inherited: Mapping[str, Edit] | None = None,
 ) -> Results:
     """Names all latents: by statistics, better where a language model can, and as people and policy decided.
 
@@ -75,12 +76,14 @@ def build_catalogue(
     (latents, d); `mean`: the centre of the embeddings, (d,); `encode` turns texts into unit vectors of the same model;
     `stability`: how well other seeds found each latent again, (latents,); NaN where there was one seed.
     `exact`: latents that stand for an attribute value, which is their name and needs no judge.
+    `inherited`: what people decided of these ids elsewhere, before; it holds where `overlay` says nothing.
     Names come from one half of the items; the AUC they are judged by comes from the other half.
     Raises InputError when people gave one label to two intents.
     """
     report = on_progress or _no_report
-    overlay = overlay or Overlay()
-    labels = overlay.labels(ids)
+    overlay, inherited = overlay or Overlay(), inherited or {}
+    decided = overlay.over(inherited, ids)
+    labels = decided.labels(ids)
     naming_half, judging_half = split_halves(len(items), seed)
     values = AttributeValues.collect(items.attributes)
     attributes = match_attributes(values, codes, naming_half, config.false_discovery_rate)
@@ -142,16 +145,12 @@ def build_catalogue(
     if stability is not None:
         extra["unstable"] = int((stability < config.min_stability).sum())
     intents = _intents(
-        config, items, codes, ids, population, names, kinds, nuisance, overlay, given, stability
+        config, items, codes, ids, population, names, kinds, nuisance, decided, inherited, given, stability
     )
     label_vectors = _search_vectors(intents, encode, embeddings.shape[1])
     if overlay.intents:
-        extra["overlay"] = {
-            "edits": len(overlay.intents),
-            "applied": len(overlay.intents) - len(overlay.unmatched(ids)),
-            "unmatched": overlay.unmatched(ids),
-        }
-        sentences += _unmatched_sentence(overlay, ids)
+        extra["overlay"] = overlay.figures(ids)
+        sentences += overlay.sentences(ids)
     sentences += nuisance_sentence(intents)
     catalogue = Catalogue(intents_version=_version(decoder, intents), intents=intents)
     if policy is not None:
@@ -198,21 +197,6 @@ def _judged_labels(
         else None
         for each in labels
     }
-
-
-def _unmatched_sentence(overlay: Overlay, ids: list[str]) -> list[str]:
-    missing = overlay.unmatched(ids)
-    if not missing:
-        return []
-    named = ", ".join(
-        f"{each} ({label})" if (label := overlay.intents[each].label) else each
-        for each in missing[:_MOST_TOLD]
-    )
-    rest = f" and {len(missing) - _MOST_TOLD} more" if len(missing) > _MOST_TOLD else ""
-    return [
-        f"{len(missing)} of {len(overlay.intents)} edits in the overlay are of intents that this dictionary does "
-        f"not have, and change nothing: {named}{rest}. They stay in the file."
-    ]
 
 
 def _no_report(_done: float, _total: float) -> None:
@@ -281,25 +265,27 @@ def _intents(
     names: list[Name | None],
     kinds: dict[int, str],
     nuisance: dict[int, str],
-    overlay: Overlay,
+    decided: Overlay,
+    inherited: Mapping[str, Edit],
     given: dict[str, float | None],
     stability: Floats | None,
 ) -> list[Intent]:
     """One intent a latent.
 
-    `nuisance`: the evidence for it, by latent; `given`: the held-out AUC of the labels that people gave, by intent id.
+    `nuisance`: the evidence for it, by latent; `decided`: what people want, and `inherited`, which part of it came
+    with the ids; `given`: the held-out AUC of the labels that people gave, by intent id.
     """
     columns = codes.tocsc()
-    taken = {label.lower() for label in overlay.labels(ids).values()}
+    taken = {label.lower() for label in decided.labels(ids).values()}
     intents = []
     for latent, (intent_id, name) in enumerate(zip(ids, names, strict=True)):
         start, end = columns.indptr[latent], columns.indptr[latent + 1]
         carriers, loadings = columns.indices[start:end], columns.data[start:end]
         density = len(carriers) / len(items)
         found_again = None if stability is None or np.isnan(stability[latent]) else float(stability[latent])
-        edit = overlay.intents.get(intent_id)
+        edit = decided.intents.get(intent_id)
         evidence = None if edit and edit.kind else nuisance.get(latent)
-        reason = _reason_against(config, name, len(carriers), density, evidence, found_again)
+        reason = reason_against(config, name, len(carriers), density, evidence, found_again)
         label = name.label if name else _UNNAMED
         if edit and edit.label:
             label = edit.label
@@ -329,42 +315,11 @@ def _intents(
                     for place in strongest
                 ],
                 "stability": found_again,
+                "inherited_edit": inherited.get(intent_id),
             }
         )
         intents.append(corrected(intent, edit, given.get(intent_id)) if edit else intent)
     return intents
-
-
-def _reason_against(
-    config: IntentsConfig,
-    name: Name | None,
-    carriers: int,
-    density: float,
-    nuisance: str | None,
-    stability: float | None,
-) -> str | None:
-    """The first gate that fails, or None."""
-    if carriers == 0:
-        return "never active"
-    if carriers < config.min_items:
-        return f"active on {carriers} items, fewer than {config.min_items}"
-    if nuisance is not None:
-        return nuisance
-    if density > config.max_density:
-        return f"active on {density:.0%} of items, more than {config.max_density:.0%}"
-    if stability is not None and stability < config.min_stability:
-        return (
-            f"other seeds do not find it again: stability {stability:.2f}, below {config.min_stability:.2f}"
-        )
-    if name is not None and name.source == "attribute":
-        return None  # the name is right by construction
-    if name is None:
-        return "no phrase or attribute tells its items from others"
-    if name.detection_auc is None:
-        return "too few held-out items to judge its name"
-    if name.detection_auc < config.min_detection_auc:
-        return f"its name finds held-out items with AUC {name.detection_auc:.2f}, below {config.min_detection_auc:.2f}"
-    return None
 
 
 def _told_apart_by(name: Name | None) -> list[str]:

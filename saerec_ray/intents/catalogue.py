@@ -13,6 +13,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from saerec_ray.errors import StageError
+from saerec_ray.intents.edit import Edit
 from saerec_ray.manifest import write_json
 
 CATALOGUE_FILE = "catalogue.json"
@@ -82,11 +83,27 @@ class Intent(BaseModel):
     stability: float | None = Field(
         None, description="Smallest cosine to its match under another seed; null when one seed was trained"
     )
+    edit: Edit | None = Field(
+        None,
+        description="All that people decided of it: by the overlay, or before, when its id came from there",
+    )
+    inherited_edit: Edit | None = Field(
+        None, description="The part that came with its id from another bundle or work directory"
+    )
 
     @property
     def published(self) -> bool:
         """Whether people may see it by name."""
         return self.state == "active"
+
+    @property
+    def label_confidence(self) -> float | None:
+        """How well the label tells items with the intent from others, in [0, 1]; None when that is not known.
+
+        The held-out AUC. Of an intent that stands for an attribute value and is called by it there is nothing to
+        measure: items carry it when they have the value, so the label is right of every item.
+        """
+        return 1.0 if self.label_source == "attribute" else self.detection_auc
 
 
 class DeprecatedIntent(BaseModel):

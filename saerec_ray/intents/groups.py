@@ -29,8 +29,15 @@ class Member:
 
 
 def label_precision(intent: Intent) -> float:
-    """How far the name can be trusted, in [0, 1]: 2 AUC - 1 on held-out items; 0 when it was not judged."""
-    return max(0.0, 2 * (intent.detection_auc or 0.5) - 1)
+    """How far the name can be trusted, in [0, 1]: 2 AUC - 1 on held-out items; 0 when nothing is known of it.
+
+    The name of an attribute value is right by construction, and one that could not be judged, but that a person
+    gave, is trusted.
+    """
+    confidence = intent.label_confidence
+    if confidence is None:
+        return 1.0 if intent.label_source == "human" else 0.0
+    return max(0.0, 2 * confidence - 1)
 
 
 def group_from_text(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,9 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse import csr_array
 
 from saerec_ray.data.prepared import PreparedItems
+from saerec_ray.dictionary.attributes import AttributeValue
 from saerec_ray.intents.catalogue import Catalogue, DeprecatedIntent, Intent
+from saerec_ray.intents.edit import Edit
 
 Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
@@ -33,13 +35,28 @@ class Latents:
     """Dictionaries and the items they were read on."""
 
     decoder: Floats  # unit rows of the text dictionary: (text latents, d)
-    codes: csr_array  # (items, latents): text latents first, then those of co-occurrence, if there are any
+    codes: (
+        csr_array  # (items, latents): those of texts first, then of co-occurrence, then of attribute values
+    )
     items: list[str]  # see item_keys
+    values: tuple[AttributeValue, ...] = field(default=(), kw_only=True)
+    """What the last latents stand for, in their order."""
+
+    @property
+    def learnt(self) -> int:
+        """Number of latents that were trained; those of attribute values come after them."""
+        return int(self.codes.shape[1]) - len(self.values)
 
 
 def item_keys(items: PreparedItems) -> list[str]:
-    """What tells items of two catalogues apart: id and text, since many catalogues number their items from 1."""
-    return [f"{item_id}\n{text}" for item_id, text in zip(items.ids, items.texts, strict=True)]
+    """What tells items of two catalogues apart: id and text, since many catalogues number their items from 1.
+
+    A digest of both, in hexadecimal.
+    """
+    return [
+        hashlib.sha256(f"{item_id}\n{text}".encode()).hexdigest()[:32]
+        for item_id, text in zip(items.ids, items.texts, strict=True)
+    ]
 
 
 @dataclass(frozen=True)
@@ -62,24 +79,20 @@ class Matching:
 
 
 def match_latents(old: Latents, new: Latents) -> Matching:
-    """Matches latents by what they are read from and by what they fire on.
+    """Matches latents by what they are read from and by what they fire on, those of each source by themselves.
 
-    Each dictionary is matched by itself: latents of texts and of co-occurrence have similarity 0.
-    The similarity of text latents is the mean of the cosine of the decoder directions and the correlation of
-    the codes over the items that both catalogues have. Where the text vectors differ in length, or where fewer
-    than MIN_SHARED_ITEMS items are shared, the other part alone decides; with neither, nothing matches.
-    Directions of co-occurrence mean nothing on other interactions, so there the codes alone decide.
+    Latents of an attribute value match when the value is the same, and never otherwise: their similarity is 1
+    then, else the correlation of the codes. The similarity of text latents is the mean of the cosine of the decoder
+    directions and the correlation of the codes over the items that both catalogues have. Where the text vectors
+    differ in length, or where fewer than MIN_SHARED_ITEMS items are shared, the other part alone decides; with
+    neither, nothing matches. Directions of co-occurrence mean nothing on other interactions, so there the codes
+    alone decide. Across sources similarities are 0.
     """
-    width = old.codes.shape[1], new.codes.shape[1]
-    texts = len(old.decoder), len(new.decoder)
-    similarity, new_of_old = np.zeros(width, dtype=np.float32), dict[int, int]()
-    place = {item: row for row, item in enumerate(new.items)}
-    shared = [(row, place[item]) for row, item in enumerate(old.items) if item in place]
-    correlations = None
-    if len(shared) >= MIN_SHARED_ITEMS:
-        old_rows, new_rows = np.array(shared, dtype=np.int64).T
-        correlations = code_correlations(old.codes[old_rows], new.codes[new_rows])
-    for begin, end, directions in (((0, 0), texts, True), (texts, width, False)):
+    similarity = np.zeros((old.codes.shape[1], new.codes.shape[1]), dtype=np.float32)
+    new_of_old: dict[int, int] = {}
+    correlations = _shared_correlations(old, new)
+    texts, learnt = (len(old.decoder), len(new.decoder)), (old.learnt, new.learnt)
+    for begin, end, directions in (((0, 0), texts, True), (texts, learnt, False)):
         block = slice(begin[0], end[0]), slice(begin[1], end[1])
         parts = [] if correlations is None else [correlations[block]]
         if directions and old.decoder.shape[1] == new.decoder.shape[1]:
@@ -88,7 +101,23 @@ def match_latents(old: Latents, new: Latents) -> Matching:
             found = assign(np.mean(parts, axis=0, dtype=np.float32))
             similarity[block] = found.similarity
             new_of_old |= {row + begin[0]: column + begin[1] for row, column in found.new_of_old.items()}
-    return Matching(similarity, new_of_old)
+    if correlations is not None:
+        similarity[learnt[0] :, learnt[1] :] = correlations[learnt[0] :, learnt[1] :]
+    place = {value: learnt[1] + column for column, value in enumerate(new.values)}
+    same = {learnt[0] + row: place[value] for row, value in enumerate(old.values) if value in place}
+    for old_latent, new_latent in same.items():
+        similarity[old_latent, new_latent] = 1
+    return Matching(similarity, new_of_old | same)
+
+
+def _shared_correlations(old: Latents, new: Latents) -> Floats | None:
+    """Correlations of all pairs over the items of both, (old latents, new latents); None with too few of them."""
+    place = {item: row for row, item in enumerate(new.items)}
+    shared = [(row, place[item]) for row, item in enumerate(old.items) if item in place]
+    if len(shared) < MIN_SHARED_ITEMS:
+        return None
+    old_rows, new_rows = np.array(shared, dtype=np.int64).T
+    return code_correlations(old.codes[old_rows], new.codes[new_rows])
 
 
 def assign(similarity: Floats, threshold: float = MATCH_THRESHOLD) -> Matching:
@@ -127,47 +156,43 @@ def _unit(rows: Floats) -> Floats:
     return unit
 
 
-def carried_ids(before: Catalogue, ids: Sequence[str], decoder: Floats, matching: Matching) -> list[str]:
+def carried_ids(before: Catalogue, ids: Sequence[str], new: Latents, matching: Matching) -> list[str]:
     """The ids of new latents: the old ones where latents match, else their own.
 
-    `ids` are their own and `decoder` the directions of those of texts, (text latents, d). An id of the old
-    catalogue is never given to a latent that does not continue it.
+    `ids` are their own. An id that an intent of the old catalogue has is never given to a latent that does not
+    continue it; one that is only listed as deprecated comes back with the direction it was made from. Latents of
+    attribute values have their own always, because the same value has the same id everywhere.
     """
     old_of_new = {new_latent: old_latent for old_latent, new_latent in matching.new_of_old.items()}
-    taken = {intent.intent_id for intent in before.intents} | {each.intent_id for each in before.deprecated}
+    exact = set(ids[new.learnt :])
+    taken = {intent.intent_id for intent in before.intents} | exact
+    never = taken | {each.intent_id for each in before.deprecated} | set(ids)
     carried = []
-    for latent, own in enumerate(ids):
-        if latent in old_of_new:
-            carried.append(before.intents[old_of_new[latent]].intent_id)
+    for latent, own in enumerate(ids[: new.learnt]):
+        before_id = before.intents[old_of_new[latent]].intent_id if latent in old_of_new else None
+        if before_id is not None and before_id not in exact:
+            carried.append(before_id)
             continue
-        origin = decoder[latent].astype(np.float16).tobytes() if latent < len(decoder) else own.encode()
-        intent_id = own if own not in taken else _unused_id(origin, taken)
+        origin = (
+            new.decoder[latent].astype(np.float16).tobytes() if latent < len(new.decoder) else own.encode()
+        )
+        intent_id = own if own not in taken else _unused_id(origin, never)
         taken.add(intent_id)
+        never.add(intent_id)
         carried.append(intent_id)
-    return carried
+    return [*carried, *ids[new.learnt :]]
 
 
-def carry_over(
-    old: NamedLatents, new: NamedLatents, matching: Matching, decided: frozenset[str] = frozenset()
-) -> Catalogue:
+def carry_over(old: NamedLatents, new: NamedLatents, matching: Matching) -> Catalogue:
     """The new catalogue with the old ids where latents match, and with what became of the other old ids.
 
-    A carried intent keeps what people decided before: it stays blocked, and a name a person gave stays,
-    unless its id is in `decided`: on those people decided anew. Old intents
-    that people could see are listed as deprecated when they have no match, or one that failed a gate, as are
-    those the old catalogue listed already; their successors are the closest published new intents. An id
+    Old intents that people could see are listed as deprecated when they have no match, or one that failed a gate,
+    as are those the old catalogue listed already; their successors are the closest published new intents. An id
     leaves that list when its latent passes the gates again.
     """
     before, catalogue = old.catalogue, new.catalogue
-    old_of_new = {new_latent: old_latent for old_latent, new_latent in matching.new_of_old.items()}
-    ids = carried_ids(before, [intent.intent_id for intent in catalogue.intents], new.decoder, matching)
-    intents = []
-    for intent, intent_id in zip(catalogue.intents, ids, strict=True):
-        carried = intent.model_copy(update={"intent_id": intent_id})
-        if intent.latent in old_of_new and intent_id not in decided:
-            carried = _continued(before.intents[old_of_new[intent.latent]], carried)
-        intents.append(carried)
-    intents = _with_parents(catalogue.intents, intents)
+    ids = carried_ids(before, [intent.intent_id for intent in catalogue.intents], new, matching)
+    intents = _renamed(catalogue.intents, ids)
     visible = {intent.intent_id for intent in intents if intent.state in _DECIDED}
     gone = {
         intent.intent_id: deprecated(intent, before.intents_version, intents, matching.similarity)
@@ -181,6 +206,15 @@ def carry_over(
         intents=intents,
         deprecated=[listed[intent_id] for intent_id in sorted(listed)],
     )
+
+
+def inherited_edits(before: Catalogue, ids: Sequence[str], matching: Matching) -> dict[str, Edit]:
+    """What people decided elsewhere of the intents that go on, by their id; `ids` are those of the new latents."""
+    return {
+        ids[new_latent]: edit
+        for old_latent, new_latent in matching.new_of_old.items()
+        if (edit := before.intents[old_latent].inherited_edit) is not None
+    }
 
 
 def deprecated(
@@ -205,22 +239,14 @@ def deprecated(
     )
 
 
-def _continued(old: Intent, new: Intent) -> Intent:
-    """The new intent as people wanted the old one."""
-    kept: dict[str, object] = {}
-    if old.state == "blocked":
-        kept |= {"state": "blocked", "steerable": False, "verdict": old.verdict}
-    if old.label_source == "human":
-        kept |= {"label": old.label, "description": old.description, "label_source": "human"}
-    return new.model_copy(update=kept)
-
-
-def _with_parents(before: Sequence[Intent], after: Sequence[Intent]) -> list[Intent]:
-    """Parents are named by id, so they are named anew when ids changed."""
-    renamed = {old.intent_id: new.intent_id for old, new in zip(before, after, strict=True)}
+def _renamed(intents: Sequence[Intent], ids: Sequence[str]) -> list[Intent]:
+    """The intents with these ids; parents are named by id, so they are named anew."""
+    now = {intent.intent_id: intent_id for intent, intent_id in zip(intents, ids, strict=True)}
     return [
-        intent.model_copy(update={"parent_id": renamed[intent.parent_id]}) if intent.parent_id else intent
-        for intent in after
+        intent.model_copy(
+            update={"intent_id": intent_id, "parent_id": now[intent.parent_id] if intent.parent_id else None}
+        )
+        for intent, intent_id in zip(intents, ids, strict=True)
     ]
 
 

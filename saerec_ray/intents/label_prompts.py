@@ -6,8 +6,8 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+from saerec_ray.intents.edit import MAX_LABEL
 from saerec_ray.intents.language_model import Prompt
-from saerec_ray.intents.overlay import MAX_LABEL
 
 MAX_WORDS = 8
 _TEXT_LENGTH = 160

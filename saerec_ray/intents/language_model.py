@@ -248,7 +248,7 @@ def _retry_after(value: str | None, now: float) -> float:
     """Seconds to wait after a Retry-After header: a number or a date; 0 when there is none that makes sense."""
     if value is None:
         return 0.0
-    if value.strip().isdigit():
+    if value.isascii() and value.strip().isdigit():  # other scripts have digits that float refuses
         return float(value)
     try:
         return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - now)

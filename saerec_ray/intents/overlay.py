@@ -5,55 +5,20 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from saerec_ray.errors import InputError
-from saerec_ray.intents.catalogue import CATALOGUE_FILE, ID_PATTERN, Intent, read_catalogue
+from saerec_ray.intents.catalogue import CATALOGUE_FILE, ID_PATTERN, Catalogue, Intent, read_catalogue
+from saerec_ray.intents.edit import Edit, contradiction
 from saerec_ray.manifest import write_json
 
 OVERLAY_FILE = "intents-overlay.json"
-MAX_LABEL = 80
-MAX_DESCRIPTION = 500
-
-
-def _plain_text(text: str) -> str:
-    text = " ".join(text.split())
-    if not text:
-        raise ValueError("must not be empty")
-    if any(unicodedata.category(character).startswith("C") for character in text):
-        raise ValueError("must not hold control characters")
-    return text
-
-
-PlainText = Annotated[str, AfterValidator(_plain_text)]
-
-
-class Edit(BaseModel):
-    """What people decided about one intent; null leaves what the machine decided."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    label: PlainText | None = Field(None, max_length=MAX_LABEL)
-    description: PlainText | None = Field(None, max_length=MAX_DESCRIPTION)
-    state: Literal["active", "blocked"] | None = None
-    steerable: bool | None = None
-    kind: Literal["intent", "item property", "nuisance"] | None = None
-    notes: str | None = Field(None, description="For colleagues; not in the catalogue")
-
-    @model_validator(mode="after")
-    def _decides_something(self) -> Edit:
-        if not self.model_dump(exclude_none=True):
-            raise ValueError("decides nothing: give a label, description, state, steerable, kind or notes")
-        if self.state == "blocked" and self.steerable:
-            raise ValueError("a blocked intent cannot be steerable")
-        if self.state == "active" and self.kind == "nuisance":
-            raise ValueError("nuisance is not shown, so its state cannot be active")
-        return self
+_MOST_TOLD = 10
+"""Edits without an intent named in one sentence; the manifest has them all."""
 
 
 class Overlay(BaseModel):
@@ -67,6 +32,66 @@ class Overlay(BaseModel):
     def unmatched(self, ids: list[str]) -> list[str]:
         """The edits whose intent is not among the ids, in order."""
         return sorted(set(self.intents) - set(ids))
+
+    def figures(self, ids: list[str]) -> dict[str, Any]:
+        """For the manifest: how many edits there are, and which of them have an intent among the ids."""
+        missing = self.unmatched(ids)
+        return {
+            "edits": len(self.intents),
+            "applied": len(self.intents) - len(missing),
+            "unmatched": missing,
+        }
+
+    def sentences(self, ids: list[str]) -> list[str]:
+        """What people have to know: the edits that change nothing."""
+        missing = self.unmatched(ids)
+        if not missing:
+            return []
+        named = ", ".join(
+            f"{each} ({label})" if (label := self.intents[each].label) else each
+            for each in missing[:_MOST_TOLD]
+        )
+        rest = f" and {len(missing) - _MOST_TOLD} more" if len(missing) > _MOST_TOLD else ""
+        return [
+            f"{len(missing)} of {len(self.intents)} edits in the overlay are of intents that this dictionary does "
+            f"not have, and change nothing: {named}{rest}. They stay in the file."
+        ]
+
+    def heirs_sentence(self, catalogue: Catalogue) -> list[str]:
+        """Of the edits that change nothing, what is closest to their intents now: people may edit that."""
+        missing = set(self.unmatched(list(catalogue.by_id())))
+        heirs = [
+            f"{entry.intent_id}: {', '.join(entry.successors)}"
+            for entry in catalogue.deprecated
+            if entry.intent_id in missing and entry.successors
+        ]
+        if not heirs:
+            return []
+        rest = f"; and of {len(heirs) - _MOST_TOLD} more" if len(heirs) > _MOST_TOLD else ""
+        return [
+            f"Closest now to intents that were edited and are gone: {'; '.join(heirs[:_MOST_TOLD])}{rest}."
+        ]
+
+    def over(self, inherited: Mapping[str, Edit], ids: list[str]) -> Overlay:
+        """These edits over those that came with some of the ids, field by field.
+
+        Where the two of one intent cannot hold together, the one of this file holds alone. A label that this file
+        gives to another intent, or that came with two ids, is not inherited. Raises InputError as `labels` does.
+        """
+        intents = dict(self.intents)
+        taken = {label.casefold() for label in self.labels(ids).values()}
+        for intent_id, before in sorted(inherited.items()):
+            here = self.intents.get(intent_id)
+            decided = here.model_dump(exclude_none=True) if here else {}
+            fields = before.decisions
+            label = fields.get("label")
+            if label and "label" not in decided:
+                if label.casefold() in taken:
+                    del fields["label"]
+                taken.add(label.casefold())
+            if fields and not contradiction(fields | decided):
+                intents[intent_id] = Edit.model_validate(fields | decided)
+        return Overlay(intents=intents)
 
     def labels(self, ids: list[str]) -> dict[str, str]:
         """Labels that people gave to these intents. Raises InputError when two of them have the same."""
@@ -161,7 +186,7 @@ def _without(overlay: Overlay, intent_id: str, path: Path) -> Overlay:
 
 def corrected(intent: Intent, edit: Edit, detection_auc: float | None) -> Intent:
     """The intent as people want it; `detection_auc` is that of the label they gave."""
-    changes: dict[str, object] = {}
+    changes: dict[str, object] = {"edit": Edit(**edit.decisions) if edit.decisions else None}
     if edit.kind is not None:
         changes["kind"] = edit.kind
     if edit.label is not None:

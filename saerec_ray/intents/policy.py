@@ -19,11 +19,14 @@ from scipy.sparse import csr_array
 from saerec_ray.data.prepared import PreparedItems
 from saerec_ray.errors import InputError
 from saerec_ray.intents.catalogue import ID_PATTERN, Catalogue, DeprecatedIntent, Intent
-from saerec_ray.intents.overlay import PlainText, problems
+from saerec_ray.intents.edit import PlainText
+from saerec_ray.intents.overlay import problems
 
 POLICY_FILE = "intents-policy.yaml"
 MIN_SHARE = 0.5
 """Share of an intent's activation on items with a listed attribute value, from which on it is of the topic."""
+POLICY_VERDICT = "blocked by the policy topic"
+"""How the verdict of every intent begins that a policy blocks."""
 _MOST_TOLD = 10
 _WORD = re.compile(r"\w+\*?")
 
@@ -166,7 +169,7 @@ def enforce(policy: Policy, catalogue: Catalogue, items: PreparedItems, codes: c
                 changes = {
                     "state": "blocked",
                     "steerable": False,
-                    "verdict": f"blocked by the policy topic '{topic.name}': {reason}",
+                    "verdict": f"{POLICY_VERDICT} '{topic.name}': {reason}",
                     "parent_id": None,
                 }
                 intents[place] = intent.model_copy(update=changes)

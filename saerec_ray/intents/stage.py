@@ -17,16 +17,19 @@ from saerec_ray.dictionary.sae import read_codes
 from saerec_ray.dictionary.stability import read_stability
 from saerec_ray.intents.build import OnProgress, build_catalogue
 from saerec_ray.intents.catalogue import stable_ids, write_catalogue
+from saerec_ray.intents.edit import Edit
 from saerec_ray.intents.families import with_parents
 from saerec_ray.intents.identity import (
     Latents,
     NamedLatents,
     carried_ids,
     carry_over,
+    inherited_edits,
     item_keys,
     match_latents,
 )
 from saerec_ray.intents.language_model import LanguageModel
+from saerec_ray.intents.lineage import keep_before, shown_again_sentence, write_latents
 from saerec_ray.intents.origins import directions_in_texts, figures_by_origin, with_origins
 from saerec_ray.intents.overlay import read_overlay
 from saerec_ray.intents.policy import enforce, read_policy
@@ -61,7 +64,8 @@ def build_intents(
     `encode` turns texts into unit vectors with the model of the embed stage; `overlay` is the file of what people
     corrected, `policy` that of sensitive topics; `answers` the folder that keeps what the language model answered,
     needed when there is one; `say` is told what people have to know; `prefixes` are the lengths of the nested
-    prefixes of the latents of each dictionary, for families; ids are carried over from `previous`. Returns the metrics.
+    prefixes of the latents of each dictionary, for families; ids, and what people decided elsewhere, are carried over
+    from `previous`, which is kept beside the catalogue. Returns the metrics.
     Raises InputError when the overlay, the policy or the settings of the language model are not usable.
     """
     edits = read_overlay(overlay) if overlay else None
@@ -77,10 +81,12 @@ def build_intents(
     users, met = sequences.train_interactions()
     population = measure_population(codes, users, met, item_categories(items))
     ids = stable_ids(dictionaries.directions) + [value.intent_id for value in dictionaries.attributes]
-    matching = None
+    latents = Latents(text.decoder, codes, item_keys(items), values=dictionaries.attributes)
+    matching, inherited = None, dict[str, Edit]()
     if previous is not None:  # before naming, because what people decided is kept by id
-        matching = match_latents(previous, Latents(text.decoder, codes, item_keys(items)))
-        ids = carried_ids(previous.catalogue, ids, text.decoder, matching)
+        matching = match_latents(previous, latents)
+        ids = carried_ids(previous.catalogue, ids, latents, matching)
+        inherited = inherited_edits(previous.catalogue, ids, matching)
     results = build_catalogue(
         config,
         ids,
@@ -98,6 +104,7 @@ def build_intents(
         stability=read_stability(dictionary_folder),
         policy=topics,
         exact={dictionaries.learnt + place: value for place, value in enumerate(dictionaries.attributes)},
+        inherited=inherited,
     )
     catalogue = with_parents(results.catalogue, codes, text.decoder, prefixes[0] if prefixes else ())
     summary = results.summary
@@ -108,17 +115,26 @@ def build_intents(
             catalogue = with_parents(catalogue, codes, second, prefixes[1] if prefixes else (), text.width)
         summary |= figures_by_origin(catalogue, codes)
     summary |= {"with_parent": sum(1 for intent in catalogue.intents if intent.parent_id)}
-    if previous is not None and matching is not None:
-        decided = frozenset(edits.intents) if edits else frozenset()
-        named = NamedLatents(text.decoder, codes, item_keys(items), catalogue)
-        catalogue = carry_over(previous, named, matching, decided)
-        summary |= {"carried": len(matching.new_of_old), "deprecated": len(catalogue.deprecated)}
     sentences = results.sentences
-    if topics is not None:  # again: names that people gave before came with the ids
+    if previous is not None and matching is not None:
+        named = NamedLatents(text.decoder, codes, latents.items, catalogue, values=latents.values)
+        catalogue = carry_over(previous, named, matching)
+        summary |= {
+            "carried": len(matching.new_of_old),
+            "carried_from": previous.catalogue.intents_version,
+            "deprecated": len(catalogue.deprecated),
+        }
+    if topics is not None:  # again: entries that are deprecated came with the ids
         enforced = enforce(topics, catalogue, items, codes)
         catalogue = enforced.catalogue
         summary |= {"policy": enforced.metrics()}
         sentences = [*sentences, *enforced.sentences()]
+    if previous is not None:
+        sentences = [_carried_sentence(previous, summary), *sentences]
+        sentences += edits.heirs_sentence(catalogue) if edits else []
+        sentences += shown_again_sentence(previous.catalogue, catalogue)
+        keep_before(previous, folder)
+    write_latents(latents, folder)
     write_catalogue(catalogue, folder)
     scalars = {name: np.array([getattr(population, name)], dtype=np.float64) for name in _SCALARS}
     save_file({**population.arrays(), **scalars}, folder / POPULATION_FILE)
@@ -127,6 +143,13 @@ def build_intents(
         for sentence in sentences:
             say(sentence)
     return summary
+
+
+def _carried_sentence(previous: NamedLatents, summary: dict[str, Any]) -> str:
+    return (
+        f"{summary['carried']} of {len(previous.catalogue.intents)} ids are carried over from the catalogue "
+        f"{previous.catalogue.intents_version}."
+    )
 
 
 def read_population(folder: Path) -> Population:

@@ -168,7 +168,8 @@ class Intent(google.protobuf.message.Message):
     """Who named it."""
     label_confidence: builtins.float
     """How well the label tells apart held-out items with and without the intent (area under the ROC curve),
-    in [0, 1]; 0 when not measured.
+    in [0, 1]; 0 when not measured. 1 with LABEL_SOURCE_ATTRIBUTE: items carry the intent because they have the
+    value that the label says, so there is nothing to measure.
     """
     state: global___IntentState.ValueType
     """Life."""

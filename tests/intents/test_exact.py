@@ -8,8 +8,9 @@ import pytest
 from scipy.sparse import csr_array
 
 from saerec_ray.dictionary.attributes import AttributeValue
+from saerec_ray.intents.edit import Edit
 from saerec_ray.intents.exact import accidental_phrases, exact_names
-from saerec_ray.intents.overlay import Edit, Overlay
+from saerec_ray.intents.overlay import Overlay
 from tests.intents.planted import TOPICS, plant
 
 ITEMS, DIMENSION, SUBJECTS = 400, 16, 8

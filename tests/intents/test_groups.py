@@ -37,6 +37,20 @@ def test_a_name_that_was_never_judged_is_not_trusted() -> None:
     assert group_from_text(intents, one, one[0], 5) == []
 
 
+def test_a_name_that_is_right_by_construction_or_given_by_a_person_needs_no_judge() -> None:
+    vectors = np.zeros((3, 2), dtype=np.float32)
+    vectors[:, 0] = [1.0, 0.9, 0.8]
+    text = np.array([1, 0], dtype=np.float32)
+    sources = ["attribute", "human", "terms"]
+    intents = [
+        each.model_copy(update={"detection_auc": None, "label_source": source})
+        for each, source in zip(INTENTS, sources, strict=False)
+    ]
+    members = group_from_text(intents, vectors, text, 5)
+    assert latents_of(members) == [0, 1]
+    assert [member.weight for member in members] == pytest.approx([1, 0.9])
+
+
 def test_a_concept_the_dictionary_does_not_know_has_no_group() -> None:
     vectors = np.full((6, 2), [MIN_SIMILARITY - 0.05, 0.9], dtype=np.float32)
     assert group_from_text(INTENTS, vectors, np.array([1, 0], dtype=np.float32), 5) == []

@@ -18,6 +18,7 @@ from saerec_ray.dictionary.build import build_dictionary
 from saerec_ray.dictionary.sae import read_codes, read_dictionary
 from saerec_ray.dictionary_settings import DictionaryConfig
 from saerec_ray.intents.catalogue import Catalogue, stable_ids
+from saerec_ray.intents.edit import Edit
 from saerec_ray.intents.identity import (
     MATCH_THRESHOLD,
     MIN_SHARED_ITEMS,
@@ -27,6 +28,7 @@ from saerec_ray.intents.identity import (
     carry_over,
     code_correlations,
     direction_cosines,
+    inherited_edits,
     item_keys,
     match_latents,
 )
@@ -160,17 +162,30 @@ def test_a_successor_that_is_gone_gives_way_to_its_own_successors() -> None:
     assert entries == {heir: ["int-000000b0"], "int-00000001": ["int-000000b0", stays]}
 
 
-def test_what_people_decided_stays() -> None:
+def test_what_people_decided_elsewhere_goes_on_with_the_id() -> None:
     old = dictionary(5)
+    edit = Edit(label="Gifts for her")
     decided = list(old.catalogue.intents)
-    decided[0] = decided[0].model_copy(update={"state": "blocked", "steerable": False, "verdict": "policy"})
-    decided[1] = decided[1].model_copy(update={"label": "Gifts for her", "label_source": "human"})
+    decided[1] = decided[1].model_copy(update={"inherited_edit": edit})
+    decided[2] = decided[2].model_copy(update={"edit": edit})  # by an overlay, which is asked itself
     old = replace(old, catalogue=Catalogue(intents_version="v1", intents=decided))
-    catalogue = carried(old, permuted(old, np.arange(LATENTS)))
-    assert (catalogue.intents[0].state, catalogue.intents[0].steerable) == ("blocked", False)
-    assert catalogue.intents[0].verdict == "policy"
-    assert (catalogue.intents[1].label, catalogue.intents[1].label_source) == ("Gifts for her", "human")
-    assert catalogue.intents[2].state == "active"
+    order = np.arange(LATENTS)[::-1]
+    matching = match_latents(old, permuted(old, order))
+    ids = [old.catalogue.intents[latent].intent_id for latent in order]
+    assert inherited_edits(old.catalogue, ids, matching) == {decided[1].intent_id: edit}
+    nothing = assign(np.zeros((LATENTS, LATENTS), dtype=np.float32))
+    assert inherited_edits(old.catalogue, ids, nothing) == {}
+
+
+def test_a_dictionary_that_comes_back_has_its_old_ids_again() -> None:
+    """Someone tries another seed, and goes back."""
+    first, other = dictionary(21), dictionary(22)
+    away = replace(other, catalogue=carried(first, other))
+    assert {each.intent_id for each in away.catalogue.deprecated} == {
+        each.intent_id for each in first.catalogue.intents
+    }
+    back = carried(away, first)
+    assert [each.intent_id for each in back.intents] == [each.intent_id for each in first.catalogue.intents]
 
 
 def test_a_blocked_intent_that_is_gone_is_not_shown_as_deprecated() -> None:

@@ -171,13 +171,20 @@ def test_it_waits_as_long_as_the_endpoint_asks(endpoint: Endpoint, model: Any, w
     endpoint.answer(
         Reply(status=429, headers=(("Retry-After", "17"),)),
         Reply(status=503, headers=(("Retry-After", soon),)),
-        Reply(status=429, headers=(("Retry-After", "soon"),)),
         Reply("makeup"),
     )
     assert model().ask(PROMPT) == "makeup"
     assert waits[0] == 17
     assert waits[1] == pytest.approx(30, abs=2)
-    assert waits[2] == 4.0  # no number and no date: its own pace
+
+
+@pytest.mark.parametrize("header", ["soon", "²", "1²", "", "-1"])
+def test_a_wait_that_is_neither_a_number_nor_a_date_is_its_own_pace(
+    endpoint: Endpoint, model: Any, waits: list[float], header: str
+) -> None:
+    endpoint.answer(Reply(status=429, headers=(("Retry-After", header),)), Reply("makeup"))
+    assert model().ask(PROMPT) == "makeup"
+    assert waits == [1.0]
 
 
 def test_an_endpoint_that_asks_to_wait_too_long_is_given_up_at_once(

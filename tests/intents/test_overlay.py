@@ -15,6 +15,7 @@ from saerec_ray.config import IntentsConfig
 from saerec_ray.errors import InputError
 from saerec_ray.intents.catalogue import Catalogue, Intent, stable_ids
 from saerec_ray.intents.detection import draw_examples, judge, split_halves
+from saerec_ray.intents.edit import Edit
 from saerec_ray.intents.language_model import LanguageModel
 from saerec_ray.intents.overlay import OVERLAY_FILE, Overlay, edit_overlay, overlay_file, read_overlay
 from tests.intents.planted import TOPICS, Planted, encode, plant
@@ -53,7 +54,7 @@ def test_a_label_by_a_person_wins_and_is_judged_as_any_other(planted: Planted, b
     judging = draw_examples(planted.codes, planted.embeddings, split_halves(len(planted.items), 5)[1], 6)[0]
     assert intent.detection_auc == judge(encode(["Manicure at home"])[0], judging, planted.embeddings)
     assert intent.detection_auc != by_machine.intents[0].detection_auc
-    same = {"label", "label_source", "description", "detection_auc"}
+    same = {"label", "label_source", "description", "detection_auc", "edit"}
     assert intent.model_dump(exclude=same) == by_machine.intents[0].model_dump(exclude=same)
 
 
@@ -73,10 +74,10 @@ def test_text_search_finds_the_label_by_a_person(planted: Planted, ids: list[str
 
 def test_only_what_is_given_changes(planted: Planted, by_machine: Catalogue) -> None:
     machine = by_machine.intents[0]
-    assert edited(planted, 0, description="All for nails.") == machine.model_copy(
-        update={"description": "All for nails."}
-    )
-    assert edited(planted, 0, steerable=False) == machine.model_copy(update={"steerable": False})
+    changes: list[dict[str, object]] = [{"description": "All for nails."}, {"steerable": False}]
+    for change in changes:
+        edit = Edit.model_validate(change)
+        assert edited(planted, 0, **change) == machine.model_copy(update={**change, "edit": edit})
     assert edited(planted, 0, notes="asked marketing") == machine
 
 

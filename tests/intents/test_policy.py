@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from saerec_ray.config import IntentsConfig
 from saerec_ray.errors import InputError
 from saerec_ray.intents.catalogue import Catalogue, DeprecatedIntent, read_catalogue, stable_ids
+from saerec_ray.intents.edit import Edit
 from saerec_ray.intents.identity import NamedLatents, item_keys
 from saerec_ray.intents.overlay import Overlay
 from saerec_ray.intents.policy import POLICY_FILE, Enforced, Policy, enforce, policy_file, read_policy
@@ -207,7 +208,7 @@ def test_a_name_that_comes_over_with_an_id_is_held_to_the_policy(planted: Plante
     write_stages(planted, tmp_path)
     (tmp_path / "intents").mkdir()
     built = planted.build()[0]
-    old = [built.intents[0].model_copy(update={"label": "Delicate matters", "label_source": "human"})]
+    old = [built.intents[0].model_copy(update={"inherited_edit": Edit(label="Delicate matters")})]
     previous = NamedLatents(
         planted.decoder,
         planted.codes,

@@ -22,8 +22,8 @@ from saerec_ray.data.prepared import read_items
 from saerec_ray.dictionary.sae import read_codes
 from saerec_ray.intents.catalogue import CATALOGUE_FILE, Catalogue, Intent, read_catalogue
 from saerec_ray.intents.detection import draw_examples, judge, split_halves
+from saerec_ray.intents.edit import MAX_LABEL
 from saerec_ray.intents.label_prompts import MAX_WORDS, usable_label
-from saerec_ray.intents.overlay import MAX_LABEL
 from saerec_ray.manifest import read_manifest
 from saerec_ray.text.embed import load_embeddings
 from saerec_ray.text.encoder import TextEncoder

@@ -73,7 +73,7 @@ def test_a_second_run_writes_the_same_bytes(workdir: Path) -> None:
     first = {path.name: path.read_bytes() for path in (workdir / "intents").iterdir()}
     build(workdir)
     assert {path.name: path.read_bytes() for path in (workdir / "intents").iterdir()} == first
-    assert len(first) == 3
+    assert len(first) == 4
 
 
 def items_with(*attributes: dict[str, list[str]]) -> PreparedItems:

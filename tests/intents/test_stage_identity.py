@@ -14,6 +14,7 @@ from saerec_ray.config import IntentsConfig
 from saerec_ray.data.prepared import read_items
 from saerec_ray.dictionary.sae import read_codes, read_dictionary
 from saerec_ray.intents.catalogue import Catalogue, read_catalogue
+from saerec_ray.intents.edit import Edit
 from saerec_ray.intents.identity import NamedLatents, item_keys
 from saerec_ray.intents.stage import build_intents
 from tests.intents.planted import encode, plant
@@ -75,17 +76,20 @@ def test_an_edit_of_a_carried_id_is_applied_and_wins_over_what_was_decided_befor
         catalogue=before.catalogue.model_copy(
             update={
                 "intents": [
-                    kept.model_copy(update={"label": "old name", "label_source": "human"}),
+                    kept.model_copy(update={"inherited_edit": Edit(label="old name", steerable=False)}),
                     *before.catalogue.intents[1:],
                 ]
             }
         ),
     )
+    _, inherited = build(workdir, previous=before)
+    assert (inherited.intents[0].label, inherited.intents[0].label_source) == ("old name", "human")
     overlay = workdir / "overlay.json"
     overlay.write_text(json.dumps({"intents": {kept.intent_id: {"label": "new name"}}}), "utf-8")
     metrics, catalogue = build(workdir, previous=before, overlay=overlay)
     assert metrics["overlay"] == {"edits": 1, "applied": 1, "unmatched": []}
     assert (catalogue.intents[0].intent_id, catalogue.intents[0].label) == (kept.intent_id, "new name")
+    assert not catalogue.intents[0].steerable, "what the overlay says nothing of is inherited"
 
 
 def test_the_items_that_both_catalogues_have_count_when_ids_are_carried(workdir: Path) -> None:

@@ -54,6 +54,23 @@ def test_the_kind_is_told_where_it_is_known() -> None:
     assert "not known" not in table
 
 
+def test_a_name_by_construction_is_exact_and_not_measured() -> None:
+    judged = intent_service_pb2.Intent(intent_id="int-00000001", label_confidence=0.91)
+    exact = intent_service_pb2.Intent(
+        intent_id="int-00000002",
+        label_source=intent_service_pb2.LABEL_SOURCE_ATTRIBUTE,
+        label_confidence=1,
+    )
+    unknown = intent_service_pb2.Intent(intent_id="int-00000003")
+    assert [
+        re.findall(r"Label AUC (\S+)", shown(intent_details(each)))[0] for each in (judged, exact, unknown)
+    ] == [
+        "0.91",
+        "exact",
+        "not",
+    ]
+
+
 def test_an_intent_says_where_it_was_found() -> None:
     found = {
         intent_service_pb2.INTENT_DICTIONARY_TEXT: "Found in texts",

@@ -1,0 +1,41 @@
+"""The gates a latent has to pass to be published."""
+
+from __future__ import annotations
+
+from saerec_ray.config import IntentsConfig
+from saerec_ray.intents.naming import Name
+
+
+def reason_against(
+    config: IntentsConfig,
+    name: Name | None,
+    carriers: int,
+    density: float,
+    nuisance: str | None,
+    stability: float | None,
+) -> str | None:
+    """The first gate that fails, or None.
+
+    `carriers`: items that carry it; `density`: their share; `nuisance`: the evidence that it is one.
+    """
+    if carriers == 0:
+        return "never active"
+    if carriers < config.min_items:
+        return f"active on {carriers} items, fewer than {config.min_items}"
+    if nuisance is not None:
+        return nuisance
+    if density > config.max_density:
+        return f"active on {density:.0%} of items, more than {config.max_density:.0%}"
+    if stability is not None and stability < config.min_stability:
+        return (
+            f"other seeds do not find it again: stability {stability:.2f}, below {config.min_stability:.2f}"
+        )
+    if name is not None and name.source == "attribute":
+        return None  # the name is right by construction
+    if name is None:
+        return "no phrase or attribute tells its items from others"
+    if name.detection_auc is None:
+        return "too few held-out items to judge its name"
+    if name.detection_auc < config.min_detection_auc:
+        return f"its name finds held-out items with AUC {name.detection_auc:.2f}, below {config.min_detection_auc:.2f}"
+    return None
