@@ -34,9 +34,11 @@ from saerec_ray.evaluation.html_report import html_report
 from saerec_ray.evaluation.intents_part import Encode, intents_headline, measure_intents_part
 from saerec_ray.evaluation.list_quality import list_quality, model_lists, popularity_lists
 from saerec_ray.evaluation.markdown_report import markdown_report
+from saerec_ray.evaluation.model_detection import Judge
 from saerec_ray.evaluation.representation import representation
 from saerec_ray.evaluation.steering_curves import steerable_intents, steering
 from saerec_ray.intents.catalogue import Catalogue, read_catalogue
+from saerec_ray.intents.language_model import LanguageModel
 from saerec_ray.intents.population import Population, measure_population
 from saerec_ray.intents.stage import item_categories, read_population
 from saerec_ray.manifest import read_manifest, write_json
@@ -69,6 +71,8 @@ class Subject:
     dictionary: Path
     encode: Encode
     """Turns texts into unit vectors with the model of the embed stage."""
+    language_model: LanguageModel | None = None
+    """Judges names, where there is one."""
 
     @cached_property
     def sequences(self) -> PreparedSequences:
@@ -129,6 +133,7 @@ def build_report(
     embedded: Path,
     dictionary: Path,
     encode: Encode,
+    language_model: LanguageModel | None = None,
 ) -> dict[str, Any]:
     """Measures the parts in `config.parts`; what was not asked for is not in the report.
 
@@ -141,7 +146,9 @@ def build_report(
     Faithfulness, steering and representation are of test users. Writes REPORT_FILE, TABLE_FILE and PAGE_FILE
     into the folder and returns the headline metrics.
     """
-    subject = Subject(config, train, seed, prepared, intents, trained, embedded, dictionary, encode)
+    subject = Subject(
+        config, train, seed, prepared, intents, trained, embedded, dictionary, encode, language_model
+    )
     measure: dict[str, Callable[[Subject, OnProgress], dict[str, Any]]] = {
         "accuracy": _accuracy,
         "faithfulness": _faithfulness,
@@ -325,7 +332,7 @@ def _dictionary(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
 
 
 def _intents(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
-    config = subject.config
+    config, model = subject.config, subject.language_model
     found = measure_intents_part(
         subject.coded,
         subject.items,
@@ -336,5 +343,7 @@ def _intents(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
         subject.seed,
         read_manifest(subject.intents).seed,
         on_progress,
+        fuzzed=config.fuzzed_intents,
+        judge=None if model is None else Judge(model, config.judged_labels, config.judged_texts),
     )
     return {"intents": found}

@@ -14,12 +14,14 @@ from typer.testing import CliRunner
 from saerec_ray.backbone.build import read_model
 from saerec_ray.backbone.validation import encode_users, held_out, model_ranks, ndcg
 from saerec_ray.cli import app
-from saerec_ray.config import EvaluateConfig, parse_config
+from saerec_ray.config import EvaluateConfig, LanguageModelConfig, parse_config
 from saerec_ray.data.prepared import read_sequences
 from saerec_ray.errors import InputError
 from saerec_ray.evaluation.build import PAGE_FILE, REPORT_FILE, TABLE_FILE, Subject, build_report
+from saerec_ray.intents.language_model import LanguageModel
 from saerec_ray.intents.stage import read_population
 from tests.evaluation.finished_stages import USERS, encode, write_stages
+from tests.intents.scripted_endpoint import Endpoint, Reply
 from tests.synthetic import synthetic_config
 
 FEW = {
@@ -53,7 +55,7 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def build(
-    workdir: Path, folder: Path, *parts: str, train: Any = None, on_progress: Any = None
+    workdir: Path, folder: Path, *parts: str, train: Any = None, on_progress: Any = None, **more: Any
 ) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     return build_report(
@@ -68,6 +70,7 @@ def build(
         embedded=workdir / "embed",
         dictionary=workdir / "dictionary",
         encode=encode,
+        **more,
     )
 
 
@@ -119,6 +122,22 @@ def test_every_part_is_in_the_whole_report(whole: Path) -> None:
         "history",
         "stability",
     }
+
+
+def test_a_language_model_judges_names_where_there_is_one(workdir: Path, whole: Path, tmp_path: Path) -> None:
+    assert "model_detection" not in report(whole)["intents"]
+    with Endpoint() as endpoint:
+        endpoint.answer(Reply("yes"))
+        settings = LanguageModelConfig(base_url=endpoint.base_url, model="small", max_calls=1000)
+        headline = build(
+            workdir,
+            tmp_path / "report",
+            "intents",
+            language_model=LanguageModel(settings, tmp_path / "answers", {}),
+        )
+    assert report(tmp_path / "report")["intents"]["model_detection"]["own"]["balanced_accuracy"] == 0.5
+    assert headline["judge_balanced_accuracy"] == 0.5
+    assert "small was asked" in (tmp_path / "report" / TABLE_FILE).read_text("utf-8")
 
 
 @pytest.mark.parametrize("part", PARTS)
