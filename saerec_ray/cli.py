@@ -17,7 +17,7 @@ from rich.panel import Panel
 from rich.table import Table
 from typer.core import TyperCommand, TyperGroup
 
-from saerec_ray import __version__, intent_commands, outcome_command, service_commands
+from saerec_ray import __version__, card_command, intent_commands, outcome_command, service_commands
 from saerec_ray.errors import InputError, StageError
 
 app = typer.Typer(
@@ -30,6 +30,7 @@ app = typer.Typer(
 service_commands.register(app)
 intent_commands.register(service_commands.intents_app)
 outcome_command.register(service_commands.intents_app)
+card_command.register(service_commands.intents_app)
 errors = Console(stderr=True)
 
 ConfigOption = Annotated[

@@ -155,4 +155,4 @@ def _of_one(own: Floats, random: Floats, others: Floats) -> tuple[float, float, 
         auc_from_ranks(rankdata(np.concatenate([part, others])), np.arange(len(part)))
         for part in (own, random)
     ]
-    return aucs[0], aucs[1], float((np.sign(own - random) + 1).mean() / 2)
+    return aucs[0], aucs[1], float((np.sign(own - random) + 1).mean(dtype=np.float64) / 2)
