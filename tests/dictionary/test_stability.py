@@ -173,6 +173,14 @@ def test_progress_of_all_seeds_is_told_as_one(three: tuple[Path, dict[str, Any]]
     assert epochs[-1] > 2 * SETTINGS.epochs / 3
 
 
+def test_the_cost_of_all_seeds_is_told(three: tuple[Path, dict[str, Any]]) -> None:
+    metrics = three[1]
+    assert metrics["training_seconds"] > 0
+    samples = metrics["training_seconds"] * metrics["training_items_a_second"]
+    assert samples == pytest.approx(metrics["logged"][-1]["epoch"] * (810 // 128 * 128), rel=0.05)
+    assert 1 << 20 < metrics["training_peak_memory_bytes"] < 1 << 36
+
+
 def test_one_seed_writes_no_stability_and_is_the_first_of_several(
     three: tuple[Path, dict[str, Any]], embedded: Path, tmp_path: Path
 ) -> None:
