@@ -224,6 +224,33 @@ def test_the_command_measures_one_part_and_prints_it(tmp_path: Path) -> None:
     assert set.union(*KEYS.values()) <= set(report(tmp_path / "evaluate"))
 
 
+@pytest.mark.parametrize(("reply", "unanswered"), [(Reply("no"), False), (Reply(status=401), True)])
+def test_the_command_asks_the_language_model_of_the_configuration_and_says_what_it_did_not_answer(
+    tmp_path: Path, reply: Reply, unanswered: bool
+) -> None:
+    write_stages(tmp_path)
+    with Endpoint() as endpoint:
+        endpoint.answer(reply)
+        settings = [f"evaluate.{name}={value}" for name, value in FEW.items()]
+        settings.append(f"intents.language_model={{base_url: '{endpoint.base_url}', model: small}}")
+        arguments = [
+            "evaluate",
+            "-c",
+            str(tmp_path / "config.yaml"),
+            "-w",
+            str(tmp_path),
+            "--part",
+            "intents",
+        ]
+        arguments += [part for setting in settings for part in ("--set", setting)]
+        result = CliRunner().invoke(app, [*arguments, "--json"])
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)["intents"]["model_detection"]
+    assert (found["unanswered"] > 0) == unanswered
+    assert (found["own"] is None) == unanswered
+    assert ("have no answer" in result.stderr) == unanswered
+
+
 def test_an_unknown_part_is_refused_by_the_command_and_the_configuration() -> None:
     result = CliRunner().invoke(app, ["evaluate", "-c", "demo", "--part", "beauty"])
     assert result.exit_code == 2
