@@ -19,6 +19,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from saerec_ray import (
     __version__,
+    card_command,
     cross_domain_command,
     intent_commands,
     outcome_command,
@@ -37,6 +38,7 @@ service_commands.register(app)
 intent_commands.register(service_commands.intents_app)
 outcome_command.register(service_commands.intents_app)
 cross_domain_command.register(app)
+card_command.register(service_commands.intents_app)
 errors = Console(stderr=True)
 
 ConfigOption = Annotated[

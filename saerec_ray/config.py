@@ -253,6 +253,15 @@ class EvaluateConfig(Section):
     )
     probed_attributes: int = Field(40, ge=1, description="Attribute values that latents are probed for")
     intruder_latents: int = Field(200, ge=1, description="Latents that go through the intruder test")
+    fuzzed_intents: int = Field(
+        20, ge=1, description="Intents whose carriers' texts are taken apart by sentence, for fuzzing"
+    )
+    judged_labels: int = Field(
+        30, ge=1, description="Labels that intents.language_model judges, if it is set; each twice"
+    )
+    judged_texts: int = Field(
+        20, ge=20, multiple_of=20, description="Texts the language model is asked about for each label"
+    )
 
     @model_validator(mode="after")
     def _strengths_rise(self) -> EvaluateConfig:

@@ -49,17 +49,28 @@ def diff(
 ) -> None:
     """Compare two dictionaries: which intents were carried over, renamed, deprecated, and which are new.
 
-    Needs no server. Ids are carried over when a dictionary is trained again in the same work directory, or from
-    the bundle that intents.previous names.
+    Warns when latents of texts are active on far more or fewer items than before. Needs no server. Ids are carried
+    over when a dictionary is trained again in the same work directory, or from the bundle that intents.previous names.
     """
     from saerec_ray.earlier import read_earlier
+    from saerec_ray.intents.density_shift import density_shift
     from saerec_ray.intents.difference import compare_catalogues
 
-    changes = compare_catalogues(read_earlier(old).latents, read_earlier(new).latents)
+    before, now = read_earlier(old).latents, read_earlier(new).latents
+    changes = compare_catalogues(before, now)
+    shift = density_shift(*(each.codes[:, : len(each.decoder)] for each in (before, now)))
     if as_json:
-        _print_json({"changes": [change.as_dict() for change in changes], "counts": _counts(changes)})
+        _print_json(
+            {
+                "changes": [change.as_dict() for change in changes],
+                "counts": _counts(changes),
+                "density_shift": shift.as_dict(),
+            }
+        )
     else:
-        Console().print(_difference_table(changes))
+        console = Console()
+        console.print(_difference_table(changes))
+        console.print(Text(shift.sentence(), style="yellow" if shift.alert else ""))
 
 
 def group(

@@ -34,6 +34,7 @@ from saerec_ray.earlier import earlier_sha256, predecessor, read_earlier, refuse
 from saerec_ray.errors import InputError, StageError
 from saerec_ray.evaluation.build import build_report
 from saerec_ray.intents.identity import NamedLatents
+from saerec_ray.intents.language_model import LanguageModel
 from saerec_ray.intents.overlay import overlay_file
 from saerec_ray.intents.policy import policy_file
 from saerec_ray.intents.stage import POPULATION_FILE, build_intents
@@ -201,7 +202,7 @@ def _intents(job: Job) -> dict[str, Any]:
         job.reporter.update,
         overlay=overlay_file(job.config.intents.overlay, job.workdir),
         policy=policy_file(job.config.intents.policy, job.workdir),
-        answers=job.workdir / CACHE_FOLDER / "language_model",
+        answers=_answers(job),
         say=job.reporter.say,
         prefixes=prefixes,
         previous=_previous(job),
@@ -236,9 +237,14 @@ def _train(job: Job) -> dict[str, Any]:
     )
 
 
+def _answers(job: Job) -> Path:
+    """Where answers of the language model are kept."""
+    return job.workdir / CACHE_FOLDER / "language_model"
+
+
 def _evaluate(job: Job) -> dict[str, Any]:
-    config = job.config
-    return build_report(
+    config, endpoint = job.config, job.config.intents.language_model
+    metrics = build_report(
         config.evaluate,
         config.train,
         config.seed,
@@ -250,7 +256,14 @@ def _evaluate(job: Job) -> dict[str, Any]:
         embedded=job.stage("embed"),
         dictionary=job.stage("dictionary"),
         encode=_encoder(config.embed),
+        language_model=None if endpoint is None else LanguageModel(endpoint, _answers(job)),
     )
+    if missing := metrics.get("judge_unanswered"):
+        job.reporter.say(
+            f"{missing} questions to the language model that judges labels have no answer; the report says why. "
+            "Run the stage with --force to ask them again."
+        )
+    return metrics
 
 
 def _bundle(job: Job) -> dict[str, Any]:

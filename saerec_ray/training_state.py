@@ -26,7 +26,13 @@ def save_training_state(folder: Path, tensors: dict[str, Tensor], numbers: dict[
 
 def load_training_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Reads what save_training_state wrote."""
-    return load_file(folder / TENSORS_FILE), json.loads((folder / NUMBERS_FILE).read_text("utf-8"))
+    return load_file(folder / TENSORS_FILE), load_numbers(folder)
+
+
+def load_numbers(folder: Path) -> dict[str, Any]:
+    """Only the plain values of what save_training_state wrote."""
+    numbers: dict[str, Any] = json.loads((folder / NUMBERS_FILE).read_text("utf-8"))
+    return numbers
 
 
 def with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

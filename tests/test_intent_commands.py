@@ -85,6 +85,22 @@ def test_the_difference_is_a_table_for_people(run: Run, bundle: Path, later: Pat
     assert re.search(r"\d+ carried, 1 renamed, \d+ deprecated, \d+ new", out)
 
 
+def test_the_difference_tells_how_far_densities_moved_and_warns_when_it_is_much(
+    run: Run, bundle: Path, later: Path, tmp_path: Path
+) -> None:
+    _, out, _ = run("diff", str(bundle), str(later), "--json")
+    shift = json.loads(out)["density_shift"]
+    assert 0 < shift["divergence"] <= 1
+    assert shift["alert"] == (shift["divergence"] > max(0.1, shift["by_chance"]))
+    assert json.loads(run("diff", str(bundle), str(bundle), "--json").out)["density_shift"]["divergence"] == 0
+    assert "about as often as before" in run("diff", str(bundle), str(bundle)).flat
+    content = load_bundle(bundle)
+    dense = content.space.codes.toarray() + np.float32(0.1)
+    everywhere = replace(content, space=replace(content.space, codes=type(content.space.codes)(dense)))
+    write_bundle(everywhere, BundleOrigin("0" * 64, "1" * 64, {}, 9), tmp_path / "dense")
+    assert "far more or far fewer items" in run("diff", str(bundle), str(tmp_path / "dense")).flat
+
+
 def test_a_dictionary_does_not_differ_from_itself(bundle: Path) -> None:
     latents = read_earlier(bundle).latents
     assert {change.fate for change in compare_catalogues(latents, latents)} == {"carried"}

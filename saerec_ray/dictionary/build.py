@@ -35,6 +35,8 @@ from saerec_ray.dictionary.stability import stability, stability_figures, write_
 from saerec_ray.dictionary.trainer import BEST_FOLDER, train_dictionary
 from saerec_ray.dictionary_settings import DictionaryConfig
 from saerec_ray.errors import InputError
+from saerec_ray.training_cost import cost_figures
+from saerec_ray.training_state import load_numbers
 
 OnLog = Callable[[dict[str, Any]], None]
 
@@ -130,6 +132,7 @@ def train_on(
             dictionary, samples.texts[split.train], samples.texts[split.held_out], config.active, seed
         ),
         **_review_figures(dictionary, samples, split.held_out, mean),
+        **cost_figures([load_numbers(checkpoints[each]) for each in names]),
     }
     if config.seeds == 1:
         return Trained(dictionary, None, metrics)

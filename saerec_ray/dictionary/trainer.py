@@ -29,6 +29,7 @@ from saerec_ray.dictionary.training import TrainingDictionary, active_at
 from saerec_ray.dictionary_settings import DictionaryConfig
 from saerec_ray.errors import StageError
 from saerec_ray.learning_rate import learning_rate_share
+from saerec_ray.training_cost import TrainingCost
 
 EVALUATIONS = 40
 """How often the held-out error is measured over a full training."""
@@ -73,6 +74,7 @@ class DictionaryTraining:
     ) -> None:
         """`train` and `choosing`: raw vectors, (samples, d), of items to learn from and of others to choose by."""
         self.worker, self.config, self.seed = worker, config, seed
+        self.cost = TrainingCost(worker.device)
         self.scaling = Scaling.fit(train, config.centre)
         self.x = torch.from_numpy(self.scaling.apply(train)).to(worker.device)  # (items, d)
         self.mean = unit_rows(train).mean(axis=0)  # (d,)
@@ -220,6 +222,7 @@ class DictionaryTraining:
                 "epoch": self.epoch,
                 "best_error": self.best_error if self.best is not None else None,
                 "evaluations_without_gain": self.evaluations_without_gain,
+                **self.cost.as_dict(self.epoch * self.steps_an_epoch * self.batch_size),
             },
         )
         if self.best is not None:
@@ -235,6 +238,7 @@ class DictionaryTraining:
             self.optimiser, training_state.with_prefix(tensors, "optimiser.")
         )
         self.silent_samples = tensors["silent_samples"].to(self.x.device)
+        self.cost.restore(numbers)
         self.epoch = int(numbers["epoch"])
         self.evaluations_without_gain = int(numbers["evaluations_without_gain"])
         if numbers["best_error"] is not None:

@@ -33,12 +33,14 @@ from saerec_ray.evaluation.intents_part import Encode, intents_headline, measure
 from saerec_ray.evaluation.list_against_history import list_against_history
 from saerec_ray.evaluation.list_quality import list_quality, popularity_lists
 from saerec_ray.evaluation.markdown_report import markdown_report
+from saerec_ray.evaluation.model_detection import Judge
 from saerec_ray.evaluation.representation import representation
 from saerec_ray.evaluation.seed_stability import seed_stability
 from saerec_ray.evaluation.side_effects import category_shares
 from saerec_ray.evaluation.steering_curves import steerable_intents, steering
 from saerec_ray.evaluation.subject import Subject
 from saerec_ray.evaluation.users_in_turn import lists_in_turn, ranks_in_turn
+from saerec_ray.intents.language_model import LanguageModel
 from saerec_ray.intents.stage import item_categories
 from saerec_ray.manifest import read_manifest, write_json
 from saerec_ray.scoring import Indices, SteeringTable
@@ -69,6 +71,7 @@ def build_report(
     embedded: Path,
     dictionary: Path,
     encode: Encode,
+    language_model: LanguageModel | None = None,
 ) -> dict[str, Any]:
     """Measures the parts in `config.parts`; what was not asked for is not in the report.
 
@@ -84,7 +87,9 @@ def build_report(
     Writes REPORT_FILE, TABLE_FILE and PAGE_FILE into the folder and returns the headline metrics. Raises InputError
     when `cold` was asked for and training met all items; with all parts it is left out then.
     """
-    subject = Subject(config, train, seed, prepared, intents, trained, embedded, dictionary, encode)
+    subject = Subject(
+        config, train, seed, prepared, intents, trained, embedded, dictionary, encode, language_model
+    )
     measure: dict[str, Callable[[Subject, OnProgress], dict[str, Any]]] = {
         "accuracy": _accuracy,
         "cold": _cold,
@@ -321,7 +326,7 @@ def _dictionary(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
 
 
 def _intents(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
-    config = subject.config
+    config, model = subject.config, subject.language_model
     found = measure_intents_part(
         subject.coded,
         subject.items,
@@ -332,5 +337,7 @@ def _intents(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
         subject.seed,
         read_manifest(subject.intents).seed,
         on_progress,
+        fuzzed=config.fuzzed_intents,
+        judge=None if model is None else Judge(model, config.judged_labels, config.judged_texts),
     )
     return {"intents": found}

@@ -15,10 +15,12 @@ from saerec_ray.dictionary.split import split_items
 from saerec_ray.evaluation.absorption import absorption
 from saerec_ray.evaluation.coded_items import CodedItems
 from saerec_ray.evaluation.codings import Features, PrincipalComponents
+from saerec_ray.evaluation.fuzzing import fuzzing
 from saerec_ray.evaluation.independent_space import attribute_sets, independent_spaces
 from saerec_ray.evaluation.intent_families import intent_forest
 from saerec_ray.evaluation.intruder import intruder_test
 from saerec_ray.evaluation.label_detection import label_detection
+from saerec_ray.evaluation.model_detection import Judge, model_detection
 from saerec_ray.evaluation.monosemanticity import monosemanticity_of
 from saerec_ray.evaluation.probing import Split, dense_probes, probed_attributes, probing_report
 from saerec_ray.evaluation.purity import purity_against_controls
@@ -32,7 +34,7 @@ OnProgress = Callable[[float, float], None]
 PROBE_TEST_SHARE = 0.3
 CODINGS = ("dictionary", "random_dictionary", "k_means", "pca", "raw", "permuted")
 """The features that are compared, the ones measured first."""
-_STEPS = 6
+_STEPS = 8
 
 
 def measure_intents_part(
@@ -45,33 +47,45 @@ def measure_intents_part(
     seed: int,
     naming_seed: int,
     on_progress: OnProgress,
+    *,
+    fuzzed: int,
+    judge: Judge | None = None,
 ) -> dict[str, Any]:
     """Names, probes, purity, intruders, absorption and monosemanticity of the dictionary of the texts.
 
     At most so many `attributes` are probed for and so many `latents` go through the intruder test, drawn by the
-    seed; `naming_seed` is that of the intents stage. Where the codes of the model hold a second dictionary, its
-    intents are in the families, but not in the figures.
+    seed; `naming_seed` is that of the intents stage. The texts of carriers of at most `fuzzed` intents are taken
+    apart by sentence. With a `judge`, a language model judges names, too. Where the codes of the model hold a
+    second dictionary, its intents are in the families, but not in the figures.
     """
+
+    def within(first: int, last: int) -> OnProgress:
+        return lambda done, total: on_progress(first + (last - first) * done / total, _STEPS)
+
     features = _features(coded, seed)
     sparse = {name: each for name, each in features.items() if isinstance(each, csr_array)}
     on_progress(1, _STEPS)
     found: dict[str, Any] = {
         "detection": label_detection(catalogue, coded.codes, coded.vectors, encode, naming_seed),
         "families": intent_forest(catalogue),
+        "fuzzing": fuzzing(
+            catalogue, coded.dictionary, coded.codes, coded.vectors, items.texts, encode, fuzzed, naming_seed
+        ),
     }
-    on_progress(2, _STEPS)
-
-    def probed(done: float, total: float) -> None:
-        on_progress(2 + 2 * done / total, _STEPS)
-
-    found |= _probed(coded, items, features, attributes, seed, probed)
+    on_progress(3, _STEPS)
+    if judge is not None:
+        found["model_detection"] = model_detection(
+            judge, catalogue, coded.codes, coded.vectors, items.texts, naming_seed, within(3, 4)
+        )
     on_progress(4, _STEPS)
+    found |= _probed(coded, items, features, attributes, seed, within(4, 6))
+    on_progress(6, _STEPS)
     categories = attribute_sets([{"": values} for values in item_categories(items)])
     if categories.nnz:
         kept = {name: sparse[name] for name in ("dictionary", "random_dictionary", "k_means")}
         found["purity"] = purity_against_controls(kept, categories, seed)
     published = _published(catalogue, coded.dictionary.width)
-    on_progress(5, _STEPS)
+    on_progress(7, _STEPS)
     scored = {name: features[name] for name in CODINGS if name != "k_means"}
     found["spaces"] = {
         space.name: {
@@ -144,6 +158,10 @@ def intents_headline(report: dict[str, Any]) -> dict[str, float]:
     figures = {}
     if found.get("detection", {}).get("judged"):
         figures["detection_auc"] = found["detection"]["own"]["mean"]
+    if judged := found.get("model_detection"):
+        figures["judge_unanswered"] = judged["unanswered"]
+        if judged["own"]:
+            figures["judge_balanced_accuracy"] = judged["own"]["balanced_accuracy"]
     if "probing" in found:
         figures["probing_auc_1"] = found["probing"]["codings"]["dictionary"]["1"]["auc"]
     return figures

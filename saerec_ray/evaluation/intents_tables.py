@@ -16,6 +16,9 @@ _SPARSITIES = ("1", "2", "5")
 def intents_lines(found: dict[str, Any]) -> Lines:
     """Names, probes, purity, intruders."""
     lines = ["# Intents", "", *_name_lines(found["detection"])]
+    if "model_detection" in found:
+        lines += _judge_lines(found["model_detection"])
+    lines += _fuzzing_lines(found["fuzzing"])
     if "probing" in found:
         lines += _probing_lines(found["probing"], found["absorption"])
     if "purity" in found:
@@ -50,6 +53,72 @@ def _name_lines(found: dict[str, Any]) -> Lines:
                 for title, row in (("own", found["own"]), ("of another intent", found["shuffled"]))
                 if row
             ),
+        ),
+        *_verdict_lines(
+            "The same as verdicts: yes where the cosine reaches the threshold that a label has from the items it was "
+            "made from.",
+            found["verdicts"],
+        ),
+    ]
+
+
+def _verdict_lines(sentence: str, found: dict[str, Any]) -> Lines:
+    rows = [(title, found[name]) for name, title in (("own", "own"), ("shuffled", "of another intent"))]
+    if not any(row for _, row in rows):
+        return []
+    return [
+        sentence,
+        "",
+        *table(
+            ["label", "balanced accuracy, mean", "median", "share at .7 or more", "F1"],
+            (
+                [
+                    title,
+                    *(f"{row[key]:.3f}" for key in ("balanced_accuracy", "median")),
+                    f"{row['good_share']:.0%}",
+                    f"{row['f1']:.3f}",
+                ]
+                for title, row in rows
+                if row
+            ),
+        ),
+    ]
+
+
+def _judge_lines(found: dict[str, Any]) -> Lines:
+    lines = [
+        "## Names, judged by a language model",
+        "",
+        f"{found['model']} was asked whether the label fits the text, for {found['asked']} of "
+        f"{found['published']} published labels, drawn by the seed, {found['texts_a_label']} held-out texts each.",
+        "",
+        *_verdict_lines(f"{found['judged']} labels could be judged.", found),
+    ]
+    if not found["judged"]:
+        lines += ["No label could be judged.", ""]
+    if found["unanswered"]:
+        reasons = "; ".join(f"{count}: {reason}" for reason, count in sorted(found["reasons"].items()))
+        lines += [f"{found['unanswered']} of {found['questions']} questions have no answer ({reasons}).", ""]
+    if found["unusable"]:
+        lines += [f"{found['unusable']} answers were neither yes nor no.", ""]
+    return lines
+
+
+def _fuzzing_lines(found: dict[str, Any]) -> Lines:
+    left_out = f"{found['one_sentence']} with one sentence and {found['long']} with very many are left out"
+    if not found["carriers"]:
+        return ["## What in a text the names are about", "", f"No text could be taken apart: {left_out}.", ""]
+    return [
+        "## What in a text the names are about",
+        "",
+        f"The sentence without which a latent falls most, in {found['carriers']} texts of {found['intents']} published "
+        f"intents ({left_out}), against random spans as long. AUC: how well the cosine with the label tells it from "
+        f"spans of items without the intent. It is closer to the label than the random span of its own text in "
+        f"{found['closer_share']:.0%} of the texts.",
+        "",
+        *table(
+            ["span", "AUC"],
+            [["sentence", f"{found['auc']:.3f}"], ["random, same text", f"{found['auc_random']:.3f}"]],
         ),
     ]
 

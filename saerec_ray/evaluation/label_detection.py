@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
+from saerec_ray.evaluation.verdicts import Rates, best_threshold, summary
 from saerec_ray.intents.catalogue import Catalogue, Intent
-from saerec_ray.intents.detection import draw_examples, judge, split_halves
+from saerec_ray.intents.detection import Examples, draw_examples, judge, split_halves
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -34,6 +35,7 @@ def label_detection(
     unit vectors of the same model; `seed`: of the intents stage. Items are of the half that labels were not
     made from, drawn anew: labels were published by their AUC on other draws, so that this one is less
     flattered by the choice. `shuffled` judges the label of another published intent on the same items.
+    `verdicts` are those of a cosine threshold, which each label sets on items of the half that it was made from.
     Coverage is the share of the activation mass that lies on published intents.
     """
     width = codes.shape[1]
@@ -49,24 +51,30 @@ def label_detection(
         "auc_when_named_all": _mean(known),
         "judged": 0,
     }
-    _, judging = split_halves(len(vectors), seed)
+    naming, judging = split_halves(len(vectors), seed)
     examples = draw_examples(codes, vectors, judging, seed + _OTHER_EXAMPLES)
+    earlier = draw_examples(codes, vectors, naming, seed + _OTHER_EXAMPLES)
     judged = [intent for intent in published if examples[intent.latent].judgeable]
     if not judged:
         return found
     labels = encode([intent.label for intent in judged])
-    strangers = labels[_others(len(judged), seed)]
+    foreign = labels[strangers(len(judged), seed)]
     latents = [intent.latent for intent in judged]
     own, shuffled = (
         np.array(
             [judge(label, examples[latent], vectors) for label, latent in zip(chosen, latents, strict=True)]
         )
-        for chosen in (labels, strangers)
+        for chosen in (labels, foreign)
     )
+    verdicts = {
+        name: _verdicts(chosen, [earlier[f] for f in latents], [examples[f] for f in latents], vectors)
+        for name, chosen in (("own", labels), ("shuffled", foreign))
+    }
     return found | {
         "judged": len(judged),
         "own": _summary(own, mass[latents]),
         "shuffled": _summary(shuffled, mass[latents]) if len(judged) > 1 else None,
+        "verdicts": verdicts if len(judged) > 1 else verdicts | {"shuffled": None},
         "histogram": {
             "edges": np.linspace(0, 1, HISTOGRAM_BINS + 1).tolist(),
             "own": _histogram(own),
@@ -75,7 +83,20 @@ def label_detection(
     }
 
 
-def _others(count: int, seed: int) -> npt.NDArray[np.int64]:
+def _verdicts(
+    labels: Floats, earlier: list[Examples], examples: list[Examples], vectors: Floats
+) -> dict[str, Any] | None:
+    """Yes where the cosine reaches the label's threshold; None when no label has carriers to set one on."""
+    rates = []
+    for label, seen, judged in zip(labels, earlier, examples, strict=True):
+        if len(seen.positives) and len(seen.negatives):
+            limit = best_threshold(vectors[seen.positives] @ label, vectors[seen.negatives] @ label)
+            said = (vectors[items] @ label >= limit for items in (judged.positives, judged.negatives))
+            rates.append(Rates.of(*said))
+    return summary(rates) if rates else None
+
+
+def strangers(count: int, seed: int) -> npt.NDArray[np.int64]:
     """A place other than its own for each of `count` places, each given once."""
     order = np.random.default_rng(seed).permutation(count)
     others = np.empty(count, dtype=np.int64)

@@ -20,6 +20,7 @@ from saerec_ray.evaluation.coded_items import CodedItems, read_coded_items
 from saerec_ray.evaluation.intents_part import Encode
 from saerec_ray.evaluation.users_in_turn import sampled_users
 from saerec_ray.intents.catalogue import Catalogue, read_catalogue
+from saerec_ray.intents.language_model import LanguageModel
 from saerec_ray.intents.population import Population, measure_population
 from saerec_ray.intents.stage import item_categories, read_population
 from saerec_ray.scoring import ItemSpace
@@ -40,6 +41,8 @@ class Subject:
     dictionary: Path
     encode: Encode
     """Turns texts into unit vectors with the model of the embed stage."""
+    language_model: LanguageModel | None = None
+    """Judges names, where there is one."""
 
     @cached_property
     def sequences(self) -> PreparedSequences:

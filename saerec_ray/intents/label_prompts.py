@@ -13,6 +13,7 @@ MAX_WORDS = 8
 _TEXT_LENGTH = 160
 _LABEL_TOKENS = 40
 _KIND_TOKENS = 8
+_VERDICT_TOKENS = 4
 
 KINDS = {"intent": "intent", "property": "item property", "nuisance": "nuisance"}
 """The word asked for, and the kind it stands for."""
@@ -27,6 +28,11 @@ _KIND_INSTRUCTION = (
     "to be, such as a purpose, an occasion or a taste. property: a plain property of items, such as a brand, a size "
     "or a colour. nuisance: an accident of how the texts are written. Answer with one of these words alone: intent, "
     "property, nuisance."
+)
+
+_VERDICT_INSTRUCTION = (
+    "A group of items has a name. You see the name and the text of one item. Say whether the item belongs into the "
+    "group. Answer with yes or no alone."
 )
 
 
@@ -78,6 +84,18 @@ _KIND_EXAMPLES = (
 )
 
 
+def _fits(label: str, text: str) -> str:
+    return f"Name of the group: {label}\nText of the item: {shortened(text)}\nDoes it belong into the group?"
+
+
+_VERDICT_EXAMPLES = (
+    (_fits("running gear", "Hydration vest for runners"), "yes"),
+    (_fits("ghost stories", "Heat (1995), crime"), "no"),
+    (_fits("decaf coffee", "Espresso beans 1 kg"), "no"),
+    (_fits("camping with children", "Child sleeping bag"), "yes"),
+)
+
+
 PLAIN_GROUPS = (
     ("running shoes", ("Trail running shoe, light", "Road running shoe for women", "Running shoe, wide fit")),
     (
@@ -106,6 +124,11 @@ def label_prompt(inside: Sequence[str], outside: Sequence[str]) -> Prompt:
 def kind_prompt(label: str, inside: Sequence[str]) -> Prompt:
     """Asks whether a group is an intent, a property of items, or a nuisance."""
     return Prompt(_KIND_INSTRUCTION, _KIND_EXAMPLES, _named(label, inside), _KIND_TOKENS)
+
+
+def detection_prompt(label: str, text: str) -> Prompt:
+    """Asks whether one text belongs into the group of this name."""
+    return Prompt(_VERDICT_INSTRUCTION, _VERDICT_EXAMPLES, _fits(label, text), _VERDICT_TOKENS)
 
 
 _THOUGHTS = re.compile(r"<think>.*?(?:</think>|$)", re.DOTALL)
@@ -150,6 +173,12 @@ def usable_kind(answer: str) -> str | None:
     """The kind in an answer; None when it names none or several."""
     named = {word for word in KINDS if re.search(rf"\b{word}\b", _first_line(answer).casefold())}
     return KINDS[named.pop()] if len(named) == 1 else None
+
+
+def usable_verdict(answer: str) -> bool | None:
+    """Whether an answer says yes; None when it says neither yes nor no, or both."""
+    said = {word for word in ("yes", "no") if re.search(rf"\b{word}\b", _first_line(answer).casefold())}
+    return said == {"yes"} if len(said) == 1 else None
 
 
 def _first_line(answer: str) -> str:

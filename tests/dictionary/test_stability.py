@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 
 from saerec_ray.attempts import begin_attempt
 from saerec_ray.config import ClusterConfig
-from saerec_ray.dictionary.build import build_dictionary
+from saerec_ray.dictionary.build import build_dictionary, train_on
 from saerec_ray.dictionary.metrics import fraction_of_variance_unexplained
 from saerec_ray.dictionary.sae import Dictionary, Floats, read_dictionary
 from saerec_ray.dictionary.split import split_for_training
@@ -173,6 +173,14 @@ def test_progress_of_all_seeds_is_told_as_one(three: tuple[Path, dict[str, Any]]
     assert epochs[-1] > 2 * SETTINGS.epochs / 3
 
 
+def test_the_cost_of_all_seeds_is_told(three: tuple[Path, dict[str, Any]]) -> None:
+    metrics = three[1]
+    assert metrics["training_seconds"] > 0
+    samples = metrics["training_seconds"] * metrics["training_items_a_second"]
+    assert samples == pytest.approx(metrics["logged"][-1]["epoch"] * (810 // 128 * 128), rel=0.05)
+    assert 1 << 20 < metrics["training_peak_memory_bytes"] < 1 << 36
+
+
 def test_one_seed_writes_no_stability_and_is_the_first_of_several(
     three: tuple[Path, dict[str, Any]], embedded: Path, tmp_path: Path
 ) -> None:
@@ -180,3 +188,17 @@ def test_one_seed_writes_no_stability_and_is_the_first_of_several(
     assert read_stability(tmp_path / "one") is None
     assert "best_seed" not in metrics
     assert metrics["fvu"] == pytest.approx(three[1]["fvu_of_seeds"][0], rel=1e-5)
+
+
+def test_figures_are_of_items_that_nothing_was_chosen_by(tmp_path: Path) -> None:
+    """So the chosen seed is not always the one with the best figure: that would flatter it."""
+    noise = np.random.default_rng(0).normal(size=(300, 16)).astype(np.float32)
+    save_file({"embeddings": noise}, tmp_path / EMBEDDINGS_FILE)
+    short = DictionaryConfig(width=32, active=3, epochs=3, batch_size=64, seeds=4)
+    beaten = []
+    for seed in range(4):
+        metrics = train_on(short, LOCAL, seed, tmp_path, tmp_path / "runs" / str(seed), "noise").metrics
+        own = metrics["fvu_of_seeds"][metrics["best_seed"] - seed]
+        assert metrics["fvu"] == pytest.approx(own, rel=1e-5)
+        beaten.append(own > min(metrics["fvu_of_seeds"]))
+    assert any(beaten)

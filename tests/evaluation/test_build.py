@@ -15,14 +15,16 @@ from saerec_ray.backbone import validation
 from saerec_ray.backbone.build import read_model
 from saerec_ray.backbone.validation import encode_users, held_out, model_ranks, ndcg
 from saerec_ray.cli import app
-from saerec_ray.config import EvaluateConfig, parse_config
+from saerec_ray.config import EvaluateConfig, LanguageModelConfig, parse_config
 from saerec_ray.data.prepared import read_sequences
 from saerec_ray.errors import InputError
 from saerec_ray.evaluation import users_in_turn
 from saerec_ray.evaluation.build import PAGE_FILE, REPORT_FILE, TABLE_FILE, build_report
 from saerec_ray.evaluation.subject import Subject
+from saerec_ray.intents.language_model import LanguageModel
 from saerec_ray.intents.stage import read_population
 from tests.evaluation.finished_stages import USERS, encode, write_stages
+from tests.intents.scripted_endpoint import Endpoint, Reply
 from tests.synthetic import synthetic_config
 
 FEW = {
@@ -58,7 +60,7 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def build(
-    workdir: Path, folder: Path, *parts: str, train: Any = None, on_progress: Any = None
+    workdir: Path, folder: Path, *parts: str, train: Any = None, on_progress: Any = None, **more: Any
 ) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     return build_report(
@@ -73,6 +75,7 @@ def build(
         embedded=workdir / "embed",
         dictionary=workdir / "dictionary",
         encode=encode,
+        **more,
     )
 
 
@@ -126,6 +129,22 @@ def test_every_part_is_in_the_whole_report(whole: Path) -> None:
         "seed_stability",
         "users",
     }
+
+
+def test_a_language_model_judges_names_where_there_is_one(workdir: Path, whole: Path, tmp_path: Path) -> None:
+    assert "model_detection" not in report(whole)["intents"]
+    with Endpoint() as endpoint:
+        endpoint.answer(Reply("yes"))
+        settings = LanguageModelConfig(base_url=endpoint.base_url, model="small", max_calls=1000)
+        headline = build(
+            workdir,
+            tmp_path / "report",
+            "intents",
+            language_model=LanguageModel(settings, tmp_path / "answers", {}),
+        )
+    assert report(tmp_path / "report")["intents"]["model_detection"]["own"]["balanced_accuracy"] == 0.5
+    assert headline["judge_balanced_accuracy"] == 0.5
+    assert "small was asked" in (tmp_path / "report" / TABLE_FILE).read_text("utf-8")
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -268,6 +287,33 @@ def test_users_are_encoded_a_few_at_a_time_and_the_ranks_are_the_same(
     assert max(seen) == 7, "no more profiles are held at once"
     for part in ("accuracy", "cold"):
         assert report(tmp_path)[part] == report(whole)[part]
+
+
+@pytest.mark.parametrize(("reply", "unanswered"), [(Reply("no"), False), (Reply(status=401), True)])
+def test_the_command_asks_the_language_model_of_the_configuration_and_says_what_it_did_not_answer(
+    tmp_path: Path, reply: Reply, unanswered: bool
+) -> None:
+    write_stages(tmp_path)
+    with Endpoint() as endpoint:
+        endpoint.answer(reply)
+        settings = [f"evaluate.{name}={value}" for name, value in FEW.items()]
+        settings.append(f"intents.language_model={{base_url: '{endpoint.base_url}', model: small}}")
+        arguments = [
+            "evaluate",
+            "-c",
+            str(tmp_path / "config.yaml"),
+            "-w",
+            str(tmp_path),
+            "--part",
+            "intents",
+        ]
+        arguments += [part for setting in settings for part in ("--set", setting)]
+        result = CliRunner().invoke(app, [*arguments, "--json"])
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)["intents"]["model_detection"]
+    assert (found["unanswered"] > 0) == unanswered
+    assert (found["own"] is None) == unanswered
+    assert ("have no answer" in result.stderr) == unanswered
 
 
 def test_an_unknown_part_is_refused_by_the_command_and_the_configuration() -> None:

@@ -31,6 +31,8 @@ def measure(
         settings["seed"],
         settings["naming_seed"],
         settings.get("on_progress", lambda _done, _total: None),
+        fuzzed=24,
+        judge=settings.get("judge"),
     )
 
 

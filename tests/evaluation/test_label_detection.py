@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from saerec_ray.dictionary.sae import Floats
 from saerec_ray.evaluation.label_detection import HISTOGRAM_BINS, label_detection
 from saerec_ray.intents.detection import draw_examples, judge, split_halves
 from tests.evaluation.named_planted import catalogue, encoder, intent
@@ -23,9 +24,27 @@ def test_true_labels_are_at_the_ceiling_and_labels_of_others_are_not() -> None:
         name: pytest.approx(1) for name in ("mean", "median", "weighted_mean", "good_share")
     }
     assert found["shuffled"]["mean"] == pytest.approx(0.5, abs=0.1)
+    assert found["verdicts"]["own"]["balanced_accuracy"] > 0.98
+    assert found["verdicts"]["own"]["f1"] > 0.98
+    assert found["verdicts"]["own"]["good_share"] == 1
+    assert found["verdicts"]["shuffled"]["balanced_accuracy"] == pytest.approx(0.5, abs=0.1)
     assert found["histogram"]["own"] == [0] * (HISTOGRAM_BINS - 1) + [TOPICS]
     assert sum(found["histogram"]["shuffled"]) == TOPICS
     assert len(found["histogram"]["edges"]) == HISTOGRAM_BINS + 1
+
+
+def test_the_threshold_of_a_verdict_is_set_on_the_half_that_labels_were_made_from() -> None:
+    """Where items of the judging half are all closer to every label, verdicts are yes throughout."""
+    _, judging = split_halves(len(PLANTED.vectors), 3)
+    closer = np.concatenate([PLANTED.vectors, np.zeros((len(PLANTED.vectors), 1))], axis=1).astype(np.float32)
+    closer[judging, -1] = 2.0
+
+    def longer(texts: list[str]) -> Floats:
+        return np.concatenate([ENCODE(texts), np.ones((len(texts), 1))], axis=1).astype(np.float32)
+
+    found = label_detection(catalogue(), CODES, closer, longer, seed=3)
+    assert found["own"]["mean"] == pytest.approx(1), "the order is as it was"
+    assert found["verdicts"]["own"]["balanced_accuracy"] == pytest.approx(0.5)
 
 
 def test_false_labels_are_at_the_floor() -> None:
@@ -83,6 +102,7 @@ def test_one_published_intent_has_no_other_to_be_compared_with_and_none_is_no_er
     found = label_detection(catalogue(one), CODES, PLANTED.vectors, ENCODE, seed=3)
     assert found["own"]["mean"] == pytest.approx(1)
     assert found["shuffled"] is None
+    assert found["verdicts"]["shuffled"] is None
     none = [intent(latent, state="unpublished", detection_auc=None) for latent in range(TOPICS)]
     found = label_detection(catalogue(none), CODES, PLANTED.vectors, ENCODE, seed=3)
     assert (found["published"], found["judged"], found["coverage"]) == (0, 0, 0)

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from saerec_ray.intents.label_prompts import kind_prompt, label_prompt, shortened, usable_kind, usable_label
+from saerec_ray.intents.label_prompts import (
+    detection_prompt,
+    kind_prompt,
+    label_prompt,
+    shortened,
+    usable_kind,
+    usable_label,
+    usable_verdict,
+)
 
 SHOWN = ["Matte red lipstick", "Lip balm with mint"]
 
@@ -106,3 +114,28 @@ def test_nonsense_is_dropped(answer: str) -> None:
 )
 def test_a_kind_is_one_of_three_words(answer: str, kind: str | None) -> None:
     assert usable_kind(answer) == kind
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        ("yes", True),
+        ("Yes.", True),
+        ("**No**", False),
+        ("no, it does not", False),
+        ("<think>no no</think>\nyes", True),
+        ("", None),
+        ("perhaps", None),
+        ("yes or no", None),
+        ("Nothing known", None),
+    ],
+)
+def test_a_verdict_is_yes_or_no_and_nothing_else(answer: str, verdict: bool | None) -> None:
+    assert usable_verdict(answer) is verdict
+
+
+def test_a_question_for_a_verdict_shows_name_and_text_and_both_answers() -> None:
+    prompt = detection_prompt("hair loss", "Shampoo\nagainst   hair loss")
+    assert "hair loss" in prompt.question
+    assert "Shampoo against hair loss" in prompt.question
+    assert {answer for _, answer in prompt.examples} == {"yes", "no"}
