@@ -15,12 +15,13 @@ from saerec_ray.backbone import validation
 from saerec_ray.backbone.build import read_model
 from saerec_ray.backbone.validation import encode_users, held_out, model_ranks, ndcg
 from saerec_ray.cli import app
-from saerec_ray.config import EvaluateConfig, LanguageModelConfig, parse_config
+from saerec_ray.config import LanguageModelConfig, parse_config
 from saerec_ray.data.prepared import read_sequences
 from saerec_ray.errors import InputError
 from saerec_ray.evaluation import users_in_turn
 from saerec_ray.evaluation.build import PAGE_FILE, REPORT_FILE, TABLE_FILE, build_report
 from saerec_ray.evaluation.subject import Subject
+from saerec_ray.evaluation_settings import EvaluateConfig
 from saerec_ray.intents.language_model import LanguageModel
 from saerec_ray.intents.stage import read_population
 from tests.evaluation.finished_stages import USERS, encode, write_stages

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saerec_ray.config import EvaluateConfig
 from saerec_ray.evaluation.build import build_report
 from saerec_ray.evaluation.html_report import html_report
 from saerec_ray.evaluation.markdown_report import markdown_report
 from saerec_ray.evaluation.svg_plots import Bars, Series, bar_chart, grouped_bars, line_chart, nice_ticks
+from saerec_ray.evaluation_settings import EvaluateConfig
 from tests.evaluation.finished_stages import encode, write_stages
 from tests.synthetic import synthetic_config
 
