@@ -114,8 +114,8 @@ _STAGE_HELP = {
     "dictionary": "Train the sparse autoencoder and encode all items; writes dictionary/.",
     "intents": "Name the latents, judge the names on held-out items, measure the population; writes intents/.",
     "train": "Train the sequence encoder with intents, and the one without beside it; writes train/.",
-    "evaluate": "Measure accuracy, cold items, faithfulness, steering, representation, dictionary and intents; "
-    "writes evaluate/.",
+    "evaluate": "Measure accuracy, cold items, faithfulness, steering, representation, transfer, dictionary and "
+    "intents; writes evaluate/.",
     "bundle": "Put everything needed to serve into one hashed directory; writes bundle/.",
 }
 
@@ -177,6 +177,7 @@ class EvaluationPart(StrEnum):
     FAITHFULNESS = "faithfulness"
     STEERING = "steering"
     REPRESENTATION = "representation"
+    TRANSFER = "transfer"
     DICTIONARY = "dictionary"
     INTENTS = "intents"
     ALL = "all"

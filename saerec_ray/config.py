@@ -13,6 +13,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from saerec_ray.dictionary_settings import DictionaryConfig
 from saerec_ray.errors import InputError
+from saerec_ray.evaluation_settings import EvaluateConfig, asks_for_all
 from saerec_ray.sources import Section, Source
 
 
@@ -211,66 +212,6 @@ class TrainConfig(Section):
         return self
 
 
-EvaluationPart = Literal[
-    "accuracy", "cold", "faithfulness", "steering", "representation", "dictionary", "intents"
-]
-EVERY_PART: tuple[EvaluationPart, ...] = get_args(EvaluationPart)
-
-
-class EvaluateConfig(Section):
-    """What is measured after training."""
-
-    parts: list[EvaluationPart] = Field(
-        default=list(EVERY_PART),
-        min_length=1,
-        description=f"What to measure ({', '.join(EVERY_PART)}); all: without cold where train.cold_share is 0",
-    )
-    cutoffs: list[int] = Field(default=[5, 10, 20], description="Lengths of the lists that are measured")
-    list_users: int = Field(
-        5000, ge=1, description="Users whose lists are measured for popularity and coverage"
-    )
-    completeness_users: int = Field(200, ge=1, description="Users whose explanations are re-added")
-    faithfulness_users: int = Field(200, ge=1, description="Users whose cited intents are taken away")
-    history_users: int = Field(200, ge=1, description="Users whose histories are shortened and encoded again")
-    steering_users: int = Field(200, ge=1, description="Users whose lists are steered")
-    steering_intents: int = Field(12, ge=1, description="Intents that are steered, each alone")
-    steering_concepts: int = Field(
-        20,
-        ge=0,
-        description="Attribute values that a group of intents, one of them or the exact one is to show",
-    )
-    steering_strengths: list[float] = Field(
-        default=[0.2, 0.4, 0.6, 0.8, 1.0], min_length=1, description="Strengths tried, rising, up to 1"
-    )
-    simulated_users: int = Field(
-        200, ge=1, description="Simulated users of each kind and history length, for representation"
-    )
-    calibration_users: int = Field(
-        1000, ge=1, description="Users whose lists are compared with their histories, for representation"
-    )
-    recovery_users: int = Field(
-        3000, ge=1, description="Users of each split whose lists are made again from reconstructed items"
-    )
-    probed_attributes: int = Field(40, ge=1, description="Attribute values that latents are probed for")
-    intruder_latents: int = Field(200, ge=1, description="Latents that go through the intruder test")
-    fuzzed_intents: int = Field(
-        20, ge=1, description="Intents whose carriers' texts are taken apart by sentence, for fuzzing"
-    )
-    judged_labels: int = Field(
-        30, ge=1, description="Labels that intents.language_model judges, if it is set; each twice"
-    )
-    judged_texts: int = Field(
-        20, ge=20, multiple_of=20, description="Texts the language model is asked about for each label"
-    )
-
-    @model_validator(mode="after")
-    def _strengths_rise(self) -> EvaluateConfig:
-        strengths = self.steering_strengths
-        if strengths != sorted(set(strengths)) or strengths[0] <= 0 or strengths[-1] > 1:
-            raise ValueError("steering_strengths must rise from above 0 to at most 1")
-        return self
-
-
 class ClusterConfig(Section):
     """Where training runs."""
 
@@ -299,11 +240,21 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _cold_items_are_there(self) -> Config:
-        parts = set(self.evaluate.parts)
-        if "cold" in parts and parts != set(EVERY_PART) and self.train.cold_share == 0:
+        parts = self.evaluate.parts
+        if "cold" in parts and not asks_for_all(parts) and self.train.cold_share == 0:
             raise ValueError(
                 "evaluate.parts asks for cold, but with train.cold_share 0 training meets all items: set it above 0, "
                 "for example to 0.1, and train again"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _other_domains_are_named(self) -> Config:
+        parts = self.evaluate.parts
+        if "transfer" in parts and not asks_for_all(parts) and not self.evaluate.other_domains:
+            raise ValueError(
+                "evaluate.parts asks for transfer, but evaluate.other_domains names no other domain: set it to the "
+                "work directories of other runs, for example with --set evaluate.other_domains.toys=out/toys"
             )
         return self
 

@@ -13,14 +13,14 @@ from scipy.sparse import csr_array
 
 from saerec_ray.backbone.cold import met_in_training
 from saerec_ray.bundle import BUNDLE_MANIFEST, Bundle, load_bundle
-from saerec_ray.config import EmbedConfig
-from saerec_ray.data.prepared import PreparedItems, read_items, read_sequences
+from saerec_ray.config import Config, EmbedConfig
+from saerec_ray.data.prepared import PreparedItems, PreparedSequences, read_items, read_sequences
 from saerec_ray.dictionary.attributes import attribute_codes
-from saerec_ray.dictionary.concatenated import Dictionaries
+from saerec_ray.dictionary.concatenated import Dictionaries, read_dictionaries
 from saerec_ray.dictionary.followed_phrases import followed_phrases, with_phrases
 from saerec_ray.dictionary.foreign import ForeignReader
-from saerec_ray.dictionary.sae import Floats
-from saerec_ray.dictionary_settings import AttributesConfig, FollowedPhrasesConfig
+from saerec_ray.dictionary.sae import Floats, read_codes
+from saerec_ray.dictionary_settings import AttributesConfig
 from saerec_ray.errors import InputError, StageError
 from saerec_ray.foreign_items import (
     ForeignItems,
@@ -108,43 +108,76 @@ def read_home(path: Path) -> Home:
         return Home(bundle, ForeignReader(dictionaries))
     if wanted.phrases is None:
         return Home(bundle, ForeignReader(dictionaries, wanted.weight))
-    workdir = folder.resolve().parent
-    phrases = _phrases_again(bundle, wanted, wanted.phrases, dictionaries, workdir)
-    return Home(bundle, ForeignReader(dictionaries, wanted.weight, phrases, wanted.phrases.most_an_item))
+    return Home(bundle, _read_again(bundle, wanted, dictionaries, folder.resolve().parent))
 
 
-def _phrases_again(
-    bundle: Bundle,
-    wanted: AttributesConfig,
-    following: FollowedPhrasesConfig,
-    dictionaries: Dictionaries,
-    workdir: Path,
-) -> list[str]:
-    """All phrases that the run found followed, the surest first; checked against the codes of its own items."""
+def _read_again(
+    bundle: Bundle, wanted: AttributesConfig, dictionaries: Dictionaries, workdir: Path
+) -> ForeignReader:
+    """The reader of a bundle with phrases, from the work directory with its interactions."""
     for stage, expected in (
         ("prepare", bundle.manifest.data_sha256),
         ("dictionary", bundle.manifest.dictionary_sha256),
     ):
-        found = _finished(workdir, stage)
+        found = finished(workdir, stage)
         if found is None or found.content_hash != expected:
             raise InputError(
                 f"Bundle {bundle.folder} has intents of phrases that people follow, and to find them again the work "
                 f"directory that it was made in is needed; {workdir} does not hold its {stage} stage. "
                 "Give a work directory with the finished stages prepare, dictionary and bundle of one run."
             )
-        _check_files(workdir, found)
-    items = bundle.items
-    met = met_in_training(bundle.config, read_sequences(workdir / "prepare"), len(items))
-    phrases = followed_phrases(following, items.texts, items.attributes, met)
-    named = with_phrases(phrases, following.most_an_item, items.texts, items.attributes)
-    values, codes = attribute_codes(wanted, named)
-    own = csr_array(bundle.space.codes[:, dictionaries.learnt :])
-    if tuple(values) != dictionaries.attributes or abs(codes - own).max() > 0:
+        check_files(workdir, found)
+    met = met_in_training(bundle.config, read_sequences(workdir / "prepare"), len(bundle.items))
+    reader = _checked_reader(wanted, dictionaries, bundle.items, met, bundle.space.codes)
+    if reader is None:
         raise InputError(
             f"The phrases of bundle {bundle.folder} come out differently than when it was made, so another version "
             f"of this library made it; run the stages of {workdir} again with `saerec run --force`."
         )
-    return phrases
+    return reader
+
+
+def stage_reader(config: Config, workdir: Path) -> ForeignReader:
+    """What reads foreign items for a run that has finished its dictionary stage, and perhaps no bundle yet.
+
+    Raises InputError when the attributes or phrases of its own items come out differently than they did then.
+    """
+    dictionaries = read_dictionaries(workdir / "dictionary")
+    wanted = config.dictionary.attributes
+    if wanted is None or not dictionaries.attributes:
+        return ForeignReader(dictionaries)
+    items = read_items(workdir / "prepare")
+    met = met_in_training(config, read_sequences(workdir / "prepare"), len(items))
+    reader = _checked_reader(wanted, dictionaries, items, met, read_codes(workdir / "dictionary"))
+    if reader is None:
+        raise InputError(
+            f"The attributes and phrases of the items in {workdir} come out differently than in its dictionary stage: "
+            "it had other settings or is of another version of this library. Run that stage and those after it again."
+        )
+    return reader
+
+
+def _checked_reader(
+    wanted: AttributesConfig,
+    dictionaries: Dictionaries,
+    items: PreparedItems,
+    met: PreparedSequences,
+    codes: csr_array,
+) -> ForeignReader | None:
+    """A reader with all phrases that the run found followed, the surest first.
+
+    `met`: what training met of the run's `items`; `codes`: theirs, (items, latents). None when the attributes and
+    phrases of the items do not come out as in these.
+    """
+    phrases: list[str] = []
+    if wanted.phrases is not None:
+        phrases = followed_phrases(wanted.phrases, items.texts, items.attributes, met)
+    most = 0 if wanted.phrases is None else wanted.phrases.most_an_item
+    values, again = attribute_codes(wanted, with_phrases(phrases, most, items.texts, items.attributes))
+    own = csr_array(codes[:, dictionaries.learnt :])
+    if tuple(values) != dictionaries.attributes or abs(again - own).max() > 0:
+        return None
+    return ForeignReader(dictionaries, wanted.weight, phrases, most)
 
 
 def read_other(path: Path, embed: EmbedConfig) -> OtherCatalogue:
@@ -159,24 +192,18 @@ def read_other(path: Path, embed: EmbedConfig) -> OtherCatalogue:
         return OtherCatalogue(
             bundle.items, vectors, SourceRecord(folder=str(path), data_sha256=bundle.manifest.data_sha256)
         )
-    stages = {stage: _finished(path, stage) for stage in ("prepare", "embed")}
+    stages = {stage: finished(path, stage) for stage in ("prepare", "embed")}
     prepared, embedded = stages["prepare"], stages["embed"]
     if prepared is None or embedded is None:
         missing = next(stage for stage, manifest in stages.items() if manifest is None)
         raise InputError(f"{path} is neither a bundle nor a work directory with a finished {missing} stage.")
     for manifest in (prepared, embedded):
-        _check_files(path, manifest)
+        check_files(path, manifest)
+    check_language_model(path, embedded, embed)
     try:
-        theirs = EmbedConfig.model_validate(embedded.config["settings"])
         items, vectors = read_items(path / "prepare"), load_embeddings(path / "embed")
-    except (ValidationError, KeyError, OSError, ValueError, pa.ArrowException, SafetensorError) as error:
+    except (KeyError, OSError, ValueError, pa.ArrowException, SafetensorError) as error:
         raise InputError(f"The work directory {path} cannot be used: {error}") from error
-    if (theirs.model, theirs.max_tokens) != (embed.model, embed.max_tokens):
-        raise InputError(
-            f"The texts of {path} were read with {named_model(theirs.model, theirs.max_tokens)}, the home reads texts "
-            f"with {named_model(embed.model, embed.max_tokens)}; set embed.model and embed.max_tokens to the same "
-            "there and run its embed stage again."
-        )
     if embedded.inputs.get("prepare") != prepared.content_hash or len(vectors) != len(items):
         raise InputError(
             f"The embed stage of {path} is of another catalogue than its prepare stage; run it again."
@@ -184,8 +211,22 @@ def read_other(path: Path, embed: EmbedConfig) -> OtherCatalogue:
     return OtherCatalogue(items, vectors, SourceRecord(folder=str(path), data_sha256=prepared.content_hash))
 
 
-def _finished(workdir: Path, stage: str) -> Manifest | None:
-    """The manifest of a stage; None when there is none."""
+def check_language_model(path: Path, embedded: Manifest, embed: EmbedConfig) -> None:
+    """Raises InputError when the embed stage of the work directory `path` used another language model than `embed`."""
+    try:
+        theirs = EmbedConfig.model_validate(embedded.config["settings"])
+    except (ValidationError, KeyError) as error:
+        raise InputError(f"The work directory {path} cannot be used: {error}") from error
+    if (theirs.model, theirs.max_tokens) != (embed.model, embed.max_tokens):
+        raise InputError(
+            f"The texts of {path} were read with {named_model(theirs.model, theirs.max_tokens)}, the home reads texts "
+            f"with {named_model(embed.model, embed.max_tokens)}; set embed.model and embed.max_tokens to the same "
+            "there and run its embed stage again."
+        )
+
+
+def finished(workdir: Path, stage: str) -> Manifest | None:
+    """The manifest of a stage; None when there is none. Raises InputError when it is damaged."""
     folder = workdir / stage
     if not folder.is_dir():
         return None
@@ -195,7 +236,7 @@ def _finished(workdir: Path, stage: str) -> Manifest | None:
         raise InputError(str(error)) from error
 
 
-def _check_files(workdir: Path, manifest: Manifest) -> None:
+def check_files(workdir: Path, manifest: Manifest) -> None:
     """Raises InputError when a file of a finished stage is gone or damaged."""
     folder = workdir / manifest.stage
     try:

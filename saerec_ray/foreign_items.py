@@ -24,6 +24,7 @@ from saerec_ray.bundle_tensors import is_sparse
 from saerec_ray.config import digest
 from saerec_ray.dictionary.sae import CODES_FILE, write_codes
 from saerec_ray.errors import InputError
+from saerec_ray.evaluation_settings import DOMAIN_NAME
 from saerec_ray.hashed_files import FileRecord, fault_of_files, records, sync_files
 from saerec_ray.manifest import hash_files, recorded_versions, replaced_folder, timestamp, write_json
 
@@ -32,7 +33,6 @@ FOREIGN_MANIFEST = "foreign.json"
 TITLES_FILE = "titles.parquet"
 TITLES_SCHEMA = pa.schema([("item_id", pa.string()), ("title", pa.string())])
 FILES = (TITLES_FILE, CODES_FILE)
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class HomeRecord(BaseModel):
@@ -104,7 +104,7 @@ class LoadedForeignItems(ForeignItems):
 
 def check_name(name: str) -> None:
     """Raises InputError when items cannot be called NAME/..."""
-    if not _NAME.fullmatch(name):
+    if not re.fullmatch(DOMAIN_NAME, name):
         raise InputError(
             f"The name of a domain has 1 to 64 letters, digits, dots, dashes and underscores, and {name!r} does not."
         )

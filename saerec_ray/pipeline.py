@@ -51,6 +51,7 @@ from saerec_ray.manifest import (
     timestamp,
     write_json,
 )
+from saerec_ray.other_domains import other_domain_hashes, read_other_domains
 from saerec_ray.progress import Reporter
 from saerec_ray.ray_connection import ray_kept
 from saerec_ray.text.embed import embed, load_embeddings
@@ -257,6 +258,7 @@ def _evaluate(job: Job) -> dict[str, Any]:
         dictionary=job.stage("dictionary"),
         encode=_encoder(config.embed),
         language_model=None if endpoint is None else LanguageModel(endpoint, _answers(job)),
+        others=read_other_domains(config, job.workdir),
     )
     if missing := metrics.get("judge_unanswered"):
         job.reporter.say(
@@ -321,6 +323,8 @@ def run_stages(
     workdir = workdir.absolute()
     config = settled(config)
     refuse_own(config, workdir)
+    if only is None:
+        other_domain_hashes(config, workdir)  # what evaluate would refuse is refused before hours of training
     with _locked(workdir), ray_kept():
         chosen = STAGES if only is None else [stage for stage in STAGES if stage.name == only]
         return [_run_stage(stage, config, workdir, reporter, strict, force) for stage in chosen]
@@ -341,6 +345,8 @@ def _run_stage(
         inputs["carried_from"] = before.sha256
     if (earlier := stage.earlier(config)) is not None:
         inputs["earlier"] = earlier_sha256(earlier)
+    if stage.name == "evaluate":
+        inputs |= other_domain_hashes(config, workdir)
     settings = _plain(stage.settings(config))
     fingerprint = digest(
         {"stage": stage.name, "version": __version__, "inputs": inputs, "settings": settings}

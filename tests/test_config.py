@@ -53,6 +53,24 @@ def test_an_unknown_section_and_an_unknown_key_of_the_source_are_named_too() -> 
     assert "training: Extra inputs" in message
 
 
+def test_all_parts_of_an_older_version_are_still_all_parts() -> None:
+    """Bundles hold the list of their time, which lacks parts that came later and need a setting of their own."""
+    older = ["accuracy", "cold", "faithfulness", "steering", "representation", "dictionary", "intents"]
+    assert config(evaluate={"parts": older}).evaluate.parts == older
+    assert "asks for cold" in refusal({"prepare": {"source": SOURCE}, "evaluate": {"parts": older[:-1]}})
+
+
+def test_another_domain_has_a_plain_name_and_is_needed_where_transfer_is_asked_for() -> None:
+    message = refusal({"prepare": {"source": SOURCE}, "evaluate": {"other_domains": {"a | b": "out/toys"}}})
+    assert "evaluate.other_domains.a | b" in message
+    asked = {"parts": ["transfer", "accuracy"]}
+    message = refusal({"prepare": {"source": SOURCE}, "evaluate": asked})
+    assert "asks for transfer, but evaluate.other_domains names no other domain: set it" in message
+    named = config(evaluate={**asked, "other_domains": {"toys": "out/toys"}})
+    assert named.evaluate.other_domains == {"toys": Path("out/toys")}
+    assert not named.evaluate.shared_user_ids
+
+
 def test_all_problems_are_named_at_once() -> None:
     message = refusal({"train": {"layers": 0, "dropout": 1.0, "branches": "some"}})
     for key in ("prepare: Field required", "train.layers", "train.dropout", "train.branches"):

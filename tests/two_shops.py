@@ -62,7 +62,14 @@ def toys_config(folder: Path) -> Config:
 def mugs_config(folder: Path) -> Config:
     """The configuration of the shop of mugs, of which no model is trained."""
     _write(folder / "mugs", MUGS, _fans(40, 5))
-    return _config(folder / "mugs", {"embed": {"max_tokens": 32}})
+    return _config(
+        folder / "mugs",
+        {
+            "embed": {"max_tokens": 32},
+            "dictionary": {"width": 8, "active": 2, "epochs": 20},
+            "intents": {"min_items": 3, "min_detection_auc": 0.6, "max_density": 0.6},
+        },
+    )
 
 
 def _fans(users: int, series: int) -> list[list[int]]:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from saerec_ray.backbone.build import BASELINE_FILE, read_model, read_steering
 from saerec_ray.backbone.validation import HeldOut, Part, affordable, held_out
-from saerec_ray.config import EVERY_PART, EvaluateConfig, TrainConfig
+from saerec_ray.config import TrainConfig
 from saerec_ray.errors import InputError
 from saerec_ray.evaluation.ablation import cited_against_random
 from saerec_ray.evaluation.accuracy import (
@@ -39,7 +39,10 @@ from saerec_ray.evaluation.seed_stability import seed_stability
 from saerec_ray.evaluation.side_effects import category_shares
 from saerec_ray.evaluation.steering_curves import steerable_intents, steering
 from saerec_ray.evaluation.subject import Subject
+from saerec_ray.evaluation.transfer import TrainedModel
+from saerec_ray.evaluation.transfer_part import OtherDomains, Trial, measure_transfer, transfer_headline
 from saerec_ray.evaluation.users_in_turn import lists_in_turn, ranks_in_turn
+from saerec_ray.evaluation_settings import EvaluateConfig, asks_for_all
 from saerec_ray.intents.language_model import LanguageModel
 from saerec_ray.intents.stage import item_categories
 from saerec_ray.manifest import read_manifest, write_json
@@ -72,6 +75,7 @@ def build_report(
     dictionary: Path,
     encode: Encode,
     language_model: LanguageModel | None = None,
+    others: OtherDomains | None = None,
 ) -> dict[str, Any]:
     """Measures the parts in `config.parts`; what was not asked for is not in the report.
 
@@ -80,15 +84,17 @@ def build_report(
     faithfulness    whether explanations add up, and whether what they cite is what decides
     steering        exposure against accuracy, side effects, broken promises
     representation  verdicts on simulated users with planted preferences; lists against histories
+    transfer        dictionaries, names and histories of `others` on the items of this run
     dictionary      what the dictionary keeps of the vectors it codes
     intents         whether latents mean something and their names say what
     Faithfulness, steering and representation are of random test users, as many as `config` says; accuracy and cold
     of all, or of a random sample where the catalogue makes all too many scores. Users are encoded some at a time.
     Writes REPORT_FILE, TABLE_FILE and PAGE_FILE into the folder and returns the headline metrics. Raises InputError
-    when `cold` was asked for and training met all items; with all parts it is left out then.
+    when `cold` was asked for and training met all items, or `transfer` without `others`; with all parts they are
+    left out then.
     """
     subject = Subject(
-        config, train, seed, prepared, intents, trained, embedded, dictionary, encode, language_model
+        config, train, seed, prepared, intents, trained, embedded, dictionary, encode, language_model, others
     )
     measure: dict[str, Callable[[Subject, OnProgress], dict[str, Any]]] = {
         "accuracy": _accuracy,
@@ -96,17 +102,25 @@ def build_report(
         "faithfulness": _faithfulness,
         "steering": _steering,
         "representation": _representation,
+        "transfer": _transfer,
         "dictionary": _dictionary,
         "intents": _intents,
     }
     wanted = [name for name in measure if name in config.parts]
     if "cold" in wanted and subject.cold is None:
-        if set(wanted) != set(EVERY_PART):
+        if not asks_for_all(config.parts):
             raise InputError(
                 f"There are no cold items to measure: the model in {trained} met all items in training. Set "
                 "train.cold_share, for example to 0.1, train again, and then evaluate with the same setting."
             )
         wanted.remove("cold")
+    if "transfer" in wanted and others is None:
+        if not asks_for_all(config.parts):
+            raise InputError(
+                "There is no other domain to measure transfer with: set evaluate.other_domains to the work directories "
+                "of other runs."
+            )
+        wanted.remove("transfer")
     report: dict[str, Any] = {
         "protocol": PROTOCOL,
         "seed": seed,
@@ -143,7 +157,10 @@ def _headline(report: dict[str, Any]) -> dict[str, Any]:
         metrics["cited_win_rate"] = one["win_rate"]
     if "steering" in report:
         metrics["steering_violations"] = report["steering"]["violations"]
-    return metrics | cold_headline(report) | dictionary_headline(report) | intents_headline(report)
+    parts = (cold_headline, transfer_headline, dictionary_headline, intents_headline)
+    for headline in parts:
+        metrics |= headline(report)
+    return metrics
 
 
 def _accuracy(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
@@ -317,6 +334,20 @@ def _representation(subject: Subject, on_progress: OnProgress) -> dict[str, Any]
             _share(on_progress, 1, 2),
         )
     return {"representation": found}
+
+
+def _transfer(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
+    if subject.others is None:
+        return {}
+    trial = None
+    if (reader := subject.others.reader) is not None:
+        space, encoder, frozen = subject.model
+        model = TrainedModel(space, frozen.prior, subject.train, encoder.weights())
+        trial = Trial(model, reader, subject.sequences, subject.config.transfer_users)
+    found = measure_transfer(
+        subject.others.domains, subject.coded, subject.encode, trial, subject.seed, on_progress
+    )
+    return {"transfer": found}
 
 
 def _dictionary(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from saerec_ray.evaluation.intents_tables import intents_lines
 from saerec_ray.evaluation.markdown_tables import Lines, in_order, interval, table
 from saerec_ray.evaluation.representation_tables import representation_lines
 from saerec_ray.evaluation.steering_tables import steering_lines
+from saerec_ray.evaluation.transfer_tables import transfer_lines
 
 SPLITS = ("validation", "test")
 MODELS = ("intents", "no intents", "popularity")
@@ -32,6 +33,8 @@ def markdown_report(report: dict[str, Any]) -> str:
         lines += steering_lines(report["steering"])
     if "representation" in report:
         lines += representation_lines(report["representation"])
+    if "transfer" in report:
+        lines += transfer_lines(report["transfer"])
     if "dictionary" in report:
         lines += dictionary_lines(report["dictionary"])
     if "intents" in report:

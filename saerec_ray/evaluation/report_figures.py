@@ -18,6 +18,8 @@ from saerec_ray.evaluation.markdown_tables import in_order
 from saerec_ray.evaluation.steering_runs import MASS_PRESERVING, RAISING, RULES
 from saerec_ray.evaluation.steering_tables import CONCEPT_RULES, RULE_NAMES
 from saerec_ray.evaluation.svg_plots import Bars, Series, bar_chart, grouped_bars, line_chart
+from saerec_ray.evaluation.transfer_part import CODINGS, RECENTRED, TEXTS
+from saerec_ray.evaluation.transfer_tables import DICTIONARIES, DICTIONARY_NAMES
 
 
 def _figure(drawing: str, sentence: str) -> str:
@@ -40,6 +42,8 @@ def report_figures(report: dict[str, Any]) -> dict[str, list[str]]:
         figures["Steering"] = _steering_figures(report["steering"])
     if "representation" in report:
         figures["Over- and under-representation"] = _representation_figures(report["representation"])
+    if "transfer" in report:
+        figures["Transfer between domains"] = _transfer_figures(report["transfer"])
     if "dictionary" in report:
         figures["Dictionary"] = _dictionary_figures(report["dictionary"])
     if "intents" in report:
@@ -247,6 +251,67 @@ def _representation_figures(found: dict[str, Any]) -> list[str]:
         )
         figures.append(_figure(line_chart(lines, "KL divergence, nats", "users", sentence), sentence))
     return figures
+
+
+def _transfer_figures(found: dict[str, Any]) -> list[str]:
+    domains = sorted(found["domains"].items())
+    figures = []
+    read = [
+        (name, each["dictionary"]) for name, each in domains if each["dictionary"]["fvu_native"] is not None
+    ]
+    if read:
+        bars = [Bars(DICTIONARY_NAMES[key], [row[f"fvu_{key}"] for _, row in read]) for key in DICTIONARIES]
+        sentence = (
+            "What dictionaries of other domains lose of the items here, beside that of this run and random directions: "
+            "lower is better."
+        )
+        drawing = grouped_bars(
+            [name for name, _ in read], bars, "dictionary from", "variance unexplained", sentence
+        )
+        figures.append(_figure(drawing, sentence))
+    labels = [
+        (name, each["labels"][RECENTRED]) for name, each in domains if each["labels"][RECENTRED]["judged"]
+    ]
+    if labels:
+        bars = [
+            Bars(shown, [row[key] for _, row in labels])
+            for key, shown in (
+                ("auc_home", "there"),
+                ("auc_away", "here"),
+                ("auc_away_shuffled", "here, name of another"),
+            )
+        ]
+        sentence = (
+            "How well names of other domains find the items of their latents there and here, with texts recentred: "
+            ".5 is chance."
+        )
+        drawing = grouped_bars([name for name, _ in labels], bars, "names from", "AUC of the label", sentence)
+        figures.append(_figure(drawing, sentence))
+    if tried := [
+        (name, each["profiles"]["models"]) for name, each in domains if "models" in each.get("profiles", {})
+    ]:
+        figures.append(_profile_figure(tried))
+    return figures
+
+
+def _profile_figure(tried: list[tuple[str, dict[str, Any]]]) -> str:
+    """`tried`: by domain, the figures of every way to rank."""
+    best = {
+        "model, best coding": [f"model, {coding}" for coding in CODINGS],
+        "popularity": ["popularity"],
+        "texts, best reading": list(TEXTS),
+    }
+    bars = [
+        Bars(shown, [max(row[name]["HR@10"] for name in names if name in row) for _, row in tried])
+        for shown, names in best.items()
+    ]
+    sentence = (
+        "How often an item that users took here is in the top 10 when only their history in another domain is known; "
+        "the best of several is chosen on these very items."
+    )
+    return _figure(
+        grouped_bars([name for name, _ in tried], bars, "history from", "HR@10", sentence), sentence
+    )
 
 
 def _dictionary_figures(found: dict[str, Any]) -> list[str]:

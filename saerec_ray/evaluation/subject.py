@@ -14,11 +14,13 @@ from saerec_ray.backbone.cold import read_cold_items
 from saerec_ray.backbone.encoder import UserEncoder
 from saerec_ray.backbone.frozen import Frozen
 from saerec_ray.backbone.validation import EncodedUsers, HeldOut, held_out
-from saerec_ray.config import EvaluateConfig, TrainConfig
+from saerec_ray.config import TrainConfig
 from saerec_ray.data.prepared import PreparedItems, PreparedSequences, read_items, read_sequences
 from saerec_ray.evaluation.coded_items import CodedItems, read_coded_items
 from saerec_ray.evaluation.intents_part import Encode
+from saerec_ray.evaluation.transfer_part import OtherDomains
 from saerec_ray.evaluation.users_in_turn import sampled_users
+from saerec_ray.evaluation_settings import EvaluateConfig
 from saerec_ray.intents.catalogue import Catalogue, read_catalogue
 from saerec_ray.intents.language_model import LanguageModel
 from saerec_ray.intents.population import Population, measure_population
@@ -43,6 +45,8 @@ class Subject:
     """Turns texts into unit vectors with the model of the embed stage."""
     language_model: LanguageModel | None = None
     """Judges names, where there is one."""
+    others: OtherDomains | None = None
+    """Finished runs of other domains, where there are any."""
 
     @cached_property
     def sequences(self) -> PreparedSequences:

@@ -15,15 +15,17 @@ from saerec_ray.backbone import validation
 from saerec_ray.backbone.build import read_model
 from saerec_ray.backbone.validation import encode_users, held_out, model_ranks, ndcg
 from saerec_ray.cli import app
-from saerec_ray.config import EvaluateConfig, LanguageModelConfig, parse_config
+from saerec_ray.config import LanguageModelConfig, parse_config
 from saerec_ray.data.prepared import read_sequences
 from saerec_ray.errors import InputError
 from saerec_ray.evaluation import users_in_turn
 from saerec_ray.evaluation.build import PAGE_FILE, REPORT_FILE, TABLE_FILE, build_report
 from saerec_ray.evaluation.subject import Subject
+from saerec_ray.evaluation_settings import EvaluateConfig
 from saerec_ray.intents.language_model import LanguageModel
 from saerec_ray.intents.stage import read_population
 from tests.evaluation.finished_stages import USERS, encode, write_stages
+from tests.evaluation.other_domain import other_domains
 from tests.intents.scripted_endpoint import Endpoint, Reply
 from tests.synthetic import synthetic_config
 
@@ -40,13 +42,23 @@ FEW = {
     "probed_attributes": 2,
     "intruder_latents": 5,
 }
-PARTS = ("accuracy", "cold", "faithfulness", "steering", "representation", "dictionary", "intents")
+PARTS = (
+    "accuracy",
+    "cold",
+    "faithfulness",
+    "steering",
+    "representation",
+    "transfer",
+    "dictionary",
+    "intents",
+)
 KEYS = {
     "accuracy": {"accuracy", "accuracy_details", "accuracy_users"},
     "cold": {"cold"},
     "faithfulness": {"explanations", "faithfulness"},
     "steering": {"steering"},
     "representation": {"representation"},
+    "transfer": {"transfer"},
     "dictionary": {"dictionary"},
     "intents": {"intents"},
 }
@@ -75,7 +87,7 @@ def build(
         embedded=workdir / "embed",
         dictionary=workdir / "dictionary",
         encode=encode,
-        **more,
+        **{"others": other_domains(workdir), **more},
     )
 
 
@@ -186,7 +198,13 @@ def test_metrics_of_the_manifest_are_plain_figures(workdir: Path, tmp_path: Path
     assert metrics["test_intents_NDCG@10"] == report(tmp_path)["accuracy"]["test"]["intents"]["NDCG@10"]
     assert metrics["completeness_error"] < 1e-5
     assert metrics["steering_violations"] == 0
-    for name in ("dictionary_fvu", "detection_auc", "probing_auc_1", "cold_text recent_HR@10_all"):
+    for name in (
+        "dictionary_fvu",
+        "detection_auc",
+        "probing_auc_1",
+        "cold_text recent_HR@10_all",
+        "transfer_there_fvu_ratio",
+    ):
         assert math.isfinite(metrics[name])
     assert 0 <= metrics["cited_win_rate"] <= 1
     assert not any(isinstance(value, (list, dict)) for value in metrics.values())
@@ -229,8 +247,9 @@ def test_the_command_measures_one_part_and_prints_it(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("# Evaluation")
     measured = set(report(tmp_path / "evaluate"))
-    assert set.union(*KEYS.values()) - {"cold"} <= measured
+    assert set.union(*KEYS.values()) - {"cold", "transfer"} <= measured
     assert "cold" not in measured, "training met all items, so all parts are all but this one"
+    assert "transfer" not in measured, "no other domain is named"
 
 
 def test_cold_items_are_measured_by_the_command_beside_what_the_report_says_of_them(tmp_path: Path) -> None:
@@ -257,6 +276,22 @@ def test_asking_for_cold_items_where_there_are_none_says_what_to_set(tmp_path: P
     assert isinstance(result.exception, InputError), "the model was trained without that setting"
     assert "train again" in str(result.exception)
     assert not (tmp_path / "evaluate").exists()
+
+
+def test_transfer_asked_for_without_another_domain_says_what_to_set(workdir: Path, tmp_path: Path) -> None:
+    for parts in (["transfer"], ["accuracy", "transfer"]):
+        with pytest.raises(
+            InputError, match=r"set evaluate\.other_domains to the work directories of other runs"
+        ):
+            build(workdir, tmp_path, *parts, others=None)
+    build(workdir, tmp_path, *PARTS, others=None)
+    assert set.union(*KEYS.values()) - set(report(tmp_path)) == {"transfer"}
+    write_stages(tmp_path / "run")
+    arguments = ["evaluate", "-c", str(tmp_path / "run" / "config.yaml"), "-w", str(tmp_path / "run")]
+    result = CliRunner().invoke(app, [*arguments, "--part", "transfer"])
+    assert isinstance(result.exception, InputError)
+    assert "--set evaluate.other_domains.toys=out/toys" in str(result.exception)
+    assert not (tmp_path / "run" / "evaluate").exists()
 
 
 def test_users_that_are_too_many_for_the_catalogue_are_sampled_and_the_report_says_so(

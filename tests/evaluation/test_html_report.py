@@ -15,12 +15,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saerec_ray.config import EvaluateConfig
 from saerec_ray.evaluation.build import build_report
 from saerec_ray.evaluation.html_report import html_report
 from saerec_ray.evaluation.markdown_report import markdown_report
 from saerec_ray.evaluation.svg_plots import Bars, Series, bar_chart, grouped_bars, line_chart, nice_ticks
+from saerec_ray.evaluation_settings import EvaluateConfig
 from tests.evaluation.finished_stages import encode, write_stages
+from tests.evaluation.other_domain import other_domains
 from tests.synthetic import synthetic_config
 
 VOID = {"meta", "br", "hr", "img", "link"}
@@ -54,6 +55,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         embedded=folder / "embed",
         dictionary=folder / "dictionary",
         encode=encode,
+        others=other_domains(folder, "mugs", "toys"),
     )
     found: dict[str, Any] = json.loads((folder / "report.json").read_text("utf-8"))
     found["steering"]["intents"][0]["label"] = "<script>alert(1)</script> | x"
@@ -93,7 +95,7 @@ def test_every_tag_of_the_page_closes_and_every_plot_is_xml(report: dict[str, An
     page = html_report(report)
     read(page)
     drawings = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
-    assert len(drawings) == page.count("<figure>") >= 17
+    assert len(drawings) == page.count("<figure>") >= 20
     for drawing in drawings:
         ElementTree.fromstring(drawing)
 
@@ -110,6 +112,9 @@ def test_every_tag_of_the_page_closes_and_every_plot_is_xml(report: dict[str, An
         ("Steering", "lift of the exposure, log10", "share of NDCG@20 kept"),
         ("Over- and under-representation", "history length", "power"),
         ("Over- and under-representation", "history length", "share of wrong verdicts"),
+        ("Transfer between domains", "dictionary from", "variance unexplained"),
+        ("Transfer between domains", "names from", "AUC of the label"),
+        ("Transfer between domains", "history from", "HR@10"),
         ("Dictionary", "log10 of the share of items", "latents"),
         ("Dictionary", "active latents an item (L0)", "variance unexplained"),
         ("Intents", "AUC of the label", "intents"),
@@ -162,6 +167,7 @@ def test_the_page_is_the_same_from_memory_and_from_the_written_report(report: di
         (("faithfulness",), "Faithfulness"),
         (("steering",), "Steering"),
         (("representation",), "Over- and under-representation"),
+        (("transfer",), "Transfer between domains"),
         (("dictionary", "dictionary_density"), "Dictionary"),
         (("intents",), "Intents"),
     ],
@@ -191,6 +197,10 @@ def section(page: str, title: str) -> str:
         ("Faithfulness", ["95% intervals", "places an item falls"]),
         ("Steering", ["of the steered intent: a boost"]),
         ("Over- and under-representation", ["far the intents of a list"]),
+        (
+            "Transfer between domains",
+            ["of other domains lose", "names of other domains", "in another domain is known"],
+        ),
     ],
 )
 def test_every_part_has_its_plots(report: dict[str, Any], title: str, figures: list[str]) -> None:
