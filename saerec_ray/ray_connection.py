@@ -15,7 +15,7 @@ from pathlib import Path
 from saerec_ray.attempts import first_line
 from saerec_ray.errors import StageError
 
-_START_TRIES = 2
+_START_TRIES = 3
 _OBJECT_STORE_BYTES = 256 << 20
 
 _kept_until: contextlib.ExitStack | None = None
@@ -86,7 +86,7 @@ def _connected() -> Iterator[None]:
 
 
 def _start_local_ray(folder: Path) -> None:
-    """Starts Ray on this machine; Ray gives itself 30 s, which a busy machine may need twice."""
+    """Starts Ray on this machine; Ray gives itself 30 s, which a busy machine may need more than once."""
     import ray
 
     problem: Exception | None = None
