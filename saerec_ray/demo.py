@@ -36,6 +36,7 @@ USER = "demo-user"
 SHOWN = 5
 COMPARED = 10
 CANDIDATES = 20
+BOOST_STRENGTH = 0.5
 MOST_HISTORY = 60
 _START_SECONDS = 60.0
 _CALL_SECONDS = 5.0
@@ -81,9 +82,9 @@ def _show_product(console: Console, client: Client, tried: _Tried) -> None:
     )
     before = client.recommend(USER, page_size=200, timeout=_CALL_SECONDS)
     boosted = client.recommend(
-        USER, page_size=COMPARED, boost={tried.boosted.intent_id: 1.0}, timeout=_CALL_SECONDS
+        USER, page_size=COMPARED, boost={tried.boosted.intent_id: BOOST_STRENGTH}, timeout=_CALL_SECONDS
     )
-    console.rule(f"More of '{tried.boosted.label}': before and after a boost")
+    console.rule(f"More of '{tried.boosted.label}': before and after a boost of strength {BOOST_STRENGTH:g}")
     console.print(service_tables.comparison(before, boosted, count=COMPARED))
     suppressed = client.recommend(
         USER, page_size=COMPARED, suppress={tried.suppressed.intent_id: 1.0}, timeout=_CALL_SECONDS
@@ -121,8 +122,10 @@ def _intents_to_try(client: Client) -> _Tried:
 
 
 def _new_items(client: Client, intent_id: str, shown: set[str]) -> int:
-    """How many items a full boost brings to the page."""
-    page = client.recommend(USER, page_size=COMPARED, boost={intent_id: 1.0}, timeout=_CALL_SECONDS)
+    """How many items such a boost brings to the page."""
+    page = client.recommend(
+        USER, page_size=COMPARED, boost={intent_id: BOOST_STRENGTH}, timeout=_CALL_SECONDS
+    )
     return sum(item.item_id not in shown for item in page.items)
 
 
@@ -193,14 +196,14 @@ def _show_next_steps(console: Console, target: str, workdir: Path, tried: _Tried
 saerec serve --bundle {workdir / "bundle"} --port 50051      # a server of your own
 saerec recommend --user {USER} --target {target}
 saerec explain --user {USER} --target {target}
-saerec recommend --user {USER} --boost {boosted} --compare --target {target}
+saerec recommend --user {USER} --boost {boosted}={BOOST_STRENGTH:g} --compare --target {target}
 saerec steer --user {USER} --suppress {suppressed} --ttl 7d --preview --target {target}
 saerec intents list --target {target}"""
     snippet = f"""\
 from saerec_ray.client import Client
 
 with Client("{target}") as client:
-    answer = client.recommend("{USER}", page_size=5, explained=True, boost={{"{boosted}": 0.8}})
+    answer = client.recommend("{USER}", page_size=5, explained=True, boost={{"{boosted}": {BOOST_STRENGTH:g}}})
     for item in answer.items:
         reasons = [(part.label, round(part.contribution, 3)) for part in item.explanation.intents]
         print(item.title, round(item.score, 3), reasons)
