@@ -35,7 +35,7 @@ from saerec_ray.bundle_tensors import (
 from saerec_ray.config import Config, digest
 from saerec_ray.data.prepared import ITEMS_FILE, ITEMS_SCHEMA, PreparedItems, items_table, read_items
 from saerec_ray.errors import BundleError
-from saerec_ray.hashed_files import FileRecord, fault_of_files, records, sync_files
+from saerec_ray.hashed_files import FileRecord, ManifestFormat, fault_of_files, records, sync_files
 from saerec_ray.intents.catalogue import CATALOGUE_FILE, Catalogue, write_catalogue
 from saerec_ray.intents.population import Population
 from saerec_ray.manifest import MANIFEST_NAME, hash_files, replaced_folder, timestamp, write_json
@@ -78,12 +78,6 @@ class BundleManifest(BaseModel):
     def content_sha256(self) -> str:
         """What manifest_sha256 has to be."""
         return digest(self.model_dump(mode="json", exclude={"manifest_sha256"}))
-
-
-class _Format(BaseModel):
-    """The one field that a manifest of any version has."""
-
-    format_version: int
 
 
 @dataclass(frozen=True)
@@ -303,7 +297,7 @@ def _read_manifest(folder: Path) -> BundleManifest:
         raise BundleError(f"There is no bundle at {folder}.")
     try:
         text = path.read_text("utf-8")
-        written = _Format.model_validate_json(text).format_version
+        written = ManifestFormat.model_validate_json(text).format_version
         if written != FORMAT_VERSION:
             raise BundleError(
                 f"Bundle {folder} is refused: {BUNDLE_MANIFEST} says format {written}; "

@@ -25,7 +25,7 @@ from saerec_ray.config import digest
 from saerec_ray.dictionary.sae import CODES_FILE, write_codes
 from saerec_ray.errors import InputError
 from saerec_ray.evaluation_settings import DOMAIN_NAME
-from saerec_ray.hashed_files import FileRecord, fault_of_files, records, sync_files
+from saerec_ray.hashed_files import FileRecord, ManifestFormat, fault_of_files, records, sync_files
 from saerec_ray.manifest import hash_files, recorded_versions, replaced_folder, timestamp, write_json
 
 FORMAT_VERSION = 1
@@ -76,12 +76,6 @@ class ForeignManifest(BaseModel):
     def content_sha256(self) -> str:
         """What manifest_sha256 has to be."""
         return digest(self.model_dump(mode="json", exclude={"manifest_sha256"}))
-
-
-class _Format(BaseModel):
-    """The one field that a manifest of any version has."""
-
-    format_version: int
 
 
 @dataclass(frozen=True)
@@ -252,7 +246,7 @@ def _read_manifest(folder: Path) -> ForeignManifest:
         raise InputError(f"There is no folder of foreign items at {folder}.")
     try:
         text = path.read_text("utf-8")
-        written = _Format.model_validate_json(text).format_version
+        written = ManifestFormat.model_validate_json(text).format_version
         if written != FORMAT_VERSION:
             raise _refused(
                 folder,

@@ -20,6 +20,12 @@ class FileRecord(BaseModel):
     sha256: str
 
 
+class ManifestFormat(BaseModel):
+    """The one field that a manifest of any version has."""
+
+    format_version: int
+
+
 def records(folder: Path, hashes: Mapping[str, str]) -> dict[str, FileRecord]:
     """The records of files whose hashes are known, by name."""
     return {

@@ -168,9 +168,8 @@ def _freeze(
     codes = without_cooccurrence(read_codes(dictionary_folder), dictionaries, cold)
     if config.shuffle_codes:
         codes = csr_array(codes[np.random.default_rng(seed).permutation(codes.shape[0])])
-    if (
-        config.shuffle_codes or cold.any()
-    ):  # what the intents stage measured is of other codes or interactions
+    if config.shuffle_codes or cold.any():
+        # What the intents stage measured is of other codes or interactions.
         categories = item_categories(read_items(prepared))
         population = measure_population(codes, users, met, categories)
     else:

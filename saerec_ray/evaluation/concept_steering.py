@@ -23,6 +23,7 @@ from saerec_ray.scoring import (
     MAX_LIMITED_ADJUSTMENTS,
     Adjustment,
     Floats,
+    Indices,
     ItemSpace,
     Mode,
     PriorTable,
@@ -100,7 +101,7 @@ class _Sums:
         self.runs = self.segment_runs = 0
         self.shares, self.gains, self.segment_gains, self.overlaps = np.zeros((4, steps))
 
-    def add(self, concept: Concept, user: ScoredUser, outcomes: list[tuple[Floats, float]]) -> None:
+    def add(self, concept: Concept, user: ScoredUser, outcomes: list[tuple[Indices, float]]) -> None:
         lists, gains = [items for items, _ in outcomes], np.array([found for _, found in outcomes])
         self.runs += 1
         self.shares += [float(concept.carriers[items].mean()) if len(items) else 0.0 for items in lists]
@@ -125,8 +126,8 @@ def concept_steering(
     """Boosts every concept for `count` random users under every rule, at every strength.
 
     A strength multiplies all strengths of a rule's adjustments. For each rule: the number of concepts, the mean
-    share of the list of 20 that has the attribute, NDCG@20 lost against no steering (`personal`, over all
-    users), NDCG@20 of users whose held-out item has the attribute (`ndcg_segment`) and overlap, each a list over
+    share of the list of 20 that has the attribute, the share of NDCG@20 lost against no steering (`ndcg_loss`, over
+    all users), NDCG@20 of users whose held-out item has the attribute (`ndcg_segment`) and overlap, each a list over
     [0, *strengths]. `paired` holds the same for the concepts that have an exact intent, so that three rules can
     be compared on the same concepts.
     """
@@ -160,7 +161,7 @@ def concept_steering(
     }
 
 
-def _outcome(user: ScoredUser, scores: Floats) -> tuple[Any, float]:
+def _outcome(user: ScoredUser, scores: Floats) -> tuple[Indices, float]:
     return top_items(user.eligible(scores), LIST_LENGTH), gain(user, scores)
 
 

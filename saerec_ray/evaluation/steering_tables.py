@@ -73,14 +73,14 @@ def steering_lines(found: dict[str, Any]) -> Lines:
 def concept_lines(found: dict[str, Any]) -> Lines:
     """A group of learnt intents against the strongest of them and the intent made of the attribute itself."""
     exact = sum(each["exact"] for each in found["concepts"])
+    apart = 0 < exact < len(found["concepts"])
     lines = [
-        f"{len(found['concepts'])} attribute values of 40 items and more; {exact} have an intent of their own, and "
-        "a second table is of these alone. Learnt intents are found from 20 example items. "
-        f"Boosts, {found['users']} users.",
+        f"{len(found['concepts'])} attribute values of 40 items and more; {exact} have an intent of their own"
+        f"{', and the second table is of these alone' if apart else ''}. "
+        f"Learnt intents are found from 20 example items. Boosts, {found['users']} users.",
         "",
     ]
-    tables = ("rules", "paired") if exact and exact < len(found["concepts"]) else ("rules",)
-    for part in tables:
+    for part in ("rules", "paired") if apart else ("rules",):
         rows = [
             [
                 CONCEPT_RULES[rule],

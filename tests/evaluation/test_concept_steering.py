@@ -130,3 +130,7 @@ def test_the_table_shows_every_rule_and_again_the_concepts_with_an_intent_of_the
     share = found["rules"]["group"]["attribute_share"][1]
     assert any(line.startswith(f"| group of learnt intents | 1 | {share:.3f} |") for line in lines)
     assert found["paired"]["single"]["concepts"] == 1
+    assert "second table" in lines[0]
+    alike = concept_steering(toy.space, toy.table, toy.steering, toy.users, concepts[:1], [1.0], 3, seed=0)
+    assert sum("| strongest learnt intent | 1 |" in line for line in concept_lines(alike)) == 1
+    assert "second table" not in concept_lines(alike)[0], "where there is none, none is promised"
