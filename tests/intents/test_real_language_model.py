@@ -1,4 +1,4 @@
-"""Films named by a real language model, SmolLM2-135M on llama.cpp's server: what holds whatever it says.
+"""Films named and judged by a real language model, SmolLM2-135M on llama.cpp's server: what holds whatever it says.
 
 So small a model often talks nonsense. It may not harm the catalogue, and that is tested here. make test-llm.
 """
@@ -17,13 +17,15 @@ from typing import Any
 
 import pytest
 
-from saerec_ray.config import parse_config
+from saerec_ray.config import LanguageModelConfig, parse_config
 from saerec_ray.data.prepared import read_items
 from saerec_ray.dictionary.sae import read_codes
+from saerec_ray.evaluation.model_detection import Judge, model_detection
 from saerec_ray.intents.catalogue import CATALOGUE_FILE, Catalogue, Intent, read_catalogue
 from saerec_ray.intents.detection import draw_examples, judge, split_halves
 from saerec_ray.intents.edit import MAX_LABEL
 from saerec_ray.intents.label_prompts import MAX_WORDS, usable_label
+from saerec_ray.intents.language_model import LanguageModel
 from saerec_ray.manifest import read_manifest
 from saerec_ray.text.embed import load_embeddings
 from saerec_ray.text.encoder import TextEncoder
@@ -212,6 +214,40 @@ def test_a_second_run_asks_no_new_question_and_writes_the_same_catalogue(
     assert again.told["cached_answers"] == named.told["calls"] == answers
     assert len(again.answers()) == answers
     assert (named.workdir / "intents" / CATALOGUE_FILE).read_bytes() == content
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_names_are_judged_and_every_question_is_accounted_for(
+    by_statistics: Path,
+    server: ModelServer,
+    tmp_path: Path,
+    mode: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings = {"base_url": server.base_url, "model": MODEL_NAME, "mode": mode, "timeout_seconds": 120}
+    items, codes = read_items(by_statistics / "prepare"), read_codes(by_statistics / "dictionary")
+    embeddings, catalogue = (
+        load_embeddings(by_statistics / "embed"),
+        read_catalogue(by_statistics / "intents"),
+    )
+
+    def judged() -> dict[str, Any]:
+        model = LanguageModel(LanguageModelConfig.model_validate(settings), tmp_path)
+        return model_detection(Judge(model, 4, 20), catalogue, codes, embeddings, items.texts, SEED)
+
+    found = judged()
+    with capsys.disabled():
+        print(f"\n{mode}: {json.dumps(found)}")
+    assert found["asked"] == min(4, found["published"]) > 1
+    assert found["questions"] == 2 * 20 * found["asked"] == found["calls"] + found["cached_answers"]
+    assert (found["unanswered"], found["reasons"]) == (0, {})
+    assert 0 <= found["unusable"] <= found["questions"]
+    assert found["judged"] or found["unusable"] >= found["questions"] / 8
+    for rates in (found["own"], found["shuffled"]):
+        assert rates is None or 0 <= rates["balanced_accuracy"] <= 1
+    again = judged()
+    assert (again["calls"], again["cached_answers"]) == (0, found["questions"])
+    assert (again["own"], again["shuffled"]) == (found["own"], found["shuffled"])
 
 
 def test_a_server_killed_midway_leaves_statistical_labels_and_the_next_run_asks_what_is_missing(
