@@ -1,11 +1,13 @@
-"""Training on a large catalogue: prefixes a second and memory, against the full softmax in the same run.
+"""Training on a large catalogue: speed and memory of every part, against the full softmax in the same run.
 
     python tests/bench/bench_large_catalogue.py                      # 1 million items, 10 million interactions
     python tests/bench/bench_large_catalogue.py --items 200000 --users 200000 --steps 50
 
 One thread, d = 64, 2 layers, 2 heads, batches of 256, 4,096 latents, 16 active an item, random interactions with the
 popularity of a Zipf law. `sampled` is what `saerec train` does above train.full_softmax_items: the loop, the optimisers
-and the sampler of the product. `full softmax` computes all logits; its batches are smaller, so that they fit.
+and the sampler of the product. A user's history has 7 prefixes to learn from. Before it the companions of all items are
+counted, after it held-out items are ranked and the weights of prior and companions chosen, as in a whole training.
+`full softmax` computes all logits; its batches are smaller, so that they fit. Peak memory: of the process so far.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import resource
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -25,8 +28,11 @@ import torch
 from scipy.sparse import csr_array
 
 from saerec_ray.attempts import begin_attempt
+from saerec_ray.backbone.build import choose_companion_weight, choose_prior_weight
+from saerec_ray.backbone.companions import count_companions
 from saerec_ray.backbone.frozen import Frozen
-from saerec_ray.backbone.trainer import BackboneTraining
+from saerec_ray.backbone.trainer import BackboneTraining, together, trained_parts
+from saerec_ray.backbone.validation import encode_users
 from saerec_ray.config import TrainConfig
 from saerec_ray.data.prepared import PreparedSequences
 from saerec_ray.local_workers import LocalWorker, latest_checkpoint
@@ -34,6 +40,10 @@ from saerec_ray.scoring import PriorTable
 from tests.bench.published import Transcript, add_page_option, described, publish
 
 LATENTS, ACTIVE, TEXT, LENGTH = 4096, 16, 384, 10
+PREFIXES = LENGTH - 3
+"""Of a history whose last two items are held out: the first item has nothing before it."""
+COMPANIONS = 50
+"""As many an item as the amazon preset counts."""
 FULL_BATCH = 16
 
 
@@ -94,6 +104,19 @@ def peak_gib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
+def ranked(training: BackboneTraining) -> tuple[float, int]:
+    """Seconds to rank held-out items and to choose both weights on them, and how many users that took in all."""
+    started = time.perf_counter()
+    training.validate()
+    assert training.best is not None
+    space, encoder = trained_parts(together([training.best]), training.config, training.frozen)
+    users = encode_users(encoder, training.cases)
+    _, priors = choose_prior_weight(training.config, space, training.frozen, users)
+    _, companions = choose_companion_weight(training.config, space, training.frozen, users)
+    seconds = time.perf_counter() - started
+    return seconds, len(users.cases) * (1 + len(priors) + len(companions))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -109,7 +132,13 @@ def main() -> None:
     sequences = large_set(asked.users, asked.items)
     frozen = large_frozen(sequences, asked.items)
     say(f"{asked.items:,} items, {asked.users:,} users, {len(sequences.items):,} interactions")
-    say(f"{'loss':14} {'batch':>6} {'prefixes/s':>11} {'an epoch':>9} {'peak memory':>12}")
+    started = time.perf_counter()
+    companions = count_companions(sequences, asked.items, COMPANIONS)
+    frozen = replace(frozen, companions=companions)
+    say(
+        f"companions: {companions.nnz:,} counted in {time.perf_counter() - started:.0f} s, "
+        f"peak memory {peak_gib():.1f} GiB"
+    )
     for name, limit, batch_size, steps in (
         ("sampled", 1, 256, asked.steps),
         ("full softmax", asked.items, FULL_BATCH, asked.full_steps),
@@ -123,7 +152,16 @@ def main() -> None:
             training.model.train()
             speed, _ = measured(training, batch_size, steps)
         hours = len(training.samples) / speed / 3600
-        say(f"{name:14} {batch_size:6} {speed:11,.0f} {hours:7.1f} h {peak_gib():9.1f} GiB")
+        say(
+            f"{name}: batches of {batch_size}, {speed:,.0f} prefixes/s, {speed / PREFIXES:,.0f} users/s, "
+            f"{hours:.1f} h an epoch, peak memory {peak_gib():.1f} GiB"
+        )
+        if limit == 1:
+            seconds, users = ranked(training)
+            say(
+                f"ranking and choosing weights: {users:,} times a user ranked among all items in {seconds:.0f} s, "
+                f"{users / seconds:,.0f} users/s, peak memory {peak_gib():.1f} GiB"
+            )
         del training
     publish(asked.page, "large-catalogues", "Training on a large catalogue", described(__doc__), say.fenced())
 
