@@ -60,7 +60,7 @@ def test_an_endpoint_that_fails_leaves_the_statistical_catalogue_and_says_what_i
     (sentence,) = results.sentences
     assert f"{LATENTS} without an answer" in sentence
     assert reason in sentence
-    assert "They keep their statistical labels; run the stage with --force to ask again." in sentence
+    assert "Intents without an answer keep their statistical labels. Run the stage with --force" in sentence
 
 
 def test_an_endpoint_that_is_down_does_too(
