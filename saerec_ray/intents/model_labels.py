@@ -57,6 +57,7 @@ class Outcome:
     no_better: int = 0  # usable labels, but the statistical one stays
     nonsense: int = 0  # answers, none of them usable
     failed: int = 0  # no answer at all
+    fewer: Counter[str] = field(default_factory=Counter)  # answered less often than asked, by why
     dropped_answers: int = 0  # single answers of no use
     kinds: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)  # why intents had no answer
@@ -78,6 +79,7 @@ class Outcome:
             "nonsense": self.nonsense,
             "failed": self.failed,
             "reasons": dict(self.reasons),
+            "fewer_candidates": dict(self.fewer),
             "dropped_answers": self.dropped_answers,
             "failed_questions": dict(model.usage.failures),
             "kinds": dict(self.kinds),
@@ -98,6 +100,8 @@ class Outcome:
             text += f", {self.nonsense} without a usable answer"
         if self.failed:
             text += f", {self.failed} without an answer ({_by_reason(self.reasons)})"
+        if self.fewer:
+            text += f", {self.fewer.total()} with fewer candidates than asked for ({_by_reason(self.fewer)})"
         if unknown := self.kinds["unknown"]:
             text += f"; the kind of {unknown} is unknown"
         if self.unanswered_kinds:
@@ -114,7 +118,7 @@ class Outcome:
             )
         if self.failed:
             text += ". Intents without an answer keep their statistical labels"
-        if self.failed or self.unanswered_kinds or self.unchecked:
+        if self.failed or self.fewer or self.unanswered_kinds or self.unchecked:
             text += ". Run the stage with --force to ask again: answers are kept, so only what is missing is asked"
         return f"{text}."
 
@@ -168,7 +172,10 @@ def improve_names(
 def _proposed(
     model: LanguageModel, evidence: Evidence, shown: Examples, candidates: int, outcome: Outcome
 ) -> list[str]:
-    """The usable labels among the answers, each once; none of them is recorded as nonsense or a failure."""
+    """The usable labels among the answers, each once.
+
+    None of them is recorded as nonsense or a failure; and, whatever came of the others, that answers are missing.
+    """
     inside = [evidence.texts[item] for item in shown.positives]
     outside = [evidence.texts[item] for item in shown.negatives]
     prompt = label_prompt(inside, outside)
@@ -188,7 +195,10 @@ def _proposed(
     if not answered:
         outcome.failed += 1
         outcome.reasons[reason] += 1
-    elif not labels:
+        return []
+    if answered < candidates:
+        outcome.fewer[reason] += 1
+    if not labels:
         outcome.nonsense += 1
     return list(labels.values())
 
