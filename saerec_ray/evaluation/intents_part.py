@@ -54,8 +54,9 @@ def measure_intents_part(
     """Names, probes, purity, intruders, absorption and monosemanticity of the dictionary of the texts.
 
     At most so many `attributes` are probed for and so many `latents` go through the intruder test, drawn by the
-    seed; `naming_seed` is that of the intents stage. The texts of carriers of at most `fuzzed` intents are taken
-    apart by sentence. With a `judge`, a language model judges names, too. Where the codes of the model hold a
+    seed; `naming_seed` is that of the intents stage. All is measured on the codes that people meet, with reviews
+    where there are any. Only fuzzing, which takes texts of at most `fuzzed` intents apart by sentence, chooses them
+    by the codes of texts. With a `judge`, a language model judges names, too. Where the codes of the model hold a
     second dictionary, its intents are in the families, but not in the figures.
     """
 
@@ -69,7 +70,14 @@ def measure_intents_part(
         "detection": label_detection(catalogue, coded.codes, coded.vectors, encode, naming_seed),
         "families": intent_forest(catalogue),
         "fuzzing": fuzzing(
-            catalogue, coded.dictionary, coded.codes, coded.vectors, items.texts, encode, fuzzed, naming_seed
+            catalogue,
+            coded.dictionary,
+            coded.text_codes,
+            coded.vectors,
+            items.texts,
+            encode,
+            fuzzed,
+            naming_seed,
         ),
     }
     on_progress(3, _STEPS)
@@ -106,12 +114,15 @@ def _published(catalogue: Catalogue, width: int) -> npt.NDArray[np.bool_]:
 
 
 def _features(coded: CodedItems, seed: int) -> dict[str, Features]:
-    """The codes of all items and what they are compared with, by CODINGS; controls fitted on training items."""
+    """The codes of all items and what they are compared with, by CODINGS; controls fitted on training items.
+
+    With reviews the dictionary and the random one read them, all others read the items' own texts.
+    """
     order = np.random.default_rng(seed).permutation(len(coded.vectors))
     return {
         "dictionary": coded.codes,
-        "random_dictionary": coded.codings["random_dictionary"].encode(coded.vectors),
-        "k_means": coded.codings["k_means"].encode(coded.vectors),
+        "random_dictionary": coded.features(coded.codings["random_dictionary"]),
+        "k_means": coded.features(coded.codings["k_means"]),
         "pca": PrincipalComponents.fit(coded.fitting).encode(coded.vectors),
         "raw": unit_rows(coded.vectors),
         "permuted": coded.codes[order],
@@ -145,7 +156,7 @@ def _probed(
     return {
         "probing": probing_report(features, dense, attributes, split, tick),
         "absorption": {
-            name: absorption(made.encode(coded.vectors), made.decoder, weights, attributes, split)
+            name: absorption(features[name], made.decoder, weights, attributes, split)
             for name, made in coded.codings.items()
             if isinstance(made, Dictionary)
         },
