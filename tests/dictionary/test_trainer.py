@@ -86,12 +86,16 @@ def test_training_recovers_the_directions_the_vectors_are_made_of(kind: str, tmp
     assert best_cosines(directions, untrained).mean() < 0.6
 
 
+@pytest.mark.parametrize("kind", ["matryoshka", "jumprelu", "paper"])
 @pytest.mark.parametrize("stopped_after", [1, 4, 9])
 def test_a_restored_training_ends_with_the_bits_of_one_that_never_stopped(
-    stopped_after: int, tmp_path: Path
+    stopped_after: int, kind: str, tmp_path: Path
 ) -> None:
-    """Averages, dead-latent counters, optimiser, best result and patience are all part of a checkpoint."""
-    settings = config("matryoshka")
+    """Averages, dead-latent counters, optimiser, best result and patience are all part of a checkpoint.
+
+    So are thresholds where they are learnt, and the one matrix of a tied dictionary.
+    """
+    settings = config(kind)
     whole = training(tmp_path / "whole", settings)
     checkpoint = tmp_path / "checkpoint"
     checkpoint.mkdir()
