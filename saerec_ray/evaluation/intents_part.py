@@ -19,7 +19,7 @@ from saerec_ray.evaluation.fuzzing import fuzzing
 from saerec_ray.evaluation.independent_space import attribute_sets, independent_spaces
 from saerec_ray.evaluation.intent_families import intent_forest
 from saerec_ray.evaluation.intruder import intruder_test
-from saerec_ray.evaluation.label_detection import label_detection
+from saerec_ray.evaluation.label_detection import GOOD_AUC, label_detection
 from saerec_ray.evaluation.model_detection import Judge, model_detection
 from saerec_ray.evaluation.monosemanticity import monosemanticity_of
 from saerec_ray.evaluation.probing import Split, dense_probes, probed_attributes, probing_report
@@ -49,15 +49,16 @@ def measure_intents_part(
     on_progress: OnProgress,
     *,
     fuzzed: int,
+    gate: float = GOOD_AUC,
     judge: Judge | None = None,
 ) -> dict[str, Any]:
     """Names, probes, purity, intruders, absorption and monosemanticity of the dictionary of the texts.
 
     At most so many `attributes` are probed for and so many `latents` go through the intruder test, drawn by the
-    seed; `naming_seed` is that of the intents stage. All is measured on the codes that people meet, with reviews
-    where there are any. Only fuzzing, which takes texts of at most `fuzzed` intents apart by sentence, chooses them
-    by the codes of texts. With a `judge`, a language model judges names, too. Where the codes of the model hold a
-    second dictionary, its intents are in the families, but not in the figures.
+    seed; `naming_seed` and `gate` are those of the intents stage. All is measured on the codes that people meet,
+    with reviews where there are any. Only fuzzing, which takes texts of at most `fuzzed` intents apart by sentence,
+    chooses them by the codes of texts. With a `judge`, a language model judges names, too. Where the codes of the
+    model hold a second dictionary, its intents are in the families, but not in the figures.
     """
 
     def within(first: int, last: int) -> OnProgress:
@@ -67,7 +68,7 @@ def measure_intents_part(
     sparse = {name: each for name, each in features.items() if isinstance(each, csr_array)}
     on_progress(1, _STEPS)
     found: dict[str, Any] = {
-        "detection": label_detection(catalogue, coded.codes, coded.vectors, encode, naming_seed),
+        "detection": label_detection(catalogue, coded.codes, coded.vectors, encode, naming_seed, gate),
         "families": intent_forest(catalogue),
         "fuzzing": fuzzing(
             catalogue,
@@ -169,6 +170,9 @@ def intents_headline(report: dict[str, Any]) -> dict[str, float]:
     figures = {}
     if found.get("detection", {}).get("judged"):
         figures["detection_auc"] = found["detection"]["own"]["mean"]
+        fresh = found["detection"]["fresh_gate"]
+        if fresh and fresh["auc"] is not None:
+            figures["detection_auc_fresh_gate"] = fresh["auc"]
     if judged := found.get("model_detection"):
         figures["judge_unanswered"] = judged["unanswered"]
         if judged["own"]:

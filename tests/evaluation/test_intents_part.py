@@ -94,7 +94,7 @@ def test_without_attributes_names_and_texts_are_still_judged() -> None:
     text = "\n".join(intents_lines(found))
     assert "Probes" not in text
     assert "Intruder" in text
-    assert intents_headline({"intents": found}) == {"detection_auc": pytest.approx(1)}
+    assert set(intents_headline({"intents": found})) == {"detection_auc", "detection_auc_fresh_gate"}
 
 
 def test_with_nothing_but_vectors_the_report_says_what_it_can() -> None:
@@ -153,6 +153,7 @@ def test_the_intruder_test_tells_published_latents_apart() -> None:
 def test_headlines_are_plain_figures() -> None:
     assert intents_headline({"intents": FOUND}) == {
         "detection_auc": pytest.approx(1),
+        "detection_auc_fresh_gate": pytest.approx(1),
         "probing_auc_1": pytest.approx(1),
     }
     assert intents_headline({}) == {}
