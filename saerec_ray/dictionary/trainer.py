@@ -184,7 +184,7 @@ class DictionaryTraining:
         explains more.
         """
         candidate = self.average.export(self.scaling, self.scaled_choosing)
-        error = fraction_of_variance_unexplained(candidate, self.choosing, self.mean)
+        error = self._of_first(fraction_of_variance_unexplained(candidate, self.choosing, self.mean))
         if not math.isfinite(error):
             raise StageError(
                 "The training of the dictionary ran into numbers that are not finite; "
@@ -197,6 +197,18 @@ class DictionaryTraining:
             self.best, self.best_error, self.evaluations_without_gain = candidate, error, 0
         else:
             self.evaluations_without_gain += 1
+
+    def _of_first(self, error: float) -> float:
+        """What the first worker measured, whatever this one did.
+
+        It decides when training ends: errors may differ in their last bit between machines, and a worker that ended
+        alone would leave the others waiting for it.
+        """
+        if self.worker.world_size == 1:
+            return error
+        shared = torch.tensor(error, dtype=torch.float64, device=self.worker.device)
+        torch.distributed.broadcast(shared, src=0)
+        return float(shared)
 
     @property
     def _shown_error(self) -> float | str:

@@ -30,6 +30,7 @@ from saerec_ray.evaluation.dictionary_part import dictionary_headline, measure_d
 from saerec_ray.evaluation.history_ablation import history_faithfulness, stability
 from saerec_ray.evaluation.html_report import html_report
 from saerec_ray.evaluation.intents_part import Encode, intents_headline, measure_intents_part
+from saerec_ray.evaluation.label_detection import recorded_gate
 from saerec_ray.evaluation.list_against_history import list_against_history
 from saerec_ray.evaluation.list_quality import list_quality, popularity_lists
 from saerec_ray.evaluation.markdown_report import markdown_report
@@ -358,6 +359,7 @@ def _dictionary(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
 
 def _intents(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
     config, model = subject.config, subject.language_model
+    named = read_manifest(subject.intents)
     found = measure_intents_part(
         subject.coded,
         subject.items,
@@ -366,9 +368,10 @@ def _intents(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
         config.probed_attributes,
         config.intruder_latents,
         subject.seed,
-        read_manifest(subject.intents).seed,
+        named.seed,
         on_progress,
         fuzzed=config.fuzzed_intents,
+        gate=recorded_gate(named),
         judge=None if model is None else Judge(model, config.judged_labels, config.judged_texts),
     )
     return {"intents": found}

@@ -12,12 +12,14 @@ import numpy.typing as npt
 from pydantic import ValidationError
 from scipy.sparse import csr_array
 
-from saerec_ray.dictionary.sae import Dictionary, Floats, read_dictionary
+from saerec_ray.backbone.cold import draw_cold_items
+from saerec_ray.dictionary.sae import Dictionary, Floats, read_codes, read_dictionary
+from saerec_ray.dictionary.samples import Samples, item_codes, load_samples
 from saerec_ray.dictionary.split import split_for_training
 from saerec_ray.dictionary.stability import read_stability
 from saerec_ray.dictionary_settings import DictionaryConfig
 from saerec_ray.errors import StageError
-from saerec_ray.evaluation.codings import Coding, codings, mean_active
+from saerec_ray.evaluation.codings import Coding, Features, codings, mean_active
 from saerec_ray.manifest import read_manifest
 from saerec_ray.text.embed import load_embeddings
 
@@ -42,11 +44,33 @@ class CodedItems:
     """False where the dictionary comes from other items: then all of these are new to it."""
     stability: Floats | None = None
     """Smallest cosine of each latent to its match under other seeds, (latents,); None with one seed."""
+    product_codes: csr_array | None = None
+    """Codes of all items as the dictionary stage wrote them, (items, latents); None: those of their texts."""
+    samples: Samples | None = None
+    """The texts with the reviews that these codes were made with; None without reviews."""
 
     @cached_property
-    def codes(self) -> csr_array:
-        """Codes of all items: (items, latents)."""
+    def text_codes(self) -> csr_array:
+        """Codes of the texts of all items, (items, latents): those that say how `vectors` are kept."""
         return self.dictionary.encode(self.vectors)
+
+    @property
+    def codes(self) -> csr_array:
+        """Codes of all items as people meet them, (items, latents): with reviews, where there are any.
+
+        The catalogue was named by these and the model ranks by them, so names and meanings are measured on them.
+        """
+        return self.text_codes if self.product_codes is None else self.product_codes
+
+    def features(self, other: Coding) -> Features:
+        """Features of all items to compare `codes` with: (items, features).
+
+        A dictionary reads what `codes` were made of, with reviews; other codings have no mean of texts and read
+        the item's own text.
+        """
+        if self.samples is None or not isinstance(other, Dictionary):
+            return other.encode(self.vectors)
+        return item_codes(other, self.samples)
 
     @cached_property
     def fitting(self) -> Floats:
@@ -70,34 +94,57 @@ class CodedItems:
 def read_coded_items(embedded: Path, dictionary_folder: Path) -> CodedItems:
     """Reads finished embed and dictionary stages, and splits the items as the training did.
 
-    The dictionary is the one of the texts, also where the codes of the model hold those of another as well.
+    The dictionary is the one of the texts, also where the codes of the model hold those of another as well; of
+    the codes, those of its latents are kept.
     Raises StageError when the manifest does not say how the dictionary was trained.
     """
-    config, seed = _training_settings(read_manifest(dictionary_folder).config, dictionary_folder)
-    vectors = load_embeddings(embedded)
-    seed = seed if config.seed is None else config.seed
-    split = split_for_training(vectors, config.held_out_share, seed)
+    recorded = _training_settings(read_manifest(dictionary_folder).config, dictionary_folder)
+    config = recorded.dictionary
+    texts = load_embeddings(embedded)
+    samples = load_samples(embedded, recorded.without_reviews(len(texts)))
+    seed = recorded.seed if config.seed is None else config.seed
+    split = split_for_training(texts, config.held_out_share, seed)
     dictionary = read_dictionary(dictionary_folder)
     stability = read_stability(dictionary_folder)
     if stability is not None:  # latents of a second dictionary come after those of the texts
         stability = stability[: dictionary.width]
     return CodedItems(
         dictionary,
-        vectors,
+        texts,
         split.train,
         split.choosing,
         split.held_out,
         seed,
         trained_here=config.source is None,
         stability=None if stability is None or np.isnan(stability).any() else stability,
+        product_codes=csr_array(read_codes(dictionary_folder)[:, : dictionary.width]),
+        samples=samples if len(samples.vectors) > len(texts) else None,
     )
 
 
-def _training_settings(recorded: dict[str, Any], folder: Path) -> tuple[DictionaryConfig, int]:
+@dataclass(frozen=True)
+class _Recorded:
+    """What the manifest of a dictionary stage says of its training."""
+
+    dictionary: DictionaryConfig
+    seed: int
+    cold: tuple[float, int] | None
+    """Share and seed of the items that training was not to meet; None where all count."""
+
+    def without_reviews(self, items: int) -> list[int]:
+        """Items whose texts alone count, though people wrote about them."""
+        if self.cold is None:
+            return []
+        marked: list[int] = np.flatnonzero(draw_cold_items(items, *self.cold)).tolist()
+        return marked
+
+
+def _training_settings(recorded: dict[str, Any], folder: Path) -> _Recorded:
     try:
-        settings, seed = recorded["settings"][:2]
-        return DictionaryConfig.model_validate(settings), int(seed)
-    except (KeyError, TypeError, ValueError, ValidationError) as error:
+        settings, seed, *cold = recorded["settings"]
+        drawn = (float(cold[0]), int(cold[1])) if cold else None
+        return _Recorded(DictionaryConfig.model_validate(settings), int(seed), drawn)
+    except (KeyError, IndexError, TypeError, ValueError, ValidationError) as error:
         raise StageError(
             f"The manifest of {folder} does not say how the dictionary was trained; run that stage again."
         ) from error

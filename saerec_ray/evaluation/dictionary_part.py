@@ -36,7 +36,7 @@ def measure_dictionary_part(
     """Codings, sparsity curve, densities, directions, and the ranking recovered for at most `users` users a split.
 
     All but densities are of items that the dictionary was neither trained on nor chosen by, beside controls
-    fitted on training items.
+    fitted on training items. With reviews, all is of the items' own texts.
     """
     vectors, mean = coded.vectors, unit_rows(coded.vectors[coded.train]).mean(axis=0)
     train, held = vectors[coded.train], vectors[coded.held_out]
@@ -49,7 +49,7 @@ def measure_dictionary_part(
         "trained_here": coded.trained_here,
         "codings": measure_codings(compared, mean, train, held),
         "curve": variance_curve(coded.dictionary, coded.fitting, coded.calibrating, held, coded.seed),
-        "densities": latent_densities(coded.codes[coded.train], coded.codes[coded.held_out]),
+        "densities": latent_densities(coded.text_codes[coded.train], coded.text_codes[coded.held_out]),
         "directions": latent_directions(coded.dictionary, coded.seed),
         "recovered": {},
     }

@@ -19,7 +19,7 @@ from saerec_ray.evaluation.fuzzing import fuzzing
 from saerec_ray.evaluation.independent_space import attribute_sets, independent_spaces
 from saerec_ray.evaluation.intent_families import intent_forest
 from saerec_ray.evaluation.intruder import intruder_test
-from saerec_ray.evaluation.label_detection import label_detection
+from saerec_ray.evaluation.label_detection import GOOD_AUC, label_detection
 from saerec_ray.evaluation.model_detection import Judge, model_detection
 from saerec_ray.evaluation.monosemanticity import monosemanticity_of
 from saerec_ray.evaluation.probing import Split, dense_probes, probed_attributes, probing_report
@@ -49,14 +49,16 @@ def measure_intents_part(
     on_progress: OnProgress,
     *,
     fuzzed: int,
+    gate: float = GOOD_AUC,
     judge: Judge | None = None,
 ) -> dict[str, Any]:
     """Names, probes, purity, intruders, absorption and monosemanticity of the dictionary of the texts.
 
     At most so many `attributes` are probed for and so many `latents` go through the intruder test, drawn by the
-    seed; `naming_seed` is that of the intents stage. The texts of carriers of at most `fuzzed` intents are taken
-    apart by sentence. With a `judge`, a language model judges names, too. Where the codes of the model hold a
-    second dictionary, its intents are in the families, but not in the figures.
+    seed; `naming_seed` and `gate` are those of the intents stage. All is measured on the codes that people meet,
+    with reviews where there are any. Only fuzzing, which takes texts of at most `fuzzed` intents apart by sentence,
+    chooses them by the codes of texts. With a `judge`, a language model judges names, too. Where the codes of the
+    model hold a second dictionary, its intents are in the families, but not in the figures.
     """
 
     def within(first: int, last: int) -> OnProgress:
@@ -66,10 +68,17 @@ def measure_intents_part(
     sparse = {name: each for name, each in features.items() if isinstance(each, csr_array)}
     on_progress(1, _STEPS)
     found: dict[str, Any] = {
-        "detection": label_detection(catalogue, coded.codes, coded.vectors, encode, naming_seed),
+        "detection": label_detection(catalogue, coded.codes, coded.vectors, encode, naming_seed, gate),
         "families": intent_forest(catalogue),
         "fuzzing": fuzzing(
-            catalogue, coded.dictionary, coded.codes, coded.vectors, items.texts, encode, fuzzed, naming_seed
+            catalogue,
+            coded.dictionary,
+            coded.text_codes,
+            coded.vectors,
+            items.texts,
+            encode,
+            fuzzed,
+            naming_seed,
         ),
     }
     on_progress(3, _STEPS)
@@ -106,12 +115,15 @@ def _published(catalogue: Catalogue, width: int) -> npt.NDArray[np.bool_]:
 
 
 def _features(coded: CodedItems, seed: int) -> dict[str, Features]:
-    """The codes of all items and what they are compared with, by CODINGS; controls fitted on training items."""
+    """The codes of all items and what they are compared with, by CODINGS; controls fitted on training items.
+
+    With reviews the dictionary and the random one read them, all others read the items' own texts.
+    """
     order = np.random.default_rng(seed).permutation(len(coded.vectors))
     return {
         "dictionary": coded.codes,
-        "random_dictionary": coded.codings["random_dictionary"].encode(coded.vectors),
-        "k_means": coded.codings["k_means"].encode(coded.vectors),
+        "random_dictionary": coded.features(coded.codings["random_dictionary"]),
+        "k_means": coded.features(coded.codings["k_means"]),
         "pca": PrincipalComponents.fit(coded.fitting).encode(coded.vectors),
         "raw": unit_rows(coded.vectors),
         "permuted": coded.codes[order],
@@ -145,7 +157,7 @@ def _probed(
     return {
         "probing": probing_report(features, dense, attributes, split, tick),
         "absorption": {
-            name: absorption(made.encode(coded.vectors), made.decoder, weights, attributes, split)
+            name: absorption(features[name], made.decoder, weights, attributes, split)
             for name, made in coded.codings.items()
             if isinstance(made, Dictionary)
         },
@@ -158,6 +170,9 @@ def intents_headline(report: dict[str, Any]) -> dict[str, float]:
     figures = {}
     if found.get("detection", {}).get("judged"):
         figures["detection_auc"] = found["detection"]["own"]["mean"]
+        fresh = found["detection"]["fresh_gate"]
+        if fresh and fresh["auc"] is not None:
+            figures["detection_auc_fresh_gate"] = fresh["auc"]
     if judged := found.get("model_detection"):
         figures["judge_unanswered"] = judged["unanswered"]
         if judged["own"]:

@@ -38,9 +38,9 @@ def _name_lines(found: dict[str, Any]) -> Lines:
     return [
         *lines,
         f"{found['judged']} published labels as people read them, judged on items they were not made from, drawn "
-        f"anew; when they were named the mean AUC was {number(found['auc_when_named'])}, and "
-        f"{number(found['auc_when_named_all'])} over all latents that could be judged. The judge is the cosine of "
-        "label and item; .5 is chance.",
+        "anew. They were published by their AUC on the same half, which flatters it a little; when they were named "
+        f"the mean was {number(found['auc_when_named'])}, and {number(found['auc_when_named_all'])} over all latents "
+        "that could be judged. The judge is the cosine of label and item; .5 is chance.",
         "",
         *table(
             ["label", "AUC, mean", "weighted by activation", "median", "share at .7 or more"],
@@ -54,11 +54,23 @@ def _name_lines(found: dict[str, Any]) -> Lines:
                 if row
             ),
         ),
+        *_fresh_gate_lines(found.get("fresh_gate")),
         *_verdict_lines(
             "The same as verdicts: yes where the cosine reaches the threshold that a label has from the items it was "
             "made from.",
             found["verdicts"],
         ),
+    ]
+
+
+def _fresh_gate_lines(found: dict[str, Any] | None) -> Lines:
+    if not found or found["auc"] is None:
+        return []
+    return [
+        f"On items that neither made nor chose them: of {found['judged']} labels that only this gate decides on, "
+        f"{found['passed']} have an AUC of {number(found['gate'], '.2f')} or more on one part of the other half, "
+        f"{number(found['auc_at_gate'])} in the mean; on the rest of that half they have {number(found['auc'])}.",
+        "",
     ]
 
 

@@ -12,14 +12,19 @@ from scipy.sparse import csr_array
 from saerec_ray.evaluation.verdicts import Rates, best_threshold, summary
 from saerec_ray.intents.catalogue import Catalogue, Intent
 from saerec_ray.intents.detection import Examples, draw_examples, judge, split_halves
+from saerec_ray.intents.gates import AUC_VERDICT
+from saerec_ray.manifest import Manifest
 
 Floats = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
 
 HISTOGRAM_BINS = 20
 GOOD_AUC = 0.7
 _OTHER_EXAMPLES = 2
 """Added to the seed: naming took the seed for one half and the next for the other."""
+_GATE_EXAMPLES = (5, 6)
+"""The same for the two parts of the judging half; other judges took those between."""
 
 
 def label_detection(
@@ -28,13 +33,15 @@ def label_detection(
     vectors: Floats,
     encode: Callable[[list[str]], Floats],
     seed: int,
+    gate: float = GOOD_AUC,
 ) -> dict[str, Any]:
     """Held-out AUC of the published labels, as people read them, by the embedding judge.
 
     `codes`: (items, latents); `vectors`: unit embeddings of the items, (items, d); `encode` turns texts into
-    unit vectors of the same model; `seed`: of the intents stage. Items are of the half that labels were not
-    made from, drawn anew: labels were published by their AUC on other draws, so that this one is less
-    flattered by the choice. `shuffled` judges the label of another published intent on the same items.
+    unit vectors of the same model; `seed` and `gate`: of the intents stage, see recorded_gate. Items are of the
+    half that labels were not made from, drawn anew. But labels were published by their AUC on the same half, with
+    the same hard negatives, so the choice flatters `own`; `fresh_gate` has a figure that no choice flatters, see
+    _fresh_gate. `shuffled` judges the label of another published intent on the same items.
     `verdicts` are those of a cosine threshold, which each label sets on items of the half that it was made from.
     Coverage is the share of the activation mass that lies on published intents.
     """
@@ -50,6 +57,7 @@ def label_detection(
         "auc_when_named": _mean(published),
         "auc_when_named_all": _mean(known),
         "judged": 0,
+        "fresh_gate": None,
     }
     naming, judging = split_halves(len(vectors), seed)
     examples = draw_examples(codes, vectors, judging, seed + _OTHER_EXAMPLES)
@@ -74,6 +82,7 @@ def label_detection(
         "judged": len(judged),
         "own": _summary(own, mass[latents]),
         "shuffled": _summary(shuffled, mass[latents]) if len(judged) > 1 else None,
+        "fresh_gate": _fresh_gate(known, codes, vectors, judging, encode, seed, gate),
         "verdicts": verdicts if len(judged) > 1 else verdicts | {"shuffled": None},
         "histogram": {
             "edges": np.linspace(0, 1, HISTOGRAM_BINS + 1).tolist(),
@@ -81,6 +90,55 @@ def label_detection(
             "shuffled": _histogram(shuffled) if len(judged) > 1 else [0] * HISTOGRAM_BINS,
         },
     }
+
+
+def _fresh_gate(
+    known: list[Intent],
+    codes: csr_array,
+    vectors: Floats,
+    judging: Indices,
+    encode: Callable[[list[str]], Floats],
+    seed: int,
+    gate: float,
+) -> dict[str, Any] | None:
+    """The AUC of labels on items that neither made nor chose them; None when no label can be judged so.
+
+    The judging half is split in two by item. Of the intents that are published, or failed at their name alone,
+    those pass whose label has an AUC of `gate` in the first part; `auc` is their mean in the second, `auc_at_gate`
+    that in the first: what the choice flatters is the difference. It is not that to `own`, whose hard negatives are of
+    twice the items and so harder. A label by a language model was accepted by the whole half: for such it is flattered
+    still.
+    """
+    candidates = [each for each in known if each.published or each.verdict.startswith(AUC_VERDICT)]
+    choosing, fresh = (
+        draw_examples(codes, vectors, judging[part], seed + draw)
+        for part, draw in zip(split_halves(len(judging), seed), _GATE_EXAMPLES, strict=True)
+    )
+    both = [each for each in candidates if choosing[each.latent].judgeable and fresh[each.latent].judgeable]
+    if not both:
+        return None
+    labels = encode([each.label for each in both])
+    aucs = np.array(
+        [
+            [judge(label, part[each.latent], vectors) for part in (choosing, fresh)]
+            for label, each in zip(labels, both, strict=True)
+        ]
+    )
+    passed = aucs[aucs[:, 0] >= gate]
+    at_gate, after = passed.mean(axis=0).tolist() if len(passed) else (None, None)
+    return {
+        "gate": gate,
+        "judged": len(both),
+        "passed": len(passed),
+        "auc_at_gate": at_gate,
+        "auc": after,
+    }
+
+
+def recorded_gate(stage: Manifest) -> float:
+    """The AUC from which a finished intents stage published names; GOOD_AUC where its manifest does not say."""
+    settings = stage.config.get("settings") or [{}]
+    return float(settings[0].get("min_detection_auc", GOOD_AUC))
 
 
 def _verdicts(

@@ -5,6 +5,9 @@ from __future__ import annotations
 from saerec_ray.config import IntentsConfig
 from saerec_ray.intents.naming import Name
 
+AUC_VERDICT = "its name finds held-out items with AUC"
+"""How the verdict of every intent begins that fails at its name alone."""
+
 
 def reason_against(
     config: IntentsConfig,
@@ -37,5 +40,5 @@ def reason_against(
     if name.detection_auc is None:
         return "too few held-out items to judge its name"
     if name.detection_auc < config.min_detection_auc:
-        return f"its name finds held-out items with AUC {name.detection_auc:.2f}, below {config.min_detection_auc:.2f}"
+        return f"{AUC_VERDICT} {name.detection_auc:.2f}, below {config.min_detection_auc:.2f}"
     return None

@@ -57,10 +57,17 @@ class Outcome:
     no_better: int = 0  # usable labels, but the statistical one stays
     nonsense: int = 0  # answers, none of them usable
     failed: int = 0  # no answer at all
+    fewer: Counter[str] = field(default_factory=Counter)  # answered less often than asked, by why
     dropped_answers: int = 0  # single answers of no use
     kinds: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)  # why intents had no answer
     disbelieved: int = 0  # intents called nuisance by a model that cannot tell nuisance
+    unanswered_kinds: Counter[str] = field(
+        default_factory=Counter
+    )  # intents, by why their kind has no answer
+    unchecked: Counter[str] = field(
+        default_factory=Counter
+    )  # called nuisance, by why the check has no answer
 
     def metrics(self, model: LanguageModel) -> dict[str, Any]:
         """For the manifest."""
@@ -72,10 +79,13 @@ class Outcome:
             "nonsense": self.nonsense,
             "failed": self.failed,
             "reasons": dict(self.reasons),
+            "fewer_candidates": dict(self.fewer),
             "dropped_answers": self.dropped_answers,
             "failed_questions": dict(model.usage.failures),
             "kinds": dict(self.kinds),
             "disbelieved_nuisance": self.disbelieved,
+            "unanswered_kinds": dict(self.unanswered_kinds),
+            "unchecked_nuisance": dict(self.unchecked),
             "calls": model.usage.calls,
             "cached_answers": model.usage.cached,
             "tokens": model.usage.tokens,
@@ -89,19 +99,32 @@ class Outcome:
         if self.nonsense:
             text += f", {self.nonsense} without a usable answer"
         if self.failed:
-            reasons = "; ".join(f"{count}: {reason}" for reason, count in self.reasons.most_common())
-            text += f", {self.failed} without an answer ({reasons})"
-        unasked_kinds = self.kinds["unknown"]
-        if unasked_kinds:
-            text += f"; the kind of {unasked_kinds} is unknown"
-        if self.failed:
-            text += ". They keep their statistical labels; run the stage with --force to ask again"
+            text += f", {self.failed} without an answer ({_by_reason(self.reasons)})"
+        if self.fewer:
+            text += f", {self.fewer.total()} with fewer candidates than asked for ({_by_reason(self.fewer)})"
+        if unknown := self.kinds["unknown"]:
+            text += f"; the kind of {unknown} is unknown"
+        if self.unanswered_kinds:
+            text += f", {self.unanswered_kinds.total()} for want of an answer ({_by_reason(self.unanswered_kinds)})"
         if self.disbelieved:
             text += (
                 f". It called {self.disbelieved} nuisance. That is not believed, and hides none: asked about groups "
                 "whose kind is plain, it did not tell nuisance from the rest. A larger model may know"
             )
+        if self.unchecked:
+            text += (
+                f". It called {self.unchecked.total()} nuisance, which hides none so far: whether it can tell nuisance "
+                f"is not known, for the questions on that had no answer ({_by_reason(self.unchecked)})"
+            )
+        if self.failed:
+            text += ". Intents without an answer keep their statistical labels"
+        if self.failed or self.fewer or self.unanswered_kinds or self.unchecked:
+            text += ". Run the stage with --force to ask again: answers are kept, so only what is missing is asked"
         return f"{text}."
+
+
+def _by_reason(counts: Counter[str]) -> str:
+    return "; ".join(f"{count}: {reason}" for reason, count in counts.most_common())
 
 
 def improve_names(
@@ -120,14 +143,15 @@ def improve_names(
     The model sees items of the naming half. Its best label is chosen with other items of that half, and is
     accepted when it beats the present one, and the gate, in the judging half. What the model says of its own
     certainty is never asked. A latent without an answer keeps its name. When it first calls an intent nuisance, which
-    hides it, it is asked about groups whose kind is plain: a model that does not tell them apart is not believed.
+    hides it, it is asked about groups whose kind is plain: a model that does not tell them apart is not believed, and
+    where these questions have no answer the kind stays unknown.
     """
     shown = draw_examples(
         evidence.codes, evidence.embeddings, evidence.naming_half, seed + 2, positives=SHOWN, negatives=SHOWN
     )
     outcome = Outcome()
     improved, kinds = list(names), {}
-    tells_nuisance: bool | None = None
+    asked_kinds = _Kinds(model, outcome)
     for place, latent in enumerate(latents):
         outcome.asked += 1
         proposed = _proposed(model, evidence, shown[latent], candidates, outcome)
@@ -138,14 +162,9 @@ def improve_names(
             improved[latent] = better or names[latent]
         name = improved[latent]
         if name and name.detection_auc is not None and name.detection_auc >= config.min_detection_auc:
-            kind = _kind(model, name.label, [evidence.texts[item] for item in shown[latent].positives])
-            if kind == "nuisance":
-                tells_nuisance = _tells_nuisance(model) if tells_nuisance is None else tells_nuisance
-                if not tells_nuisance:
-                    outcome.disbelieved += 1
-                    kind = "unknown"
-            kinds[latent] = kind
-            outcome.kinds[kind] += 1
+            kinds[latent] = asked_kinds.of(
+                name.label, [evidence.texts[item] for item in shown[latent].positives]
+            )
         on_progress(place + 1, len(latents))
     return improved, kinds, outcome
 
@@ -153,7 +172,10 @@ def improve_names(
 def _proposed(
     model: LanguageModel, evidence: Evidence, shown: Examples, candidates: int, outcome: Outcome
 ) -> list[str]:
-    """The usable labels among the answers, each once; none of them is recorded as nonsense or a failure."""
+    """The usable labels among the answers, each once.
+
+    None of them is recorded as nonsense or a failure; and, whatever came of the others, that answers are missing.
+    """
     inside = [evidence.texts[item] for item in shown.positives]
     outside = [evidence.texts[item] for item in shown.negatives]
     prompt = label_prompt(inside, outside)
@@ -173,7 +195,10 @@ def _proposed(
     if not answered:
         outcome.failed += 1
         outcome.reasons[reason] += 1
-    elif not labels:
+        return []
+    if answered < candidates:
+        outcome.fewer[reason] += 1
+    if not labels:
         outcome.nonsense += 1
     return list(labels.values())
 
@@ -208,10 +233,43 @@ def _unseen(examples: Examples, shown: Examples) -> Examples:
     return unseen if unseen.judgeable else examples
 
 
+class _Kinds:
+    """Asks for kinds, and believes in nuisance only when the model has shown that it can tell it."""
+
+    def __init__(self, model: LanguageModel, outcome: Outcome) -> None:
+        self._model, self._outcome = model, outcome
+        self._tells: bool | NoAnswerError | None = None  # None until it matters
+
+    def of(self, label: str, inside: Sequence[str]) -> str:
+        """The kind of one intent, counted; unknown when answers are missing, do not agree or are not believed."""
+        try:
+            kind = _kind(self._model, label, inside)
+        except NoAnswerError as error:
+            self._outcome.unanswered_kinds[str(error)] += 1
+            kind = "unknown"
+        if kind == "nuisance" and not self._believed():
+            kind = "unknown"
+        self._outcome.kinds[kind] += 1
+        return kind
+
+    def _believed(self) -> bool:
+        if self._tells is None:  # once a run: an endpoint that fails is not asked for every intent anew
+            try:
+                self._tells = _tells_nuisance(self._model)
+            except NoAnswerError as error:
+                self._tells = error
+        if isinstance(self._tells, NoAnswerError):
+            self._outcome.unchecked[str(self._tells)] += 1
+            return False
+        self._outcome.disbelieved += not self._tells
+        return self._tells
+
+
 def _tells_nuisance(model: LanguageModel) -> bool:
     """Whether it calls no plain group nuisance, and most of the accidental ones.
 
-    Both are asked: a model that guesses, or gives every group the same kind, passes one of them easily.
+    Both are asked: a model that guesses, or gives every group the same kind, passes one of them easily. Raises
+    NoAnswerError when the answers there are do not settle it: silence says nothing about a model.
     """
     if not all(_kind(model, label, texts) in ("intent", "item property") for label, texts in PLAIN_GROUPS):
         return False
@@ -220,16 +278,23 @@ def _tells_nuisance(model: LanguageModel) -> bool:
 
 
 def _kind(model: LanguageModel, label: str, inside: Sequence[str]) -> str:
-    """What most of the answers say; unknown when no two agree."""
+    """What most of the answers say; unknown when no two agree.
+
+    Raises NoAnswerError when no two agree and answers that are missing might have.
+    """
     prompt = kind_prompt(label, inside)
     votes: Counter[str] = Counter()
+    missing: list[NoAnswerError] = []
     for number in range(VOTES):
         try:
             kind = usable_kind(model.ask(prompt, number))
-        except NoAnswerError:
-            continue  # told by usage.failures; fewer votes may still agree
+        except NoAnswerError as error:
+            missing.append(error)
+            continue
         if kind:
             votes[kind] += 1
             if votes[kind] > VOTES // 2:
                 return kind
+    if missing and max(votes.values(), default=0) + len(missing) > VOTES // 2:
+        raise missing[-1]
     return "unknown"

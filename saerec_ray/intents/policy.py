@@ -28,6 +28,8 @@ MIN_SHARE = 0.5
 POLICY_VERDICT = "blocked by the policy topic"
 """How the verdict of every intent begins that a policy blocks."""
 _MOST_TOLD = 10
+_HISSING = ("s", "x", "z", "ch", "sh", "o")
+"""Ends of words whose plural may end in -es: glasses, boxes, patches, rashes, tomatoes."""
 _WORD = re.compile(r"\w+\*?")
 
 
@@ -242,7 +244,17 @@ def _words(text: str) -> list[str]:
 def _same(word: str, wanted: str) -> bool:
     if wanted.endswith("*"):
         return word.startswith(wanted[:-1])
-    return word == wanted or word == f"{wanted}s" or wanted == f"{word}s"
+    return word == wanted or word in _plurals(wanted) or wanted in _plurals(word)
+
+
+def _plurals(word: str) -> set[str]:
+    """What a regular English plural of the word may be; it need not be a word at all."""
+    found = {f"{word}s"}
+    if word.endswith(_HISSING):
+        found.add(f"{word}es")
+    if len(word) > 2 and word.endswith("y"):  # by, my: not the singular of bies and mies
+        found.add(f"{word[:-1]}ies")
+    return found
 
 
 def _unmatched(

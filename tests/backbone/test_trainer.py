@@ -15,11 +15,20 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from saerec_ray import distributed, training_state
+from saerec_ray.attempts import begin_attempt
 from saerec_ray.backbone.frozen import write_frozen
-from saerec_ray.backbone.trainer import BEST_FILE, VALIDATION_CUTOFF, together, train_backbone, trained_parts
+from saerec_ray.backbone.trainer import (
+    BEST_FILE,
+    VALIDATION_CUTOFF,
+    BackboneTraining,
+    together,
+    train_backbone,
+    trained_parts,
+)
 from saerec_ray.backbone.validation import encode_users, held_out, model_ranks, ndcg
 from saerec_ray.data.prepared import PreparedSequences
 from saerec_ray.errors import StageError
+from saerec_ray.local_workers import LocalWorker, latest_checkpoint
 from tests.backbone.small_sets import (
     ITEMS,
     frozen_of,
@@ -194,6 +203,53 @@ def test_another_seed_of_dropout_would_end_with_other_bits(train: Train) -> None
 
 def test_the_same_training_has_the_same_bits_again(train: Train) -> None:
     assert same_bits(state(train("once", **DROPOUT)), state(train("again", **DROPOUT)))
+
+
+def started(folder: Path) -> BackboneTraining:
+    """A training whose steps depend on random numbers, before its first step."""
+    attempt = begin_attempt(folder, "backbone", {}, latest_checkpoint)
+    worker = LocalWorker(0, 1, torch.device("cpu"), attempt)
+    settings = small_settings(epochs=4, **DROPOUT)
+    return BackboneTraining(worker, settings, FROZEN, SEQUENCES, {"seed": 7, "intents": True})
+
+
+def learnt(run: BackboneTraining) -> dict[str, Any]:
+    """What later steps depend on: weights, optimisers and random numbers, in bits, and progress."""
+    values = {f"model.{name}": value for name, value in run.model.state_dict().items()}
+    for kind, optimiser in run.optimisers.items():
+        values |= {
+            f"{kind}.{name}": value for name, value in training_state.optimizer_tensors(optimiser).items()
+        }
+    values["random"] = torch.get_rng_state()
+    bits = {name: value.numpy().tobytes() for name, value in values.items()}
+    _, keys, place, *_ = np.random.get_state()
+    return {**bits, "numpy": (keys.tobytes(), place), "done": (run.epoch, run.samples_done)}
+
+
+def test_a_validation_changes_nothing_that_training_goes_on_from(tmp_path: Path) -> None:
+    run = started(tmp_path)
+    run.train_epoch(10**9)
+    before = learnt(run)
+    run.validate()
+    run.validate()
+    assert learnt(run) == before
+    best = {name: value.clone() for name, value in (run.best or {}).items()}
+    run.train_epoch(10**9)
+    assert learnt(run) != before
+    assert same_bits(run.best or {}, best), "what is kept does not move with the model"
+    assert best
+
+
+def test_how_often_it_is_validated_does_not_change_what_is_learnt(tmp_path: Path) -> None:
+    found = []
+    for validations in (0, 1, 3):
+        run = started(tmp_path / str(validations))
+        for _ in range(3):
+            run.train_epoch(10**9)
+            for _ in range(validations):
+                run.validate()
+        found.append(learnt(run))
+    assert found[0] == found[1] == found[2]
 
 
 def gradients(checkpoint: Path) -> dict[str, Tensor]:

@@ -129,8 +129,10 @@ def set_section(data: str, seeds: list[int], results: dict[str, list[dict[str, A
             f"Mean and deviation over seeds. {circumstances(seeds)}",
             "FVU: unexplained variance of held-out items. NDCG recovered: of a ranking by item vectors alone, with "
             "reconstructions in their place; 1 loses nothing, 0 is the mean vector for every item. Label AUC: of "
-            "published labels on items and draws that neither made nor chose them; beside it that of the labels of "
-            "other intents. With 512 latents none dies, so what is done about dead latents is shown at 2,048.",
+            "published labels on the half of the items that they were not made from; beside it that of the labels of "
+            "other intents. They were published by their AUC on the same half: the items are drawn anew, but hard "
+            "negatives are the same, so the choice flatters the figure a little. With 512 latents none dies, so what "
+            "is done about dead latents is shown at 2,048.",
         ],
         [shown_command()],
         table(["variant", *COLUMNS.values()], rows),

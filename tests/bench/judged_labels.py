@@ -1,4 +1,4 @@
-"""Held-out AUC of the labels of a finished intents stage, by the embedding judge."""
+"""AUC of the labels of a finished intents stage on the half of the items they were not made from, by embeddings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from saerec_ray.config import EmbedConfig
 from saerec_ray.evaluation.coded_items import CodedItems
-from saerec_ray.evaluation.label_detection import label_detection
+from saerec_ray.evaluation.label_detection import label_detection, recorded_gate
 from saerec_ray.intents.catalogue import read_catalogue
 from saerec_ray.manifest import read_manifest
 from saerec_ray.text.encoder import TextEncoder
@@ -21,8 +21,12 @@ def encoder(model: str, precision: str, max_tokens: int | None) -> TextEncoder:
 
 
 def judged_labels(workdir: Path, coded: CodedItems) -> dict[str, Any]:
-    """What label_detection finds for the published labels of `workdir`, whose items are `coded`."""
+    """What label_detection finds for the labels of `workdir`, whose items are `coded`.
+
+    Labels were published by their AUC on the same half: `own` is flattered by that choice, `fresh_gate` is not.
+    """
     config = EmbedConfig.model_validate(read_manifest(workdir / "embed").config["settings"])
+    named = read_manifest(workdir / "intents")
     return label_detection(
         read_catalogue(workdir / "intents"),
         coded.codes,
@@ -30,5 +34,6 @@ def judged_labels(workdir: Path, coded: CodedItems) -> dict[str, Any]:
         lambda texts: encoder(config.model, config.precision, config.max_tokens).encode(
             texts, config.batch_size
         ),
-        read_manifest(workdir / "intents").seed,
+        named.seed,
+        recorded_gate(named),
     )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.numpy import save_file
 
+from saerec_ray import distributed
 from saerec_ray.attempts import begin_attempt
 from saerec_ray.dictionary.metrics import fraction_of_variance_unexplained
 from saerec_ray.dictionary.sae import Dictionary, Floats
@@ -17,7 +20,9 @@ from saerec_ray.dictionary.trainer import DictionaryTraining
 from saerec_ray.dictionary_settings import DictionaryConfig
 from saerec_ray.errors import StageError
 from saerec_ray.local_workers import LocalWorker, latest_checkpoint
+from saerec_ray.text.embed import EMBEDDINGS_FILE
 from tests.dictionary.planted import best_cosines, planted_directions, planted_vectors
+from tests.dictionary.uneven_workers import train_unevenly
 
 KINDS = ("topk", "batchtopk", "matryoshka")
 kinds = pytest.mark.parametrize("kind", KINDS)
@@ -81,12 +86,16 @@ def test_training_recovers_the_directions_the_vectors_are_made_of(kind: str, tmp
     assert best_cosines(directions, untrained).mean() < 0.6
 
 
+@pytest.mark.parametrize("kind", ["matryoshka", "jumprelu", "paper"])
 @pytest.mark.parametrize("stopped_after", [1, 4, 9])
 def test_a_restored_training_ends_with_the_bits_of_one_that_never_stopped(
-    stopped_after: int, tmp_path: Path
+    stopped_after: int, kind: str, tmp_path: Path
 ) -> None:
-    """Averages, dead-latent counters, optimiser, best result and patience are all part of a checkpoint."""
-    settings = config("matryoshka")
+    """Averages, dead-latent counters, optimiser, best result and patience are all part of a checkpoint.
+
+    So are thresholds where they are learnt, and the one matrix of a tied dictionary.
+    """
+    settings = config(kind)
     whole = training(tmp_path / "whole", settings)
     checkpoint = tmp_path / "checkpoint"
     checkpoint.mkdir()
@@ -224,6 +233,34 @@ def test_no_result_counts_before_the_sparsity_is_the_one_asked_for(tmp_path: Pat
         run.train_epoch()
         run.evaluate()
         assert (run.best is not None) == (epoch >= 4)
+
+
+@pytest.mark.parametrize(
+    ("learning_rate", "errors"),
+    [(0.005, [1.0]), (1e-7, [1 / number for number in range(1, 60)])],
+    ids=["others would stop", "others would go on"],
+)
+def test_when_training_ends_is_decided_by_the_first_worker_for_all(
+    learning_rate: float, errors: list[float], tmp_path: Path
+) -> None:
+    """On machines that round differently one worker would end alone, and the others would wait for it."""
+    (tmp_path / "embed").mkdir()
+    save_file({"embeddings": vectors()}, tmp_path / "embed" / EMBEDDINGS_FILE)
+    settings = config(epochs=6, patience=2, learning_rate=learning_rate, anneal_share=0.0)
+    parameters = {
+        "embeddings": str(tmp_path / "embed"),
+        "config": settings.model_dump(mode="json"),
+        "seed": 5,
+        "split_seed": 5,
+        "without_reviews": [],
+        "errors": errors,
+        "told": str(tmp_path),
+    }
+    runs = {"folder": tmp_path / "runs", "name": "uneven", "engine": "local", "gpus": False}
+    distributed.run(train_unevenly, parameters, workers=2, max_failures=0, **runs)
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text("utf-8")) for rank in range(2))
+    assert first == second
+    assert first["epoch"] == (6 if learning_rate > 1e-3 else 3)
 
 
 def test_a_training_that_diverges_says_so_and_what_to_change(tmp_path: Path) -> None:

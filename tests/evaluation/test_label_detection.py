@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
 from saerec_ray.dictionary.sae import Floats
-from saerec_ray.evaluation.label_detection import HISTOGRAM_BINS, label_detection
+from saerec_ray.evaluation.intents_tables import intents_lines
+from saerec_ray.evaluation.label_detection import GOOD_AUC, HISTOGRAM_BINS, label_detection, recorded_gate
+from saerec_ray.intents.catalogue import Catalogue
 from saerec_ray.intents.detection import draw_examples, judge, split_halves
+from saerec_ray.intents.gates import AUC_VERDICT
+from saerec_ray.manifest import read_manifest
 from tests.evaluation.named_planted import catalogue, encoder, intent
 from tests.evaluation.planted_dictionary import TOPICS, plant
+from tests.finished_stage import finish_stage
 
 PLANTED = plant()
 CODES = PLANTED.dictionary.encode(PLANTED.vectors)
@@ -66,6 +74,77 @@ def test_items_are_of_the_half_that_labels_were_not_made_from_and_drawn_anew() -
 
     assert found["own"]["mean"] == pytest.approx(mean(5))
     assert found["own"]["mean"] != pytest.approx(mean(4), abs=1e-6), "4 is what the catalogue was judged by"
+
+
+def noise(copies: int = 8) -> tuple[csr_array, Catalogue]:
+    """Latents that are active on items at random, whose labels say topics: no label is any better than chance.
+
+    Half of them were published.
+    """
+    rng = np.random.default_rng(0)
+    codes = np.concatenate([CODES.toarray()[rng.permutation(len(PLANTED.vectors))] for _ in range(copies)], 1)
+    below = {"state": "unpublished", "verdict": f"{AUC_VERDICT} 0.49, below 0.50"}
+    intents = [
+        intent(latent, label=f"topic{latent % TOPICS}", **(below if latent % 2 else {}))
+        for latent in range(codes.shape[1])
+    ]
+    return csr_array(codes), catalogue(intents)
+
+
+def test_a_gate_applied_anew_flatters_no_figure_on_the_items_that_it_did_not_see() -> None:
+    codes, named = noise()
+    whole = label_detection(named, codes, PLANTED.vectors, ENCODE, seed=3, gate=0.5)
+    found = whole["fresh_gate"]
+    assert (found["gate"], found["judged"]) == (0.5, len(named.intents))
+    assert 0.3 < found["passed"] / found["judged"] < 0.7
+    assert found["auc_at_gate"] > 0.54, "what passes is above chance where it was chosen"
+    assert found["auc"] == pytest.approx(0.5, abs=0.015)
+    nothing = {"fuzzing": {"carriers": 0, "one_sentence": 0, "long": 0}, "spaces": {}}
+    text = "\n".join(intents_lines({"detection": whole, **nothing}))
+    assert (
+        f"of {found['judged']} labels that only this gate decides on, {found['passed']} have an AUC of 0.50"
+        in text
+    )
+    assert "On items that neither made nor chose them" in text
+
+
+def test_true_labels_pass_a_gate_applied_anew_and_stay_at_the_ceiling() -> None:
+    found = label_detection(catalogue(), CODES, PLANTED.vectors, ENCODE, seed=3)["fresh_gate"]
+    assert found == {
+        "gate": 0.7,
+        "judged": TOPICS,
+        "passed": TOPICS,
+        "auc_at_gate": pytest.approx(1),
+        "auc": pytest.approx(1),
+    }
+
+
+def test_intents_that_other_gates_hold_back_are_no_matter_of_this_one() -> None:
+    """They are not published whatever their name; the others may pass this time."""
+    dense = {"state": "unpublished", "verdict": "active on 40% of items, more than 20%"}
+    below = {"state": "unpublished", "verdict": f"{AUC_VERDICT} 0.66, below 0.70"}
+    named = [
+        intent(latent, **(dense if latent < 5 else below if latent < 9 else {})) for latent in range(TOPICS)
+    ]
+    found = label_detection(catalogue(named), CODES, PLANTED.vectors, ENCODE, seed=3)
+    assert found["published"] == TOPICS - 9
+    assert (found["fresh_gate"]["judged"], found["fresh_gate"]["passed"]) == (TOPICS - 5, TOPICS - 5)
+
+
+def test_no_label_that_passes_anew_is_no_error() -> None:
+    codes, named = noise(1)
+    found = label_detection(named, codes, PLANTED.vectors, ENCODE, seed=3, gate=1.0)["fresh_gate"]
+    assert (found["passed"], found["auc_at_gate"], found["auc"]) == (0, None, None)
+
+
+def test_the_gate_is_that_of_the_stage_that_published(tmp_path: Path) -> None:
+    for name, config, expected in (
+        ("intents", {"settings": [{"min_detection_auc": 0.62}, {}, 5]}, 0.62),
+        ("before", {}, GOOD_AUC),
+    ):
+        (tmp_path / name).mkdir()
+        finish_stage(tmp_path / name, config)
+        assert recorded_gate(read_manifest(tmp_path / name)) == expected
 
 
 def test_only_published_intents_are_judged_and_cover_their_activation() -> None:

@@ -117,6 +117,86 @@ def test_a_model_that_finds_two_of_three_accidental_groups_is_believed(
     assert (told["disbelieved_nuisance"], told["kinds"]) == (0, {"nuisance": published})
 
 
+def calls_all_nuisance(request: Request) -> Reply:
+    """Every intent of the catalogue, and of the known groups those that are."""
+    if asks_for_label(request):
+        return Reply("deluxe pocket travel")
+    return kind_of_known_group(request) if about_known_group(request) else Reply("nuisance")
+
+
+def test_a_model_that_dies_while_it_is_checked_is_not_called_unable_to_tell_nuisance(
+    scattered: Planted, endpoint: Endpoint, tmp_path: Path, statistical: Catalogue
+) -> None:
+    """Silence says nothing about a model: nothing is hidden, the reason is told, and another run asks again."""
+
+    def dies(request: Request) -> Reply:
+        return Reply(status=401) if about_known_group(request) else calls_all_nuisance(request)
+
+    endpoint.answer(dies)
+    results = label(scattered, endpoint, tmp_path)
+    assert [each.state for each in results.catalogue.intents] == [each.state for each in statistical.intents]
+    assert {each.kind for each in results.catalogue.intents} == {"unknown"}
+    told = results.summary["language_model"]
+    assert told["disbelieved_nuisance"] == 0
+    assert told["unchecked_nuisance"] == {"the endpoint answered 401: it refuses the key": 1}
+    (sentence,) = results.sentences
+    assert "That is not believed" not in sentence
+    assert (
+        "It called 1 nuisance, which hides none so far: whether it can tell nuisance is not known" in sentence
+    )
+    assert "(1: the endpoint answered 401: it refuses the key)" in sentence
+    assert "Run the stage with --force to ask again" in sentence
+    endpoint.answer(calls_all_nuisance)
+    told = label(scattered, endpoint, tmp_path).summary["language_model"]
+    published = sum(intent.published for intent in statistical.intents)
+    assert (told["kinds"], told["unchecked_nuisance"]) == ({"nuisance": published}, {})
+
+
+def test_a_check_with_too_few_answers_is_made_once_a_run_and_counts_for_all(
+    scattered: Planted, endpoint: Endpoint, tmp_path: Path, statistical: Catalogue
+) -> None:
+    asked: Counter[str] = Counter()
+
+    def refuses_two_of_three(request: Request) -> Reply:
+        asked[question(request)] += 1
+        silent = names_one_of(PLAIN_GROUPS[:1], request) and asked[question(request)] > 1
+        return Reply(status=400) if silent else calls_all_nuisance(request)
+
+    endpoint.answer(refuses_two_of_three)
+    told = label(scattered, endpoint, tmp_path).summary["language_model"]
+    published = sum(intent.published for intent in statistical.intents)
+    assert told["unchecked_nuisance"] == {"the endpoint answered 400": published}
+    assert (told["disbelieved_nuisance"], told["kinds"]) == (0, {"unknown": published})
+    assert sum(count for text, count in asked.items() if PLAIN_GROUPS[0][0] in text) == VOTES
+
+
+def test_a_missing_answer_does_not_matter_where_the_others_agree_and_is_told_where_it_does(
+    scattered: Planted, endpoint: Endpoint, tmp_path: Path, statistical: Catalogue
+) -> None:
+    first, second = (intent.label for intent in statistical.intents[:2])
+    asked: Counter[str] = Counter()
+
+    def stutters(request: Request) -> Reply:
+        if asks_for_label(request):
+            return Reply("deluxe pocket travel")
+        asked[question(request)] += 1
+        number = asked[question(request)]
+        if f"Name of the group: {first}\n" in question(request) and number == 1:
+            return Reply(status=400)
+        if f"Name of the group: {second}\n" in question(request) and number > 1:
+            return Reply(status=400)
+        return Reply("property")
+
+    endpoint.answer(stutters)
+    results = label(scattered, endpoint, tmp_path)
+    assert [each.kind for each in results.catalogue.intents[:2]] == ["item property", "unknown"]
+    assert results.summary["language_model"]["unanswered_kinds"] == {"the endpoint answered 400": 1}
+    assert (
+        "; the kind of 1 is unknown, 1 for want of an answer (1: the endpoint answered 400). Run the stage with "
+        "--force to ask again"
+    ) in results.sentences[0]
+
+
 def test_a_model_is_asked_about_other_groups_only_when_it_calls_an_intent_nuisance(
     scattered: Planted, endpoint: Endpoint, tmp_path: Path
 ) -> None:

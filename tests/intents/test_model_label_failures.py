@@ -6,13 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from saerec_ray.intents.catalogue import Catalogue
-from tests.intents.planted import Planted
+from tests.intents.planted import Planted, topic_words
 from tests.intents.planted_questions import (
     LATENTS,
     TOPIC_COUNT,
@@ -20,8 +21,9 @@ from tests.intents.planted_questions import (
     inside,
     knows_all,
     label,
+    topic_of,
 )
-from tests.intents.scripted_endpoint import Endpoint, Reply, Request
+from tests.intents.scripted_endpoint import Endpoint, Reply, Request, question
 
 
 def test_a_rate_limit_that_passes_costs_nothing_but_time(
@@ -60,7 +62,7 @@ def test_an_endpoint_that_fails_leaves_the_statistical_catalogue_and_says_what_i
     (sentence,) = results.sentences
     assert f"{LATENTS} without an answer" in sentence
     assert reason in sentence
-    assert "They keep their statistical labels; run the stage with --force to ask again." in sentence
+    assert "Intents without an answer keep their statistical labels. Run the stage with --force" in sentence
 
 
 def test_an_endpoint_that_is_down_does_too(
@@ -103,6 +105,43 @@ def test_one_good_answer_among_failures_and_nonsense_is_enough(
     assert results.summary["language_model"]["accepted"] >= TOPIC_COUNT - 1
     assert results.summary["language_model"]["failed"] == 0
     assert results.summary["language_model"]["failed_questions"]["the endpoint answered 400"] > 0
+    assert results.summary["language_model"]["fewer_candidates"] == {"the endpoint answered 400": LATENTS}
+    assert f", {LATENTS} with fewer candidates than asked for" in results.sentences[0]
+
+
+def test_a_label_chosen_among_fewer_candidates_than_asked_for_is_told_and_another_run_asks_the_rest(
+    scattered: Planted, endpoint: Endpoint, tmp_path: Path
+) -> None:
+    """The best answer may be the one that is missing."""
+    asked: Counter[str] = Counter()
+
+    def only_the_first(request: Request) -> Reply:
+        if not asks_for_label(request):
+            return Reply("intent")
+        asked[question(request)] += 1
+        if asked[question(request)] > 1:
+            return Reply(status=400)
+        return Reply(topic_words(topic_of(inside(request))).split()[0])
+
+    endpoint.answer(only_the_first)
+    first = label(scattered, endpoint, tmp_path)
+    told = first.summary["language_model"]
+    assert (told["failed"], told["reasons"]) == (0, {})
+    assert told["fewer_candidates"] == {"the endpoint answered 400": LATENTS}
+    assert (
+        f", {LATENTS} with fewer candidates than asked for ({LATENTS}: the endpoint answered 400). Run the stage with "
+        "--force to ask again: answers are kept, so only what is missing is asked."
+    ) in first.sentences[0]
+    sent = len(endpoint.requests)
+    endpoint.answer(knows_all)
+    second = label(scattered, endpoint, tmp_path)
+    told = second.summary["language_model"]
+    assert told["fewer_candidates"] == {}
+    assert "--force" not in second.sentences[0]
+    missing = [each for each in endpoint.requests[sent:] if asks_for_label(each)]
+    assert len(missing) == 2 * LATENTS
+    for topic in range(TOPIC_COUNT):
+        assert second.catalogue.intents[topic].label == topic_words(topic)
 
 
 def test_a_used_up_budget_has_gone_to_the_most_active_intents(

@@ -67,6 +67,22 @@ def relabelled(catalogue: Catalogue, name: str, **more: object) -> Catalogue:
         ("Acne-Cream", "acne cream", True),
         ("Pregnancy tests", "pregnancy test", True),
         ("Pregnancy test", "pregnancy tests", True),
+        ("Allergies", "allergy", True),
+        ("For an allergy", "allergies", True),
+        ("Rashes and itching", "rash", True),
+        ("Rash cream", "rashes", True),
+        ("Pregnancies", "pregnancy", True),
+        ("Pregnancy wear", "pregnancies", True),
+        ("Two pregnancies tests", "pregnancy test", True),
+        ("Abscesses", "abscess", True),
+        ("Viruses", "virus", True),
+        ("Stitches", "stitch", True),
+        ("Boys", "boy", True),
+        ("Virgo", "virgoes", True),
+        ("Notes", "not", False),
+        ("Pines", "pin", False),
+        ("Bies", "by", False),
+        ("Allergic", "allergy", False),
         ("Analysis", "anal", False),
         ("Menace", "men", False),
         ("Diabetic socks", "diabet*", True),
@@ -81,6 +97,45 @@ def test_a_phrase_matches_whole_words_in_order(
 ) -> None:
     result = enforced(planted, relabelled(catalogue, label), phrases=[phrase])
     assert (result.catalogue.intents[0].state == "blocked") == matches
+
+
+WORDS = st.text("abcehioswxyz", min_size=1, max_size=5)
+
+
+def blocks(planted: Planted, catalogue: Catalogue, label: str, phrase: str) -> bool:
+    result = enforced(planted, relabelled(catalogue, label), phrases=[phrase])
+    return result.catalogue.intents[0].state == "blocked"
+
+
+@settings(max_examples=60, deadline=None)
+@given(word=WORDS, before=WORDS, after=WORDS)
+def test_every_word_matches_itself_and_its_plural_in_s_wherever_it_stands(
+    planted: Planted, catalogue: Catalogue, word: str, before: str, after: str
+) -> None:
+    """However plurals are told, a policy that blocked an intent goes on to do so."""
+    for said, listed in ((word, word), (f"{word}s", word), (word, f"{word}s")):
+        assert blocks(planted, catalogue, f"{before} {said.upper()} {after}", listed)
+
+
+@settings(max_examples=60, deadline=None)
+@given(stem=WORDS)
+def test_plurals_of_words_that_hiss_or_end_in_y_match_in_both_directions(
+    planted: Planted, catalogue: Catalogue, stem: str
+) -> None:
+    plurals = {f"{stem}{end}": f"{stem}{end}es" for end in ("s", "x", "z", "ch", "sh", "o")}
+    for one, many in (plurals | {f"{stem}ty": f"{stem}ties"}).items():
+        assert blocks(planted, catalogue, many, one)
+        assert blocks(planted, catalogue, one, many)
+
+
+@settings(max_examples=60, deadline=None)
+@given(one=WORDS, other=WORDS, ending=st.sampled_from(["", "s", "es", "ies"]))
+def test_which_of_two_words_the_policy_lists_makes_no_difference(
+    planted: Planted, catalogue: Catalogue, one: str, other: str, ending: str
+) -> None:
+    for longer in (f"{one}{ending}", f"{one[:-1]}{ending}", other):
+        if longer:
+            assert blocks(planted, catalogue, one, longer) == blocks(planted, catalogue, longer, one)
 
 
 @pytest.mark.parametrize(

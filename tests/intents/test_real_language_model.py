@@ -275,7 +275,7 @@ def test_a_server_killed_midway_leaves_statistical_labels_and_the_next_run_asks_
     assert told["asked"] == told["accepted"] + told["no_better"] + told["nonsense"] + told["failed"]
     assert f"{told['failed']} without an answer" in cut.output
     assert "the endpoint refuses connections" in cut.output
-    assert "They keep their statistical labels; run the stage with --force to ask again." in cut.output
+    assert "Intents without an answer keep their statistical labels. Run the stage with --force" in cut.output
     before = read_catalogue(by_statistics / "intents").intents
     kept = [intent for intent in cut.catalogue.intents if intent.label_source != "model"]
     assert len(kept) >= told["failed"]
