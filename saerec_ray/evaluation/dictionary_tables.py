@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from saerec_ray.evaluation.codings import NAMES
@@ -17,10 +17,11 @@ CODING_NAMES = {
     "permuted": "dictionary, codes of other items",
     "raw": "raw dimensions",
 }
+SPLITS = ("validation", "test")
 
 
-def dictionary_lines(found: dict[str, Any]) -> Lines:
-    """Codings, sparsities, latents, and what a recommender loses."""
+def dictionary_lines(found: dict[str, Any], splits: Sequence[str] = SPLITS) -> Lines:
+    """Codings, sparsities, latents, and what a recommender loses on these splits."""
     lines = ["# Dictionary", "", *_origin(found), "", "## Reconstruction", ""]
     lines += [
         "Of items that training did not see. Bias above 1: reconstructions are too short, below 1: too long.",
@@ -59,7 +60,7 @@ def dictionary_lines(found: dict[str, Any]) -> Lines:
                 ),
             ),
         ]
-    return [*lines, *_latent_lines(found), *_recovered_lines(found["recovered"])]
+    return [*lines, *_latent_lines(found), *_recovered_lines(in_order(found["recovered"], splits))]
 
 
 def _origin(found: dict[str, Any]) -> Lines:
@@ -93,7 +94,7 @@ def _latent_lines(found: dict[str, Any]) -> Lines:
     return [*lines, ""]
 
 
-def _recovered_lines(splits: dict[str, Any]) -> Lines:
+def _recovered_lines(splits: list[tuple[str, Any]]) -> Lines:
     lines: Lines = []
     if splits:
         lines += [
@@ -104,7 +105,7 @@ def _recovered_lines(splits: dict[str, Any]) -> Lines:
             "are replaced by their reconstruction, 0 when all are the mean vector. Overlap: of lists of 10.",
             "",
         ]
-    for split, found in in_order(splits, ("validation", "test")):
+    for split, found in splits:
         lines += [
             f"NDCG@10 of the vectors themselves on {split}: {found['ndcg']['10']:.4f} ({found['users']} users), of "
             f"the mean vector {found['ndcg_of_mean_vector']['10']:.4f}.",
