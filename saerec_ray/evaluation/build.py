@@ -30,11 +30,11 @@ from saerec_ray.evaluation.dictionary_part import dictionary_headline, measure_d
 from saerec_ray.evaluation.history_ablation import history_faithfulness, stability
 from saerec_ray.evaluation.html_report import html_report
 from saerec_ray.evaluation.intents_part import Encode, intents_headline, measure_intents_part
-from saerec_ray.evaluation.label_detection import recorded_gate
 from saerec_ray.evaluation.list_against_history import list_against_history
 from saerec_ray.evaluation.list_quality import list_quality, popularity_lists
 from saerec_ray.evaluation.markdown_report import markdown_report
 from saerec_ray.evaluation.model_detection import Judge
+from saerec_ray.evaluation.random_names import read_naming
 from saerec_ray.evaluation.representation import representation
 from saerec_ray.evaluation.seed_stability import seed_stability
 from saerec_ray.evaluation.side_effects import category_shares
@@ -46,7 +46,7 @@ from saerec_ray.evaluation.users_in_turn import lists_in_turn, ranks_in_turn
 from saerec_ray.evaluation_settings import EvaluateConfig, asks_for_all
 from saerec_ray.intents.language_model import LanguageModel
 from saerec_ray.intents.stage import item_categories
-from saerec_ray.manifest import read_manifest, write_json
+from saerec_ray.manifest import write_json
 from saerec_ray.scoring import Indices, SteeringTable
 
 REPORT_FILE = "report.json"
@@ -359,19 +359,16 @@ def _dictionary(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
 
 def _intents(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
     config, model = subject.config, subject.language_model
-    named = read_manifest(subject.intents)
     found = measure_intents_part(
         subject.coded,
         subject.items,
         subject.catalogue,
-        subject.encode,
         config.probed_attributes,
         config.intruder_latents,
         subject.seed,
-        named.seed,
+        read_naming(subject.intents, subject.encode),
         on_progress,
         fuzzed=config.fuzzed_intents,
-        gate=recorded_gate(named),
         judge=None if model is None else Judge(model, config.judged_labels, config.judged_texts),
     )
     return {"intents": found}

@@ -10,7 +10,7 @@ from saerec_ray.evaluation.intents_tables import intents_lines
 Lines = list[str]
 DICTIONARY_PARTS = {
     "dictionary": ("dictionary", "codings", "random_dictionary"),
-    "intents": ("intents", "detection", "coverage"),
+    "intents": ("intents", "random_dictionary", "detection"),
 }
 """What the report of a part holds if this version wrote it."""
 _DEEPER = "##"

@@ -114,7 +114,9 @@ def test_the_dictionary_and_its_intents_are_published_beside_their_controls(repo
     lost, probed = report["dictionary"]["codings"], report["intents"]["probing"]["codings"]
     for name, shown in (("dictionary", "dictionary"), ("random_dictionary", "random dictionary")):
         assert f"| {lost[name]['fvu']:.3f} |" in line_of(shown, dictionary)
-        assert f"| {probed[name]['1']['auc']:.3f} |" in line_of(shown, intents)
+        assert f"| {probed[name]['1']['auc']:.3f} |" in line_of(shown, intents.split("Probes")[1])
+    random = report["intents"]["random_dictionary"]
+    assert f"| {random['judged_names']['random_dictionary']} of 5 |" in line_of("random dictionary", intents)
     test = report["dictionary"]["recovered"]["test"]
     assert f"NDCG@10 of the vectors themselves on test: {test['ndcg']['10']:.4f}" in dictionary
     assert "on validation" not in dictionary, "choices were made there"
