@@ -25,6 +25,7 @@ from saerec_ray.evaluation.cited_intents import densities
 from saerec_ray.evaluation.cold import Scorer, cold_headline, measure_cold
 from saerec_ray.evaluation.completeness import completeness
 from saerec_ray.evaluation.concept_steering import concept_steering, draw_concepts
+from saerec_ray.evaluation.cooccurrence_part import cooccurrence_figures, cooccurrence_intents
 from saerec_ray.evaluation.deletion import deletion_and_insertion
 from saerec_ray.evaluation.dictionary_part import dictionary_headline, measure_dictionary_part
 from saerec_ray.evaluation.history_ablation import history_faithfulness, stability
@@ -86,8 +87,8 @@ def build_report(
     steering        exposure against accuracy, side effects, broken promises
     representation  verdicts on simulated users with planted preferences; lists against histories
     transfer        dictionaries, names and histories of `others` on the items of this run
-    dictionary      what the dictionary keeps of the vectors it codes
-    intents         whether latents mean something and their names say what
+    dictionary      what the dictionary keeps of the vectors it codes, and that of co-occurrence where there is one
+    intents         whether latents of either mean something and their names say what
     Faithfulness, steering and representation are of random test users, as many as `config` says; accuracy and cold
     of all, or of a random sample where the catalogue makes all too many scores. Users are encoded some at a time.
     Writes REPORT_FILE, TABLE_FILE and PAGE_FILE into the folder and returns the headline metrics. Raises InputError
@@ -354,11 +355,14 @@ def _transfer(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
 def _dictionary(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
     users = subject.config.recovery_users
     found = measure_dictionary_part(subject.coded, subject.sequences, users, subject.seed, on_progress)
+    if subject.cooccurrence is not None:
+        found["cooccurrence"] = cooccurrence_figures(subject.cooccurrence)
     return {"dictionary": found}
 
 
 def _intents(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
     config, model = subject.config, subject.language_model
+    naming = read_naming(subject.intents, subject.encode)
     found = measure_intents_part(
         subject.coded,
         subject.items,
@@ -366,9 +370,20 @@ def _intents(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
         config.probed_attributes,
         config.intruder_latents,
         subject.seed,
-        read_naming(subject.intents, subject.encode),
+        naming,
         on_progress,
         fuzzed=config.fuzzed_intents,
         judge=None if model is None else Judge(model, config.judged_labels, config.judged_texts),
     )
+    if subject.cooccurrence is not None:
+        found["cooccurrence"] = cooccurrence_intents(
+            subject.cooccurrence,
+            subject.items,
+            subject.vectors,
+            subject.coded.dictionary.scaling.mean,
+            subject.catalogue,
+            naming,
+            config.intruder_latents,
+            subject.seed,
+        )
     return {"intents": found}

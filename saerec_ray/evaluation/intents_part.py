@@ -24,7 +24,7 @@ from saerec_ray.evaluation.model_detection import Judge, model_detection
 from saerec_ray.evaluation.monosemanticity import monosemanticity_of
 from saerec_ray.evaluation.probing import Split, dense_probes, probed_attributes, probing_report
 from saerec_ray.evaluation.purity import purity_against_controls
-from saerec_ray.evaluation.random_names import NamedCodes, Naming, drawn_latents
+from saerec_ray.evaluation.random_names import NamedCodes, Naming, beside_random, drawn_latents
 from saerec_ray.intents.catalogue import Catalogue
 from saerec_ray.intents.stage import item_categories
 
@@ -126,9 +126,7 @@ def _random_names(
     text_codes = csr_array(random.encode(coded.vectors)[:, drawn])
     control = naming.name(codes, part.decoder, part.scaling.mean, coded.vectors, items)
     return control, {
-        "of_latents": random.width,
-        "judged_names": {"dictionary": own.judged, "random_dictionary": control.judged},
-        "detection": naming.detection(control, coded.vectors),
+        **beside_random(own, control, random.width, coded.vectors, naming),
         "fuzzing": fuzzing(
             control.catalogue,
             part,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from saerec_ray.evaluation.dictionary_tables import CODING_NAMES
+from saerec_ray.evaluation.dictionary_tables import CODING_NAMES, TOGETHER, met_sentence
 from saerec_ray.evaluation.markdown_tables import Lines, in_order, interval, number, table
 
 _FEATURES = ("dictionary", "random_dictionary", "k_means", "pca", "raw", "permuted")
@@ -22,6 +22,17 @@ def intents_lines(found: dict[str, Any]) -> Lines:
     lines += _fuzzing_lines(found["fuzzing"], control["fuzzing"])
     if "probing" in found:
         lines += _probing_lines(found["probing"], found["absorption"])
+    if "purity" in found:
+        lines += _purity_lines(found["purity"])
+    lines += _space_lines(found["spaces"]) if found["spaces"] else []
+    return lines + _second_lines(found["cooccurrence"]) if "cooccurrence" in found else lines
+
+
+def _second_lines(found: dict[str, Any]) -> Lines:
+    """Intents of the second dictionary."""
+    lines = [f"# Intents of {TOGETHER}", "", f"{met_sentence(found)} Names are judged on all items.", ""]
+    lines += _name_lines(found["detection"])
+    lines += _control_lines(found["detection"], found["random_dictionary"])
     if "purity" in found:
         lines += _purity_lines(found["purity"])
     return lines + _space_lines(found["spaces"]) if found["spaces"] else lines

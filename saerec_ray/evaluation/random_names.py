@@ -101,3 +101,17 @@ def read_naming(folder: Path, encode: Encode) -> Naming:
 def drawn_latents(latents: int, count: int, seed: int) -> Indices:
     """At most `count` of the latents of a control, drawn by the seed, ascending: naming all would take too long."""
     return np.sort(np.random.default_rng(seed).permutation(latents)[:count]).astype(np.int64)
+
+
+def beside_random(
+    own: NamedCodes, control: NamedCodes, of_latents: int, embeddings: Floats, naming: Naming
+) -> dict[str, Any]:
+    """How good the names of a control are; of `own`, how many there are to compare them with.
+
+    `of_latents`: how many latents the control has, from which its own were drawn; `embeddings`: (items, d).
+    """
+    return {
+        "of_latents": of_latents,
+        "judged_names": {"dictionary": own.judged, "random_dictionary": control.judged},
+        "detection": naming.detection(control, embeddings),
+    }
