@@ -25,16 +25,17 @@ from saerec_ray.evaluation.cited_intents import densities
 from saerec_ray.evaluation.cold import Scorer, cold_headline, measure_cold
 from saerec_ray.evaluation.completeness import completeness
 from saerec_ray.evaluation.concept_steering import concept_steering, draw_concepts
+from saerec_ray.evaluation.cooccurrence_part import cooccurrence_figures, cooccurrence_intents
 from saerec_ray.evaluation.deletion import deletion_and_insertion
 from saerec_ray.evaluation.dictionary_part import dictionary_headline, measure_dictionary_part
 from saerec_ray.evaluation.history_ablation import history_faithfulness, stability
 from saerec_ray.evaluation.html_report import html_report
 from saerec_ray.evaluation.intents_part import Encode, intents_headline, measure_intents_part
-from saerec_ray.evaluation.label_detection import recorded_gate
 from saerec_ray.evaluation.list_against_history import list_against_history
 from saerec_ray.evaluation.list_quality import list_quality, popularity_lists
 from saerec_ray.evaluation.markdown_report import markdown_report
 from saerec_ray.evaluation.model_detection import Judge
+from saerec_ray.evaluation.random_names import read_naming
 from saerec_ray.evaluation.representation import representation
 from saerec_ray.evaluation.seed_stability import seed_stability
 from saerec_ray.evaluation.side_effects import category_shares
@@ -46,7 +47,7 @@ from saerec_ray.evaluation.users_in_turn import lists_in_turn, ranks_in_turn
 from saerec_ray.evaluation_settings import EvaluateConfig, asks_for_all
 from saerec_ray.intents.language_model import LanguageModel
 from saerec_ray.intents.stage import item_categories
-from saerec_ray.manifest import read_manifest, write_json
+from saerec_ray.manifest import write_json
 from saerec_ray.scoring import Indices, SteeringTable
 
 REPORT_FILE = "report.json"
@@ -86,8 +87,8 @@ def build_report(
     steering        exposure against accuracy, side effects, broken promises
     representation  verdicts on simulated users with planted preferences; lists against histories
     transfer        dictionaries, names and histories of `others` on the items of this run
-    dictionary      what the dictionary keeps of the vectors it codes
-    intents         whether latents mean something and their names say what
+    dictionary      what the dictionary keeps of the vectors it codes, and that of co-occurrence where there is one
+    intents         whether latents of either mean something and their names say what
     Faithfulness, steering and representation are of random test users, as many as `config` says; accuracy and cold
     of all, or of a random sample where the catalogue makes all too many scores. Users are encoded some at a time.
     Writes REPORT_FILE, TABLE_FILE and PAGE_FILE into the folder and returns the headline metrics. Raises InputError
@@ -354,24 +355,35 @@ def _transfer(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
 def _dictionary(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
     users = subject.config.recovery_users
     found = measure_dictionary_part(subject.coded, subject.sequences, users, subject.seed, on_progress)
+    if subject.cooccurrence is not None:
+        found["cooccurrence"] = cooccurrence_figures(subject.cooccurrence)
     return {"dictionary": found}
 
 
 def _intents(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
     config, model = subject.config, subject.language_model
-    named = read_manifest(subject.intents)
+    naming = read_naming(subject.intents, subject.encode)
     found = measure_intents_part(
         subject.coded,
         subject.items,
         subject.catalogue,
-        subject.encode,
         config.probed_attributes,
         config.intruder_latents,
         subject.seed,
-        named.seed,
+        naming,
         on_progress,
         fuzzed=config.fuzzed_intents,
-        gate=recorded_gate(named),
         judge=None if model is None else Judge(model, config.judged_labels, config.judged_texts),
     )
+    if subject.cooccurrence is not None:
+        found["cooccurrence"] = cooccurrence_intents(
+            subject.cooccurrence,
+            subject.items,
+            subject.vectors,
+            subject.coded.dictionary.scaling.mean,
+            subject.catalogue,
+            naming,
+            config.intruder_latents,
+            subject.seed,
+        )
     return {"intents": found}

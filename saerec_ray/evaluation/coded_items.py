@@ -98,11 +98,11 @@ def read_coded_items(embedded: Path, dictionary_folder: Path) -> CodedItems:
     the codes, those of its latents are kept.
     Raises StageError when the manifest does not say how the dictionary was trained.
     """
-    recorded = _training_settings(read_manifest(dictionary_folder).config, dictionary_folder)
+    recorded = read_training_record(dictionary_folder)
     config = recorded.dictionary
     texts = load_embeddings(embedded)
     samples = load_samples(embedded, recorded.without_reviews(len(texts)))
-    seed = recorded.seed if config.seed is None else config.seed
+    seed = recorded.split_seed
     split = split_for_training(texts, config.held_out_share, seed)
     dictionary = read_dictionary(dictionary_folder)
     stability = read_stability(dictionary_folder)
@@ -123,13 +123,18 @@ def read_coded_items(embedded: Path, dictionary_folder: Path) -> CodedItems:
 
 
 @dataclass(frozen=True)
-class _Recorded:
+class TrainingRecord:
     """What the manifest of a dictionary stage says of its training."""
 
     dictionary: DictionaryConfig
     seed: int
     cold: tuple[float, int] | None
     """Share and seed of the items that training was not to meet; None where all count."""
+
+    @property
+    def split_seed(self) -> int:
+        """What items are split by, and the training begins from."""
+        return self.seed if self.dictionary.seed is None else self.dictionary.seed
 
     def without_reviews(self, items: int) -> list[int]:
         """Items whose texts alone count, though people wrote about them."""
@@ -139,11 +144,13 @@ class _Recorded:
         return marked
 
 
-def _training_settings(recorded: dict[str, Any], folder: Path) -> _Recorded:
+def read_training_record(folder: Path) -> TrainingRecord:
+    """Reads from a dictionary stage how it was trained. Raises StageError when its manifest does not say so."""
+    recorded: dict[str, Any] = read_manifest(folder).config
     try:
         settings, seed, *cold = recorded["settings"]
         drawn = (float(cold[0]), int(cold[1])) if cold else None
-        return _Recorded(DictionaryConfig.model_validate(settings), int(seed), drawn)
+        return TrainingRecord(DictionaryConfig.model_validate(settings), int(seed), drawn)
     except (KeyError, IndexError, TypeError, ValueError, ValidationError) as error:
         raise StageError(
             f"The manifest of {folder} does not say how the dictionary was trained; run that stage again."

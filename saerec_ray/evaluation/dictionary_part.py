@@ -38,29 +38,13 @@ def measure_dictionary_part(
     All but densities are of items that the dictionary was neither trained on nor chosen by, beside controls
     fitted on training items. With reviews, all is of the items' own texts.
     """
-    vectors, mean = coded.vectors, unit_rows(coded.vectors[coded.train]).mean(axis=0)
-    train, held = vectors[coded.train], vectors[coded.held_out]
-    compared = coded.codings
     on_progress(1, 10)
-    found: dict[str, Any] = {
-        "latents": coded.dictionary.width,
-        "train_items": len(train),
-        "held_out_items": len(held),
-        "trained_here": coded.trained_here,
-        "codings": measure_codings(compared, mean, train, held),
-        "curve": variance_curve(coded.dictionary, coded.fitting, coded.calibrating, held, coded.seed),
-        "densities": latent_densities(coded.text_codes[coded.train], coded.text_codes[coded.held_out]),
-        "directions": latent_directions(coded.dictionary, coded.seed),
-        "recovered": {},
-    }
-    if coded.stability is not None:
-        found["stability"] = {
-            "mean": float(coded.stability.mean()),
-            "stable_share": float((coded.stability >= STABLE).mean()),
-        }
+    found = coding_figures(coded) | {"recovered": {}}
+    vectors, mean = coded.vectors, unit_rows(coded.vectors[coded.train]).mean(axis=0)
     on_progress(2, 10)
     reconstructions = {
-        name: partial(coding.reconstruct, vectors) for name, coding in (compared | _denser(coded)).items()
+        name: partial(coding.reconstruct, vectors)
+        for name, coding in (coded.codings | _denser(coded)).items()
     }
     for done, split in enumerate(SPLITS):
         cases = _drawn(held_out(sequences, split), users, seed)
@@ -68,6 +52,28 @@ def measure_dictionary_part(
             unit = unit_rows(vectors)
             found["recovered"][split] = ndcg_recovered(unit, mean, reconstructions, cases, seed)
         on_progress(2 + 4 * (done + 1), 10)
+    return found
+
+
+def coding_figures(coded: CodedItems) -> dict[str, Any]:
+    """Everything but the ranking, of the vectors that this dictionary reads."""
+    vectors, mean = coded.vectors, unit_rows(coded.vectors[coded.train]).mean(axis=0)
+    train, held = vectors[coded.train], vectors[coded.held_out]
+    found: dict[str, Any] = {
+        "latents": coded.dictionary.width,
+        "train_items": len(train),
+        "held_out_items": len(held),
+        "trained_here": coded.trained_here,
+        "codings": measure_codings(coded.codings, mean, train, held),
+        "curve": variance_curve(coded.dictionary, coded.fitting, coded.calibrating, held, coded.seed),
+        "densities": latent_densities(coded.text_codes[coded.train], coded.text_codes[coded.held_out]),
+        "directions": latent_directions(coded.dictionary, coded.seed),
+    }
+    if coded.stability is not None:
+        found["stability"] = {
+            "mean": float(coded.stability.mean()),
+            "stable_share": float((coded.stability >= STABLE).mean()),
+        }
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from saerec_ray.evaluation.codings import NAMES
@@ -17,12 +17,23 @@ CODING_NAMES = {
     "permuted": "dictionary, codes of other items",
     "raw": "raw dimensions",
 }
+TOGETHER = "what people take together"
+SPLITS = ("validation", "test")
 
 
-def dictionary_lines(found: dict[str, Any]) -> Lines:
-    """Codings, sparsities, latents, and what a recommender loses."""
-    lines = ["# Dictionary", "", *_origin(found), "", "## Reconstruction", ""]
-    lines += [
+def dictionary_lines(found: dict[str, Any], splits: Sequence[str] = SPLITS) -> Lines:
+    """Codings, sparsities, latents, and what a recommender loses on these splits."""
+    lines = ["# Dictionary", "", *_origin(found), "", *_coding_lines(found)]
+    lines += _recovered_lines(in_order(found["recovered"], splits))
+    if second := found.get("cooccurrence"):
+        lines += [f"# Dictionary of {TOGETHER}", "", *_second_origin(second), "", *_coding_lines(second)]
+    return lines
+
+
+def _coding_lines(found: dict[str, Any]) -> Lines:
+    lines = [
+        "## Reconstruction",
+        "",
         "Of items that training did not see. Bias above 1: reconstructions are too short, below 1: too long.",
         "",
         *table(
@@ -59,7 +70,7 @@ def dictionary_lines(found: dict[str, Any]) -> Lines:
                 ),
             ),
         ]
-    return [*lines, *_latent_lines(found), *_recovered_lines(found["recovered"])]
+    return [*lines, *_latent_lines(found)]
 
 
 def _origin(found: dict[str, Any]) -> Lines:
@@ -67,6 +78,24 @@ def _origin(found: dict[str, Any]) -> Lines:
     if found["trained_here"]:
         return [items]
     return [f"{items} The dictionary was trained on other items; all of these are new to it."]
+
+
+def _second_origin(found: dict[str, Any]) -> Lines:
+    lines = [
+        *_origin(found),
+        f"{met_sentence(found)} Vectors of co-occurrence are made of training interactions.",
+    ]
+    if found["agreement"] < 1:
+        lines.append(
+            f"Made again for this report they give {found['agreement']:.1%} of the items the latents they have in the "
+            "model, so the figures of their reconstruction are of slightly other vectors."
+        )
+    return lines
+
+
+def met_sentence(found: dict[str, Any]) -> str:
+    """Which items the second dictionary knows."""
+    return f"{found['items']} of {found['of_items']} items were met often enough to have a code."
 
 
 def _items(found: dict[str, Any]) -> int:
@@ -93,7 +122,7 @@ def _latent_lines(found: dict[str, Any]) -> Lines:
     return [*lines, ""]
 
 
-def _recovered_lines(splits: dict[str, Any]) -> Lines:
+def _recovered_lines(splits: list[tuple[str, Any]]) -> Lines:
     lines: Lines = []
     if splits:
         lines += [
@@ -104,7 +133,7 @@ def _recovered_lines(splits: dict[str, Any]) -> Lines:
             "are replaced by their reconstruction, 0 when all are the mean vector. Overlap: of lists of 10.",
             "",
         ]
-    for split, found in in_order(splits, ("validation", "test")):
+    for split, found in splits:
         lines += [
             f"NDCG@10 of the vectors themselves on {split}: {found['ndcg']['10']:.4f} ({found['users']} users), of "
             f"the mean vector {found['ndcg_of_mean_vector']['10']:.4f}.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,11 +20,11 @@ from saerec_ray.evaluation.fuzzing import fuzzing
 from saerec_ray.evaluation.independent_space import attribute_sets, independent_spaces
 from saerec_ray.evaluation.intent_families import intent_forest
 from saerec_ray.evaluation.intruder import intruder_test
-from saerec_ray.evaluation.label_detection import GOOD_AUC, label_detection
 from saerec_ray.evaluation.model_detection import Judge, model_detection
 from saerec_ray.evaluation.monosemanticity import monosemanticity_of
 from saerec_ray.evaluation.probing import Split, dense_probes, probed_attributes, probing_report
 from saerec_ray.evaluation.purity import purity_against_controls
+from saerec_ray.evaluation.random_names import NamedCodes, Naming, beside_random, drawn_latents
 from saerec_ray.intents.catalogue import Catalogue
 from saerec_ray.intents.stage import item_categories
 
@@ -34,31 +35,30 @@ OnProgress = Callable[[float, float], None]
 PROBE_TEST_SHARE = 0.3
 CODINGS = ("dictionary", "random_dictionary", "k_means", "pca", "raw", "permuted")
 """The features that are compared, the ones measured first."""
-_STEPS = 8
+_STEPS = 9
 
 
 def measure_intents_part(
     coded: CodedItems,
     items: PreparedItems,
     catalogue: Catalogue,
-    encode: Encode,
     attributes: int,
     latents: int,
     seed: int,
-    naming_seed: int,
+    naming: Naming,
     on_progress: OnProgress,
     *,
     fuzzed: int,
-    gate: float = GOOD_AUC,
     judge: Judge | None = None,
 ) -> dict[str, Any]:
     """Names, probes, purity, intruders, absorption and monosemanticity of the dictionary of the texts.
 
     At most so many `attributes` are probed for and so many `latents` go through the intruder test, drawn by the
-    seed; `naming_seed` and `gate` are those of the intents stage. All is measured on the codes that people meet,
-    with reviews where there are any. Only fuzzing, which takes texts of at most `fuzzed` intents apart by sentence,
-    chooses them by the codes of texts. With a `judge`, a language model judges names, too. Where the codes of the
-    model hold a second dictionary, its intents are in the families, but not in the figures.
+    seed; `naming` is that of the intents stage. As many latents of the random dictionary are named and judged,
+    too. All is measured on the codes that people meet, with reviews where there are any. Only fuzzing, which takes
+    texts of at most `fuzzed` intents apart by sentence, chooses them by the codes of texts. With a `judge`, a
+    language model judges names of the catalogue, too. Where the codes of the model hold a second dictionary, its
+    intents are in the families, but not in the figures.
     """
 
     def within(first: int, last: int) -> OnProgress:
@@ -66,9 +66,10 @@ def measure_intents_part(
 
     features = _features(coded, seed)
     sparse = {name: each for name, each in features.items() if isinstance(each, csr_array)}
+    own = NamedCodes(catalogue, coded.codes)
     on_progress(1, _STEPS)
     found: dict[str, Any] = {
-        "detection": label_detection(catalogue, coded.codes, coded.vectors, encode, naming_seed, gate),
+        "detection": naming.detection(own, coded.vectors),
         "families": intent_forest(catalogue),
         "fuzzing": fuzzing(
             catalogue,
@@ -76,42 +77,97 @@ def measure_intents_part(
             coded.text_codes,
             coded.vectors,
             items.texts,
-            encode,
+            naming.encode,
             fuzzed,
-            naming_seed,
+            naming.seed,
         ),
     }
     on_progress(3, _STEPS)
+    control, found["random_dictionary"] = _random_names(
+        own, coded, sparse, items, naming, latents, fuzzed, seed
+    )
+    on_progress(4, _STEPS)
     if judge is not None:
         found["model_detection"] = model_detection(
-            judge, catalogue, coded.codes, coded.vectors, items.texts, naming_seed, within(3, 4)
+            judge, catalogue, coded.codes, coded.vectors, items.texts, naming.seed, within(4, 5)
         )
-    on_progress(4, _STEPS)
-    found |= _probed(coded, items, features, attributes, seed, within(4, 6))
-    on_progress(6, _STEPS)
-    categories = attribute_sets([{"": values} for values in item_categories(items)])
-    if categories.nnz:
-        kept = {name: sparse[name] for name in ("dictionary", "random_dictionary", "k_means")}
-        found["purity"] = purity_against_controls(kept, categories, seed)
-    published = _published(catalogue, coded.dictionary.width)
+    on_progress(5, _STEPS)
+    found |= _probed(coded, items, features, attributes, seed, within(5, 7))
     on_progress(7, _STEPS)
+    found |= category_figures(sparse, items, seed)
+    on_progress(8, _STEPS)
     scored = {name: features[name] for name in CODINGS if name != "k_means"}
-    found["spaces"] = {
-        space.name: {
-            "intruder": intruder_test(coded.codes, space, published, latents, seed),
-            "monosemanticity": monosemanticity_of(scored, space, latents, seed),
-        }
-        for space in independent_spaces(items)
-    }
+    found["spaces"] = space_figures(own, control, scored, items, latents, seed)
     on_progress(_STEPS, _STEPS)
     return found
 
 
-def _published(catalogue: Catalogue, width: int) -> npt.NDArray[np.bool_]:
-    """Which latents of the dictionary have a published name: (latents,)."""
-    named = np.zeros(width, dtype=bool)
-    named[[each.latent for each in catalogue.intents if each.published and each.latent < width]] = True
-    return named
+def _random_names(
+    own: NamedCodes,
+    coded: CodedItems,
+    sparse: dict[str, csr_array],
+    items: PreparedItems,
+    naming: Naming,
+    latents: int,
+    fuzzed: int,
+    seed: int,
+) -> tuple[NamedCodes, dict[str, Any]]:
+    """Latents of the random dictionary with names, and how good these are; `own`: the names they are beside."""
+    random = coded.codings["random_dictionary"]
+    assert isinstance(random, Dictionary)
+    drawn = drawn_latents(random.width, latents, seed)
+    part = replace(
+        random,
+        encoder=random.encoder[drawn],
+        encoder_bias=random.encoder_bias[drawn],
+        decoder=random.decoder[drawn],
+    )
+    codes = csr_array(sparse["random_dictionary"][:, drawn])
+    text_codes = csr_array(random.encode(coded.vectors)[:, drawn])
+    control = naming.name(codes, part.decoder, part.scaling.mean, coded.vectors, items)
+    return control, {
+        **beside_random(own, control, random.width, coded.vectors, naming),
+        "fuzzing": fuzzing(
+            control.catalogue,
+            part,
+            text_codes,
+            coded.vectors,
+            items.texts,
+            naming.encode,
+            fuzzed,
+            naming.seed,
+        ),
+    }
+
+
+def category_figures(sparse: dict[str, csr_array], items: PreparedItems, seed: int) -> dict[str, Any]:
+    """How far latents of the codings keep to categories; nothing where no item has one."""
+    categories = attribute_sets([{"": values} for values in item_categories(items)])
+    if not categories.nnz:
+        return {}
+    kept = {name: sparse[name] for name in ("dictionary", "random_dictionary", "k_means")}
+    return {"purity": purity_against_controls(kept, categories, seed)}
+
+
+def space_figures(
+    own: NamedCodes,
+    control: NamedCodes,
+    scored: dict[str, Features],
+    items: PreparedItems,
+    latents: int,
+    seed: int,
+) -> dict[str, Any]:
+    """In each independent space: intruders of the learnt latents and of the control's, and monosemanticity."""
+    return {
+        space.name: {
+            "intruder": intruder_test(own.codes, space, own.published, latents, seed),
+            "intruder_random_dictionary": intruder_test(
+                control.codes, space, control.published, latents, seed
+            ),
+            "monosemanticity": monosemanticity_of(scored, space, latents, seed),
+        }
+        for space in independent_spaces(items)
+    }
 
 
 def _features(coded: CodedItems, seed: int) -> dict[str, Features]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from saerec_ray.evaluation.dictionary_tables import CODING_NAMES
+from saerec_ray.evaluation.dictionary_tables import CODING_NAMES, TOGETHER, met_sentence
 from saerec_ray.evaluation.markdown_tables import Lines, in_order, interval, number, table
 
 _FEATURES = ("dictionary", "random_dictionary", "k_means", "pca", "raw", "permuted")
@@ -15,12 +15,24 @@ _SPARSITIES = ("1", "2", "5")
 
 def intents_lines(found: dict[str, Any]) -> Lines:
     """Names, probes, purity, intruders."""
-    lines = ["# Intents", "", *_name_lines(found["detection"])]
+    control = found["random_dictionary"]
+    lines = ["# Intents", "", *_name_lines(found["detection"]), *_control_lines(found["detection"], control)]
     if "model_detection" in found:
         lines += _judge_lines(found["model_detection"])
-    lines += _fuzzing_lines(found["fuzzing"])
+    lines += _fuzzing_lines(found["fuzzing"], control["fuzzing"])
     if "probing" in found:
         lines += _probing_lines(found["probing"], found["absorption"])
+    if "purity" in found:
+        lines += _purity_lines(found["purity"])
+    lines += _space_lines(found["spaces"]) if found["spaces"] else []
+    return lines + _second_lines(found["cooccurrence"]) if "cooccurrence" in found else lines
+
+
+def _second_lines(found: dict[str, Any]) -> Lines:
+    """Intents of the second dictionary."""
+    lines = [f"# Intents of {TOGETHER}", "", f"{met_sentence(found)} Names are judged on all items.", ""]
+    lines += _name_lines(found["detection"])
+    lines += _control_lines(found["detection"], found["random_dictionary"])
     if "purity" in found:
         lines += _purity_lines(found["purity"])
     return lines + _space_lines(found["spaces"]) if found["spaces"] else lines
@@ -74,6 +86,45 @@ def _fresh_gate_lines(found: dict[str, Any] | None) -> Lines:
     ]
 
 
+def _control_lines(found: dict[str, Any], control: dict[str, Any]) -> Lines:
+    """Names of the learnt latents beside those that random directions got."""
+    random = control["detection"]
+    rows = []
+    for name, row in (("dictionary", found), ("random_dictionary", random)):
+        own, fresh, verdicts = row.get("own"), row["fresh_gate"], row.get("verdicts", {}).get("own")
+        rows.append(
+            [
+                _FEATURE_NAMES[name],
+                f"{control['judged_names'][name]} of {row['latents']}",
+                number(row["auc_when_named_all"], ".3f"),
+                str(row["published"]),
+                f"{row['coverage']:.0%}",
+                number(own and own["mean"], ".3f"),
+                number(fresh and fresh["auc"], ".3f"),
+                number(verdicts and verdicts["balanced_accuracy"], ".3f"),
+            ]
+        )
+    return [
+        f"Beside them {random['latents']} of {control['of_latents']} random directions, drawn by the seed, active on "
+        "as many items, named from the same texts by statistics alone and held to the same gates. Gates let lucky "
+        "names through, so how many latents get a name, and its AUC before the gates, tell more than how good the "
+        "published ones are.",
+        "",
+        *table(
+            [
+                *("latents", "with a name that can be judged", "AUC when named", "published"),
+                *(
+                    "activation covered",
+                    "AUC, published",
+                    "on items that did not choose",
+                    "balanced accuracy",
+                ),
+            ],
+            rows,
+        ),
+    ]
+
+
 def _verdict_lines(sentence: str, found: dict[str, Any]) -> Lines:
     rows = [(title, found[name]) for name, title in (("own", "own"), ("shuffled", "of another intent"))]
     if not any(row for _, row in rows):
@@ -116,7 +167,7 @@ def _judge_lines(found: dict[str, Any]) -> Lines:
     return lines
 
 
-def _fuzzing_lines(found: dict[str, Any]) -> Lines:
+def _fuzzing_lines(found: dict[str, Any], control: dict[str, Any]) -> Lines:
     left_out = f"{found['one_sentence']} with one sentence and {found['long']} with very many are left out"
     if not found["carriers"]:
         return ["## What in a text the names are about", "", f"No text could be taken apart: {left_out}.", ""]
@@ -126,11 +177,15 @@ def _fuzzing_lines(found: dict[str, Any]) -> Lines:
         f"The sentence without which a latent falls most, in {found['carriers']} texts of {found['intents']} published "
         f"intents ({left_out}), against random spans as long. AUC: how well the cosine with the label tells it from "
         f"spans of items without the intent. It is closer to the label than the random span of its own text in "
-        f"{found['closer_share']:.0%} of the texts.",
+        f"{found['closer_share']:.0%} of the texts. Names of random directions: {control['carriers']} texts of "
+        f"{control['intents']}, closer in {number(control.get('closer_share'), '.0%')}.",
         "",
         *table(
-            ["span", "AUC"],
-            [["sentence", f"{found['auc']:.3f}"], ["random, same text", f"{found['auc_random']:.3f}"]],
+            ["span", "AUC", "AUC, random dictionary"],
+            (
+                [span, f"{found[key]:.3f}", number(control.get(key), ".3f")]
+                for span, key in (("sentence", "auc"), ("random, same text", "auc_random"))
+            ),
         ),
     ]
 
@@ -191,7 +246,11 @@ def _purity_lines(found: dict[str, Any]) -> Lines:
 
 def _space_lines(spaces: dict[str, Any]) -> Lines:
     shown = in_order(spaces, _SPACES)
-    tested = [(space, row["intruder"]) for space, row in shown if row["intruder"]["latents"]]
+    tested = [
+        (space, row["intruder"], row["intruder_random_dictionary"])
+        for space, row in shown
+        if row["intruder"]["latents"]
+    ]
     lines = [
         "## Items of a latent beside each other",
         "",
@@ -204,17 +263,21 @@ def _space_lines(spaces: dict[str, Any]) -> Lines:
             f"{tested[0][1]['of_latents']} latents, drawn by the seed, {tested[0][1]['trials']} times each.",
             "",
             *table(
-                ["judged by", "found", "95% interval", "published latents", "codes of other items", "chance"],
+                [
+                    *("judged by", "found", "95% interval", "published latents"),
+                    *("random dictionary", "published", "codes of other items", "chance"),
+                ],
                 (
                     [
                         space,
                         f"{row['accuracy']:.1%}",
                         interval(row["accuracy_interval"]),
                         number(row["accuracy_published"], ".1%"),
+                        *(number(random.get(key), ".1%") for key in ("accuracy", "accuracy_published")),
                         f"{row['shuffled']:.1%}",
                         f"{row['chance']:.0%}",
                     ]
-                    for space, row in tested
+                    for space, row, random in tested
                 ),
             ),
         ]

@@ -12,6 +12,7 @@ import numpy as np
 from saerec_ray.evaluation.ablation import CONTROLS
 from saerec_ray.evaluation.cold import AMONG, SCORERS
 from saerec_ray.evaluation.deletion import ORDERS
+from saerec_ray.evaluation.dictionary_tables import TOGETHER
 from saerec_ray.evaluation.list_against_history import LISTS
 from saerec_ray.evaluation.markdown_report import MODELS, SPLITS, history_lengths, shown_metric
 from saerec_ray.evaluation.markdown_tables import in_order
@@ -44,10 +45,14 @@ def report_figures(report: dict[str, Any]) -> dict[str, list[str]]:
         figures["Over- and under-representation"] = _representation_figures(report["representation"])
     if "transfer" in report:
         figures["Transfer between domains"] = _transfer_figures(report["transfer"])
-    if "dictionary" in report:
-        figures["Dictionary"] = _dictionary_figures(report["dictionary"])
-    if "intents" in report:
-        figures["Intents"] = _intents_figures(report["intents"])
+    for title, part, draw in (
+        ("Dictionary", "dictionary", _dictionary_figures),
+        ("Intents", "intents", _intents_figures),
+    ):
+        if part in report:
+            figures[title] = draw(report[part])
+        if second := report.get(part, {}).get("cooccurrence"):
+            figures[f"{title} of {TOGETHER}"] = draw(second)
     return figures
 
 

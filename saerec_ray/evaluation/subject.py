@@ -17,6 +17,7 @@ from saerec_ray.backbone.validation import EncodedUsers, HeldOut, held_out
 from saerec_ray.config import TrainConfig
 from saerec_ray.data.prepared import PreparedItems, PreparedSequences, read_items, read_sequences
 from saerec_ray.evaluation.coded_items import CodedItems, read_coded_items
+from saerec_ray.evaluation.cooccurrence_items import CooccurrenceItems, read_cooccurrence_items
 from saerec_ray.evaluation.intents_part import Encode
 from saerec_ray.evaluation.transfer_part import OtherDomains
 from saerec_ray.evaluation.users_in_turn import sampled_users
@@ -95,6 +96,11 @@ class Subject:
     def coded(self) -> CodedItems:
         """The dictionary of the texts, with the vectors it reads."""
         return read_coded_items(self.embedded, self.dictionary)
+
+    @cached_property
+    def cooccurrence(self) -> CooccurrenceItems | None:
+        """The dictionary of what people take together, with the vectors it reads; None where there is none."""
+        return read_cooccurrence_items(self.sequences, self.dictionary)
 
     @cached_property
     def catalogue(self) -> Catalogue:

@@ -25,6 +25,7 @@ from saerec_ray.evaluation.markdown_report import MODELS, history_lengths
 from saerec_ray.evaluation.markdown_tables import in_order, interval, number
 from saerec_ray.evaluation.steering_runs import RULES
 from saerec_ray.evaluation.steering_tables import RULE_NAMES, concept_lines
+from tests.bench.dictionary_sections import DICTIONARY_PARTS, dictionary_tables
 from tests.bench.published import (
     PAGE,
     add_page_option,
@@ -45,6 +46,7 @@ NEEDED = {
     "faithfulness": ("faithfulness", "seed_stability"),
     "steering": ("steering", "random", "boost", "spearman"),
     "representation": ("representation", "lengths", "100", "under_possible"),
+    **DICTIONARY_PARTS,
 }
 """What the report of a part holds if this version wrote it."""
 
@@ -81,6 +83,7 @@ def run_section(name: str, report: dict[str, Any], versions: dict[str, str]) -> 
         body += steering_tables(report["steering"])
     if "representation" in report:
         body += representation_tables(report["representation"])
+    body += dictionary_tables(report)
     about = [report["protocol"], circumstances((report["seed"],), ("torch",), versions)]
     return section(f"The report of one run, {name}", about, [shown_command()], body)
 

@@ -24,6 +24,10 @@ FEW = {
     "steering_intents": 3,
     "simulated_users": 3,
     "calibration_users": 5,
+    "recovery_users": 10,
+    "probed_attributes": 2,
+    "intruder_latents": 5,
+    "fuzzed_intents": 2,
 }
 TITLES = {
     "accuracy": ["Accuracy by history length", "Lists of 10"],
@@ -37,6 +41,8 @@ TITLES = {
     ],
     "steering": ["Steering"],
     "representation": ["Over- and under-representation"],
+    "dictionary": ["Dictionary"],
+    "intents": ["Intents"],
 }
 
 
@@ -45,7 +51,7 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run")
     write_stages(folder, cold=True)
     settings = [f"evaluate.{name}={value}" for name, value in FEW.items()]
-    parts = ("accuracy", "cold", "faithfulness", "steering", "representation")
+    parts = ("accuracy", "cold", "faithfulness", "steering", "representation", "dictionary", "intents")
     arguments = ["evaluate", "-c", str(folder / "config.yaml"), "-w", str(folder)]
     arguments += [word for each in (*settings, "train.cold_share=0.2") for word in ("--set", each)]
     arguments += [word for part in parts for word in ("--part", part)]
@@ -102,6 +108,29 @@ def test_figures_are_those_of_the_report(report: dict[str, Any]) -> None:
     assert "that needs two members, and this model has one" in text
 
 
+def test_the_dictionary_and_its_intents_are_published_beside_their_controls(report: dict[str, Any]) -> None:
+    text = run_section("toys", report, VERSIONS)
+    dictionary, intents = text[text.index("### Dictionary\n") :].split("### Intents\n")
+    lost, probed = report["dictionary"]["codings"], report["intents"]["probing"]["codings"]
+    for name, shown in (("dictionary", "dictionary"), ("random_dictionary", "random dictionary")):
+        assert f"| {lost[name]['fvu']:.3f} |" in line_of(shown, dictionary)
+        assert f"| {probed[name]['1']['auc']:.3f} |" in line_of(shown, intents.split("Probes")[1])
+    random = report["intents"]["random_dictionary"]
+    assert f"| {random['judged_names']['random_dictionary']} of 5 |" in line_of("random dictionary", intents)
+    test = report["dictionary"]["recovered"]["test"]
+    assert f"NDCG@10 of the vectors themselves on test: {test['ndcg']['10']:.4f}" in dictionary
+    assert "on validation" not in dictionary, "choices were made there"
+    assert f"{report['intents']['detection']['coverage']:.0%} of the activation" in intents
+    headings = [line for line in text.splitlines() if line.startswith("#")]
+    assert headings[0].startswith("## ")
+    assert all(line.startswith(("### ", "#### ")) for line in headings[1:])
+
+
+def line_of(name: str, text: str) -> str:
+    """The first line of a table that begins so."""
+    return next(line for line in text.splitlines() if line.startswith(f"| {name} |"))
+
+
 def test_every_row_of_a_table_has_a_cell_for_each_head(report: dict[str, Any]) -> None:
     width = 0
     for line in run_section("toys", report, VERSIONS).splitlines():
@@ -149,7 +178,7 @@ def test_a_report_of_another_version_or_none_is_refused(workdir: Path, tmp_path:
     (tmp_path / "evaluate" / "report.json").write_text(json.dumps(found), "utf-8")
     with pytest.raises(SystemExit, match="another version: run saerec evaluate"):
         read_report(tmp_path)
-    (tmp_path / "evaluate" / "report.json").write_text('{"dictionary": {}}', "utf-8")
+    (tmp_path / "evaluate" / "report.json").write_text('{"transfer": {}}', "utf-8")
     with pytest.raises(SystemExit, match="no part that is published here"):
         read_report(tmp_path)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from saerec_ray.data.prepared import read_sequences
 from saerec_ray.dictionary.concatenated import COOCCURRENCE_FILE, Dictionaries, read_dictionaries
 from saerec_ray.dictionary.sae import DICTIONARY_FILE, read_codes
 from saerec_ray.intents.catalogue import Intent
+from saerec_ray.manifest import read_manifest
 from saerec_ray.v1 import intent_service_pb2 as intents_api
 from tests.contract.asking import total
 from tests.contract.process import server_process
@@ -34,7 +36,11 @@ SETTINGS = (
     "train.workers=1",
     "train.baseline=false",
     "train.epochs=1",
-    "evaluate.parts=[accuracy]",
+    "evaluate.parts=[dictionary, intents]",
+    "evaluate.recovery_users=50",
+    "evaluate.probed_attributes=2",
+    "evaluate.intruder_latents=20",
+    "evaluate.fuzzed_intents=2",
 )
 PATIENCE = 10.0
 CLOSE = 1e-5
@@ -100,6 +106,20 @@ def test_items_that_few_people_met_have_no_code_of_co_occurrence(workdir: Path, 
     assert few.any()
     assert not counts[few].any()
     assert counts[~few].mean() > 1
+
+
+def test_the_report_measures_both_dictionaries_with_their_intents(workdir: Path, bundle: Bundle) -> None:
+    report = json.loads((workdir / "evaluate" / "report.json").read_text("utf-8"))
+    trained = read_manifest(workdir / "dictionary").metrics["cooccurrence"]
+    second = report["dictionary"]["cooccurrence"]
+    assert (report["dictionary"]["latents"], second["latents"]) == (TEXTS, SECOND)
+    assert (second["items"], second["of_items"]) == (trained["items"], len(bundle.items))
+    assert second["agreement"] > 0.99
+    assert second["codings"]["dictionary"]["fvu"] == pytest.approx(trained["fvu"], rel=0.01)
+    published = [
+        each for each in bundle.catalogue.intents if each.dictionary == "cooccurrence" and each.published
+    ]
+    assert report["intents"]["cooccurrence"]["detection"]["published"] == len(published)
 
 
 def test_the_bundle_holds_all_dictionaries(workdir: Path, bundle: Bundle) -> None:

@@ -19,6 +19,7 @@ from saerec_ray.backbone.cold import write_cold_items
 from saerec_ray.backbone.frozen import Frozen, read_frozen, write_frozen
 from saerec_ray.backbone.model import SequenceEncoder
 from saerec_ray.bundle import Bundle
+from saerec_ray.config import IntentsConfig
 from saerec_ray.data.prepared import ITEMS_FILE, SEQUENCES_FILE, SEQUENCES_SCHEMA, items_table
 from saerec_ray.dictionary.sae import Dictionary, Scaling, unit_rows, write_codes, write_dictionary
 from saerec_ray.dictionary_settings import DictionaryConfig
@@ -31,6 +32,11 @@ from tests.synthetic import load_synthetic_bundle
 USERS = 40
 D_TEXT = 384
 SETTINGS = DictionaryConfig(width=32, active=4).model_dump(mode="json")
+RECORDED = {
+    "dictionary": {"settings": [SETTINGS, 7]},
+    "intents": {"settings": [IntentsConfig(min_items=5).model_dump(mode="json")]},
+}
+"""What manifests say of how a stage was made."""
 
 
 def write_stages(workdir: Path, *, baseline: bool = True, cold: bool = False) -> Bundle:
@@ -54,7 +60,7 @@ def write_stages(workdir: Path, *, baseline: bool = True, cold: bool = False) ->
             (folder / BASELINE_FILE).unlink()
         if stage == "train" and cold:
             _keep_out(np.arange(len(bundle.items)) % 5 == 0, folder)
-        finish_stage(folder, {"settings": [SETTINGS, 7]} if stage == "dictionary" else None)
+        finish_stage(folder, RECORDED.get(stage))
     (workdir / "config.yaml").write_text(json.dumps(bundle.config.model_dump(mode="json")), "utf-8")
     return bundle
 

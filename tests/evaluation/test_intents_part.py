@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from saerec_ray.config import IntentsConfig
 from saerec_ray.data.prepared import PreparedItems
 from saerec_ray.dictionary.samples import Samples, item_codes
 from saerec_ray.evaluation.coded_items import CodedItems
 from saerec_ray.evaluation.intents_part import CODINGS, intents_headline, measure_intents_part
 from saerec_ray.evaluation.intents_tables import intents_lines
 from saerec_ray.evaluation.label_detection import label_detection
+from saerec_ray.evaluation.random_names import Naming
 from saerec_ray.intents.catalogue import Catalogue
 from tests.evaluation.named_planted import catalogue, encoder, intent
 from tests.evaluation.planted_dictionary import ITEMS, TOPICS, plant
@@ -32,11 +34,10 @@ def measure(
         coded,
         items,
         named or catalogue(),
-        encoder(PLANTED),
         settings["attributes"],
         settings["latents"],
         settings["seed"],
-        settings["naming_seed"],
+        Naming(IntentsConfig(), settings["naming_seed"], encoder(PLANTED)),
         settings.get("on_progress", lambda _done, _total: None),
         fuzzed=24,
         judge=settings.get("judge"),
@@ -68,6 +69,35 @@ def test_the_controls_are_at_the_floor() -> None:
         scores = {name: row["score"] for name, row in space["monosemanticity"].items()}
         assert max(scores, key=lambda name: scores[name]) == "dictionary"
         assert scores["permuted"] < 0.5 * scores["dictionary"]
+
+
+def test_random_directions_are_named_and_judged_like_latents_and_do_worse() -> None:
+    control = FOUND["random_dictionary"]
+    named, random = FOUND["detection"], control["detection"]
+    assert random["latents"] == control["of_latents"] == TOPICS
+    assert random["published"] < named["published"] / 2
+    assert random["coverage"] < named["coverage"] / 2
+    assert random["auc_when_named_all"] < 0.75
+    assert random["own"]["mean"] < named["own"]["mean"] - 0.1
+    for space in FOUND["spaces"].values():
+        learnt, drawn = space["intruder"], space["intruder_random_dictionary"]
+        assert drawn["chance"] < drawn["accuracy"] < learnt["accuracy_interval"][0]
+    lines = intents_lines(FOUND)
+    judged = control["judged_names"]["random_dictionary"]
+    assert 0 < judged <= TOPICS
+    assert any(line.startswith(f"| random dictionary | {judged} of {TOPICS} |") for line in lines)
+    intruders = lines[next(place for place, line in enumerate(lines) if line.startswith("Intruder")) :]
+    assert f"| {FOUND['spaces']['texts']['intruder_random_dictionary']['accuracy']:.1%} |" in "".join(
+        intruders
+    )
+
+
+def test_as_many_random_directions_are_named_as_latents_are_tested() -> None:
+    found = measure(latents=6)
+    control = found["random_dictionary"]
+    assert (control["detection"]["latents"], control["of_latents"]) == (6, TOPICS)
+    assert "6 of 24 random directions" in "\n".join(intents_lines(found))
+    assert measure(latents=6)["random_dictionary"] == control, "the seed draws them"
 
 
 def test_every_coding_is_probed_and_the_number_of_attributes_is_said() -> None:

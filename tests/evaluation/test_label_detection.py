@@ -17,6 +17,7 @@ from saerec_ray.intents.gates import AUC_VERDICT
 from saerec_ray.manifest import read_manifest
 from tests.evaluation.named_planted import catalogue, encoder, intent
 from tests.evaluation.planted_dictionary import TOPICS, plant
+from tests.evaluation.test_intents_part import FOUND as INTENTS
 from tests.finished_stage import finish_stage
 
 PLANTED = plant()
@@ -99,8 +100,7 @@ def test_a_gate_applied_anew_flatters_no_figure_on_the_items_that_it_did_not_see
     assert 0.3 < found["passed"] / found["judged"] < 0.7
     assert found["auc_at_gate"] > 0.54, "what passes is above chance where it was chosen"
     assert found["auc"] == pytest.approx(0.5, abs=0.015)
-    nothing = {"fuzzing": {"carriers": 0, "one_sentence": 0, "long": 0}, "spaces": {}}
-    text = "\n".join(intents_lines({"detection": whole, **nothing}))
+    text = "\n".join(intents_lines(INTENTS | {"detection": whole}))
     assert (
         f"of {found['judged']} labels that only this gate decides on, {found['passed']} have an AUC of 0.50"
         in text
