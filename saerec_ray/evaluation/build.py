@@ -27,6 +27,7 @@ from saerec_ray.evaluation.completeness import completeness
 from saerec_ray.evaluation.concept_steering import concept_steering, draw_concepts
 from saerec_ray.evaluation.deletion import deletion_and_insertion
 from saerec_ray.evaluation.dictionary_part import dictionary_headline, measure_dictionary_part
+from saerec_ray.evaluation.evidence_ablation import evidence_faithfulness
 from saerec_ray.evaluation.history_ablation import history_faithfulness, stability
 from saerec_ray.evaluation.html_report import html_report
 from saerec_ray.evaluation.intents_part import Encode, intents_headline, measure_intents_part
@@ -243,29 +244,39 @@ def _faithfulness(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
     report: dict[str, Any] = {
         "explanations": completeness(space, table, explained, config.completeness_users, seed)
     }
-    on_progress(1, 6)
+    on_progress(1, 7)
     count = config.faithfulness_users
     found: dict[str, Any] = {
         "users": len(users.cases),
         "cited_against_random": cited_against_random(
-            space, table, users, count, seed, on_progress=_share(on_progress, 1, 6)
+            space, table, users, count, seed, on_progress=_share(on_progress, 1, 7)
         ),
         "named_against_random": cited_against_random(
-            space, table, users, count, seed, subject.published, on_progress=_share(on_progress, 2, 6)
+            space, table, users, count, seed, subject.published, on_progress=_share(on_progress, 2, 7)
         ),
         "deletion_insertion": deletion_and_insertion(
-            space, table, users, count, seed, on_progress=_share(on_progress, 3, 6)
+            space, table, users, count, seed, on_progress=_share(on_progress, 3, 7)
         ),
     }
     count = config.history_users
     found |= {
         "history": history_faithfulness(
-            space, table, encoder, history_users, count, seed, on_progress=_share(on_progress, 4, 6)
+            space, table, encoder, history_users, count, seed, on_progress=_share(on_progress, 4, 7)
+        ),
+        "evidence": evidence_faithfulness(
+            space,
+            table,
+            encoder,
+            history_users,
+            subject.published,
+            count,
+            seed,
+            _share(on_progress, 5, 7),
         ),
         "stability": stability(space, table, encoder, history_users, count, seed),
         "seed_stability": seed_stability(space, table, encoder, subject.train, history_users, count, seed),
     }
-    on_progress(6, 6)
+    on_progress(7, 7)
     return report | {"faithfulness": found}
 
 

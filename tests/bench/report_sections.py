@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # for tests.*, when run as a
 from saerec_ray.evaluation.cold import AMONG, SCORERS
 from saerec_ray.evaluation.cold_tables import SCORER_NAMES
 from saerec_ray.evaluation.deletion import CUTOFFS, ORDERS
+from saerec_ray.evaluation.faithfulness_tables import history_rows
 from saerec_ray.evaluation.list_against_history import LISTS
 from saerec_ray.evaluation.markdown_report import MODELS, history_lengths
 from saerec_ray.evaluation.markdown_tables import in_order, interval, number
@@ -42,7 +43,7 @@ NEEDED = {
     "accuracy": ("accuracy_users",),
     "cold": ("cold", "models"),
     "explanations": ("explanations", "warm_items"),
-    "faithfulness": ("faithfulness", "seed_stability"),
+    "faithfulness": ("faithfulness", "evidence"),
     "steering": ("steering", "random", "boost", "spearman"),
     "representation": ("representation", "lengths", "100", "under_possible"),
 }
@@ -221,17 +222,6 @@ CITED_COLUMNS = {
 
 
 def _history_tables(found: dict[str, Any]) -> Lines:
-    titles = {"any_item": "any item", "last_item_kept": "never the latest item"}
-    falls = [
-        [
-            titles[key],
-            str(row["compared"]),
-            *(f"{row[name]:.0f}" for name in ("median_drop_carriers", "median_drop_random")),
-            *(f"{row[name]:.1f}" for name in ("mean_drop_carriers", "mean_drop_random")),
-            f"{row['win_rate']:.0%} ({interval(row['win_rate_interval'])})",
-        ]
-        for key, row in in_order(found["history"], tuple(titles))
-    ]
     seeds = found["seed_stability"]
     stable = [
         [
@@ -249,11 +239,15 @@ def _history_tables(found: dict[str, Any]) -> Lines:
     lines = [
         "### Histories",
         "",
-        "Another claim: history items that carry the cited intents are removed, against as many random others.",
+        "Another claim: history items are removed and the user is encoded again, against as many random others. Cited: "
+        "exactly what a server names, up to three items. Carriers: all items with one of the three strongest intents.",
         "",
         *table(
-            ["removed", "compared", "median fall", "random", "mean fall", "random", "won (95%)"],
-            falls,
+            [
+                *("removed", "among", "compared", "median fall", "random", "mean fall", "random"),
+                *("won", "95% interval", "ties", "lost"),
+            ],
+            history_rows(found["history"], found["evidence"]),
         ),
         "",
         "### Stability of the three cited intents",

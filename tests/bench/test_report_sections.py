@@ -100,6 +100,10 @@ def test_figures_are_those_of_the_report(report: dict[str, Any]) -> None:
     (row,) = [line for line in lines if line.startswith("| 100 |")]
     assert row.endswith(f"| {report['representation']['lengths']['100']['under_possible']:.1%} |")
     assert "that needs two members, and this model has one" in text
+    for name, removed in (("evidence", "cited"), ("history", "all carriers")):
+        row = report["faithfulness"][name]["any_item"]
+        (line,) = [line for line in lines if line.startswith(f"| {removed} | any item | {row['compared']} |")]
+        assert line.endswith(f"| {row['ties']:.0%} | {row['loss_rate']:.0%} |")
 
 
 def test_every_row_of_a_table_has_a_cell_for_each_head(report: dict[str, Any]) -> None:
@@ -144,7 +148,7 @@ def test_a_report_of_another_version_or_none_is_refused(workdir: Path, tmp_path:
     with pytest.raises(SystemExit, match=r"no evaluate/report\.json"):
         read_report(tmp_path)
     found = json.loads((workdir / "evaluate" / "report.json").read_text("utf-8"))
-    del found["faithfulness"]["seed_stability"]
+    del found["faithfulness"]["evidence"]
     (tmp_path / "evaluate").mkdir()
     (tmp_path / "evaluate" / "report.json").write_text(json.dumps(found), "utf-8")
     with pytest.raises(SystemExit, match="another version: run saerec evaluate"):
