@@ -160,7 +160,6 @@ def _curve_figures(curves: dict[str, Any]) -> list[str]:
 
 
 def _steering_figures(found: dict[str, Any]) -> list[str]:
-    strengths = found["strengths"]
     served = {
         RULE_NAMES[rule]: curve for rule, curve in in_order(found["random"], RULES) if rule != MASS_PRESERVING
     }
@@ -180,7 +179,9 @@ def _steering_figures(found: dict[str, Any]) -> list[str]:
         ),
     ):
         lines = [
-            Series(rule, strengths, curve[name]) for rule, curve in served.items() if curve[name] is not None
+            Series(rule, curve["strengths"], curve[name])
+            for rule, curve in served.items()
+            if curve[name] is not None
         ]
         if lines:
             figures.append(_figure(line_chart(lines, "strength", axis, sentence), sentence))

@@ -20,6 +20,7 @@ from saerec_ray.evaluation.steering_runs import (
     RULES,
     Run,
     SteeredIntent,
+    steps_of,
     user_runs,
     violations,
 )
@@ -30,6 +31,8 @@ RELATED = 0.2
 """Intents whose loadings correlate more than this with the steered one are expected to move with it."""
 TOLERATED_LOSS = 0.02
 LIFTS = (2.0, 3.0)
+WIDEST_BRACKET = 2.0
+"""A loss at a lift is known where the next lift that was measured is at most so many times the one asked for."""
 
 Doubles = npt.NDArray[np.float64]
 
@@ -235,16 +238,17 @@ def steering(
     `random` gives all users all intents, as a policy would; `own` gives each user the one their recent
     history carries most, as a person would. Neither looks at held-out items. Lists are 20 long. `personal`
     accuracy (`ndcg`) is over all users, `ndcg_segment` over those whose held-out item has the attribute.
+    Each rule has its `strengths`, from 0 up: those of steps_of.
     `interactions` counts the training interactions of each item, (items,); `categories` are those of
     category_shares. Side effects of `random` are means over intents, each against the same users' lists.
     """
 
-    def curve() -> Curve:
-        effects = SideEffects(len(strengths) + 1, space.item_count, categories)
-        return Curve(len(strengths) + 1, space.intent_count, effects=effects)
+    def curve(rule: str) -> Curve:
+        steps = len(steps_of(rule, strengths))
+        return Curve(steps, space.intent_count, effects=SideEffects(steps, space.item_count, categories))
 
-    by_intent = {rule: {each.intent: curve() for each in intents} for rule in RULES}
-    own = {rule: curve() for rule in RULES}
+    by_intent = {rule: {each.intent: curve(rule) for each in intents} for rule in RULES}
+    own = {rule: curve(rule) for rule in RULES}
     chosen = sample_cases(users, count, seed)
     for done, user in enumerate(scored_users(space, table, users, chosen)):
         wanted = own_intent(space, user, intents)
@@ -256,11 +260,13 @@ def steering(
             on_progress(done + 1, len(chosen))
     return {
         "users": len(chosen),
-        "strengths": [0.0, *strengths],
         "intents": [{"label": each.label, "attribute": each.attribute} for each in intents],
-        "random": {rule: _over_intents(space, rule, intents, curves) for rule, curves in by_intent.items()},
+        "random": {
+            rule: {"strengths": steps_of(rule, strengths)} | _over_intents(space, rule, intents, curves)
+            for rule, curves in by_intent.items()
+        },
         "own": {
-            rule: each.summary() | mean_effects([each.effects])
+            rule: {"strengths": steps_of(rule, strengths)} | each.summary() | mean_effects([each.effects])
             for rule, each in own.items()
             if each.runs and each.effects
         },
@@ -335,12 +341,15 @@ def _median(values: Sequence[float | None]) -> float | None:
 def loss_at_lift(lifts: Doubles, losses: Doubles, wanted: float) -> float | None:
     """NDCG lost where the exposure first reaches `wanted` times its start, between strengths by a line.
 
-    None when no strength reaches it.
+    None when no strength reaches it, or when the first that does goes so far beyond it that a line from the one before
+    says nothing: more than WIDEST_BRACKET times `wanted`.
     """
     reached = np.flatnonzero(lifts >= wanted)
     if len(reached) == 0:
         return None
     after = int(reached[0])
+    if lifts[after] > WIDEST_BRACKET * wanted:
+        return None
     if after == 0:
         return float(losses[0])
     before = after - 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from saerec_ray.evaluation.markdown_tables import Lines, in_order, number, table
@@ -12,7 +11,7 @@ RULE_NAMES = {
     "boost": "boost",
     "avoid": "avoid",
     "suppress": "suppress",
-    "mass_preserving": "mass-preserving, strength cubed (not served)",
+    "mass_preserving": "mass-preserving (not served)",
 }
 
 CONCEPT_RULES = {
@@ -39,7 +38,7 @@ def steering_lines(found: dict[str, Any]) -> Lines:
     for key, title in (("random", "Every user, every intent"), ("own", "Each user's own recent intent")):
         for rule, curve in in_order(found[key], RULES):
             lines += [f"## {title}: {RULE_NAMES[rule]}", ""]
-            lines += _curve_table(found["strengths"], curve)
+            lines += _curve_table(curve)
     if "concepts" in found:
         lines += ["## One intent, a group, the exact intent", "", *concept_lines(found["concepts"])]
     lines += ["## The intent in the middle, full strength", ""]
@@ -98,7 +97,7 @@ def concept_lines(found: dict[str, Any]) -> Lines:
     return lines
 
 
-def _curve_table(strengths: Sequence[float], curve: dict[str, Any]) -> Lines:
+def _curve_table(curve: dict[str, Any]) -> Lines:
     columns: list[tuple[str, list[float] | None, str]] = [
         ("exposure", curve["exposure"], ".4f"),
         ("lift", curve["lift"], ".2f"),
@@ -115,8 +114,8 @@ def _curve_table(strengths: Sequence[float], curve: dict[str, Any]) -> Lines:
     ]
     shown = [column for column in columns if column[1] is not None]
     rows = [
-        [f"{strength:g}", *(format((values or [])[place], form) for _, values, form in shown)]
-        for place, strength in enumerate(strengths)
+        [f"{strength:.2g}", *(format((values or [])[place], form) for _, values, form in shown)]
+        for place, strength in enumerate(curve["strengths"])
     ]
     note = (
         f"{curve['runs']} lists a strength; broken steps: {curve['violations']}; Spearman's correlation of strength "

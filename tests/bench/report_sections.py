@@ -44,7 +44,7 @@ NEEDED = {
     "cold": ("cold", "models", "centred text mean"),
     "explanations": ("explanations", "warm_items"),
     "faithfulness": ("faithfulness", "evidence"),
-    "steering": ("steering", "random", "boost", "spearman"),
+    "steering": ("steering", "random", "boost", "strengths"),
     "representation": ("representation", "lengths", "100", "under_possible"),
 }
 """What the report of a part holds if this version wrote it."""
@@ -270,16 +270,15 @@ def shown_strengths(strengths: Sequence[float]) -> list[int]:
 
 def steering_tables(found: dict[str, Any]) -> Lines:
     """Curves at a few strengths with their side effects, and the intent in the middle."""
-    places = shown_strengths(found["strengths"])
     curves = in_order(found["random"], RULES)
-    rows = [_steering_row("none", 0.0, curves[0][1], 0)]
+    rows = [_steering_row("none", curves[0][1], 0)]
     rows += [
-        _steering_row(RULE_NAMES[rule], found["strengths"][place], curve, place)
+        _steering_row(RULE_NAMES[rule], curve, place)
         for rule, curve in curves
-        for place in places
+        for place in shown_strengths(curve["strengths"])
     ]
     rows += [
-        _steering_row(f"own intent: {RULE_NAMES[rule]}", found["strengths"][-1], curve, -1)
+        _steering_row(f"own intent: {RULE_NAMES[rule]}", curve, -1)
         for rule, curve in in_order(found["own"], RULES)
     ]
     middle = [
@@ -334,11 +333,11 @@ STEERING_COLUMNS = {
 }
 
 
-def _steering_row(name: str, strength: float, curve: dict[str, Any], place: int) -> list[str]:
+def _steering_row(name: str, curve: dict[str, Any], place: int) -> list[str]:
     values = ((curve.get(key), form) for key, form in STEERING_COLUMNS.values())
     return [
         name,
-        f"{strength:g}",
+        f"{curve['strengths'][place]:.2g}",
         *("–" if found is None else format(found[place], form) for found, form in values),
     ]
 
