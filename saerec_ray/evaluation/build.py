@@ -37,6 +37,7 @@ from saerec_ray.evaluation.markdown_report import markdown_report
 from saerec_ray.evaluation.model_detection import Judge
 from saerec_ray.evaluation.representation import representation
 from saerec_ray.evaluation.seed_stability import seed_stability
+from saerec_ray.evaluation.segments import Population
 from saerec_ray.evaluation.side_effects import category_shares
 from saerec_ray.evaluation.steering_curves import steerable_intents, steering
 from saerec_ray.evaluation.subject import Subject
@@ -283,7 +284,7 @@ def _faithfulness(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
 def _steering(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
     config = subject.config
     users = subject.test_users(config.steering_users)
-    space, _, frozen = subject.model
+    space, encoder, frozen = subject.model
     intents = steerable_intents(
         subject.catalogue, space, subject.items.attributes, config.steering_intents, subject.seed
     )
@@ -291,6 +292,7 @@ def _steering(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
         return {}
     arrays = read_steering(subject.trained)
     table = SteeringTable(arrays["targets"], arrays["spreads"], arrays["loading_caps"])
+    population = Population(subject.test_cases, encoder, config.steering_segment_users)
     found = steering(
         space,
         frozen.prior,
@@ -303,6 +305,7 @@ def _steering(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
         subject.interactions,
         _share(on_progress, 0, 2),
         category_shares(item_categories(subject.items)),
+        population,
     )
     concepts = draw_concepts(
         subject.catalogue, space, subject.items.attributes, config.steering_concepts, subject.seed
@@ -318,6 +321,7 @@ def _steering(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
             config.steering_users,
             subject.seed,
             _share(on_progress, 1, 2),
+            population,
         )
     return {"steering": found}
 

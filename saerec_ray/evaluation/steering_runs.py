@@ -50,6 +50,15 @@ class SteeredIntent:
     carriers: npt.NDArray[np.bool_] | None = None  # ground truth: (items,)
 
 
+def own_intent(
+    space: ItemSpace, history: npt.NDArray[np.int32], intents: Sequence[SteeredIntent]
+) -> SteeredIntent | None:
+    """The intent among these that the second half of a user's history carries most; None without any."""
+    recent = history[len(history) // 2 :]
+    mass = np.asarray(space.codes[recent].sum(axis=0)).ravel()[[each.intent for each in intents]]
+    return intents[int(mass.argmax())] if len(mass) and mass.max() > 0 else None
+
+
 @dataclass(frozen=True)
 class Outcome:
     """One list."""

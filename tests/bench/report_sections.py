@@ -24,8 +24,9 @@ from saerec_ray.evaluation.faithfulness_tables import history_rows
 from saerec_ray.evaluation.list_against_history import LISTS
 from saerec_ray.evaluation.markdown_report import MODELS, history_lengths
 from saerec_ray.evaluation.markdown_tables import in_order, interval, number
+from saerec_ray.evaluation.segments import FEWEST_RUNS
 from saerec_ray.evaluation.steering_runs import RULES
-from saerec_ray.evaluation.steering_tables import RULE_NAMES, concept_lines
+from saerec_ray.evaluation.steering_tables import RULE_NAMES, concept_lines, segment_cell
 from tests.bench.published import (
     PAGE,
     add_page_option,
@@ -277,10 +278,9 @@ def steering_tables(found: dict[str, Any]) -> Lines:
         for rule, curve in curves
         for place in shown_strengths(curve["strengths"])
     ]
-    rows += [
-        _steering_row(f"own intent: {RULE_NAMES[rule]}", curve, -1)
-        for rule, curve in in_order(found["own"], RULES)
-    ]
+    own = in_order(found["own"], RULES)
+    rows += [_steering_row("own intent: none", curve, 0) for _, curve in own[:1]]
+    rows += [_steering_row(f"own intent: {RULE_NAMES[rule]}", curve, -1) for rule, curve in own]
     middle = [
         [
             RULE_NAMES[rule],
@@ -298,11 +298,12 @@ def steering_tables(found: dict[str, Any]) -> Lines:
         "### Steering",
         "",
         f"{found['users']} users, {len(found['intents'])} intents each alone, lists of 20; then each user's own recent "
-        "intent. Lift: exposure against no steering. Segment: users whose held-out item has the intent's attribute. "
+        "intent. Lift: exposure against no steering. Segment: NDCG@20 of users whose held-out item has the intent's "
+        f"attribute, drawn among all users; n: their lists; below {FEWEST_RUNS} no figure. "
         "RBO: rank-biased overlap with the unsteered list. Mix: KL divergence of the categories listed, nats. Drift: "
         f"change of unrelated intents' exposure. Broken promises: {found['violations']}.",
         "",
-        *table(["rule", "strength", *STEERING_COLUMNS], rows),
+        *table(["rule", "strength", *STEERING_COLUMNS, "segment", "n"], rows),
         "",
         "The intent in the middle at full strength:",
         "",
@@ -322,7 +323,6 @@ STEERING_COLUMNS = {
     "lift": ("lift", ".2f"),
     "with attribute": ("attribute_share", ".3f"),
     "NDCG@20": ("ndcg", ".4f"),
-    "segment": ("ndcg_segment", ".4f"),
     "lists changed": ("lists_changed", ".0%"),
     "overlap": ("overlap", ".2f"),
     "RBO": ("rank_biased_overlap", ".2f"),
@@ -334,11 +334,13 @@ STEERING_COLUMNS = {
 
 
 def _steering_row(name: str, curve: dict[str, Any], place: int) -> list[str]:
-    values = ((curve.get(key), form) for key, form in STEERING_COLUMNS.values())
+    values = [(curve.get(key), form) for key, form in STEERING_COLUMNS.values()]
     return [
         name,
         f"{curve['strengths'][place]:.2g}",
         *("–" if found is None else format(found[place], form) for found, form in values),
+        segment_cell(curve, place),
+        str(curve["segment_runs"]),
     ]
 
 

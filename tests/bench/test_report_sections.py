@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from saerec_ray.cli import app
+from saerec_ray.evaluation.segments import FEWEST_RUNS
 from tests.bench import report_sections
 from tests.bench.report_sections import named_run, read_report, run_section, shown_strengths
 from tests.evaluation.finished_stages import write_stages
@@ -97,6 +98,9 @@ def test_figures_are_those_of_the_report(report: dict[str, Any]) -> None:
         (boost["coverage"][-1], ".1%"),
     ):
         assert f"| {value:{form}} |" in full
+    own = report["steering"]["own"]["boost"]
+    (start,) = [line for line in lines if line.startswith("| own intent: none | 0 | 1.00 |")]
+    assert f"| {own['ndcg'][0]:.4f} |" in start, "what own intents cost is read against this"
     (row,) = [line for line in lines if line.startswith("| 100 |")]
     assert row.endswith(f"| {report['representation']['lengths']['100']['under_possible']:.1%} |")
     assert "that needs two members, and this model has one" in text
@@ -115,6 +119,17 @@ def test_every_row_of_a_table_has_a_cell_for_each_head(report: dict[str, Any]) -
         cells = line.count("|")
         width = width or cells
         assert cells == width, line
+
+
+def test_accuracy_of_a_segment_of_few_lists_is_not_shown(report: dict[str, Any]) -> None:
+    few = copy.deepcopy(report)
+    boost = few["steering"]["random"]["boost"]
+    boost["ndcg_segment"] = [0.125] * len(boost["strengths"])
+    for runs, cell in ((FEWEST_RUNS - 1, "–"), (FEWEST_RUNS, "0.1250")):
+        boost["segment_runs"] = runs
+        text = run_section("toys", few, VERSIONS)
+        (line,) = [each for each in text.splitlines() if each.startswith("| boost | 1 |")]
+        assert line.endswith(f"| {cell} | {runs} |")
 
 
 @pytest.mark.parametrize("part", TITLES)
