@@ -41,6 +41,11 @@ class EvaluateConfig(Section):
     faithfulness_users: int = Field(200, ge=1, description="Users whose cited intents are taken away")
     history_users: int = Field(200, ge=1, description="Users whose histories are shortened and encoded again")
     steering_users: int = Field(200, ge=1, description="Users whose lists are steered")
+    steering_segment_users: int = Field(
+        100,
+        ge=1,
+        description="Users drawn for each steered attribute because their held-out item has it, for accuracy alone",
+    )
     steering_intents: int = Field(12, ge=1, description="Intents that are steered, each alone")
     steering_concepts: int = Field(
         20,

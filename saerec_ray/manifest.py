@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -20,6 +21,8 @@ from saerec_ray import __version__
 from saerec_ray.errors import StageError
 
 MANIFEST_NAME = "stage.json"
+SOURCES = "saerec-ray sources"
+"""The name of the hash of this library's sources among the versions."""
 _RECORDED_PACKAGES = (
     "torch",
     "numpy",
@@ -73,12 +76,27 @@ def hash_files(folder: Path, names: Iterable[str] | None = None) -> dict[str, st
 
 
 def recorded_versions() -> dict[str, str]:
-    """Versions of this library, Python and the packages that shape results."""
-    versions = {"saerec-ray": __version__, "python": platform.python_version()}
+    """Versions of this library, Python and the packages that shape results, and the hash of this library's sources.
+
+    Between two releases the version stands still while the sources do not.
+    """
+    versions = {"saerec-ray": __version__, SOURCES: sources_hash(), "python": platform.python_version()}
     for package in _RECORDED_PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[package] = importlib.metadata.version(package)
     return versions
+
+
+@functools.cache
+def sources_hash(package: Path = Path(__file__).parent) -> str:
+    """The first 12 digits of the SHA-256 over the Python files of a package, by name and content.
+
+    Found once a process: that is what runs, whatever is edited meanwhile.
+    """
+    whole = hashlib.sha256()
+    for path in sorted(package.rglob("*.py")):
+        whole.update(f"{file_sha256(path)}  {path.relative_to(package).as_posix()}\n".encode())
+    return whole.hexdigest()[:12]
 
 
 def timestamp() -> str:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from saerec_ray.evidence import Evidence
 from saerec_ray.intents.population import Verdict, compare_with_population
 from saerec_ray.retrieval import Mask
 from saerec_ray.scoring import Adjustment, Floats, Indices, decompose, exposure
-from saerec_server.ranking import Evidence, Ranker, Ranking, User
+from saerec_server.ranking import Ranker, Ranking, User
 
 PAGE = 20
 """Items of the first page, on which shares and effects are measured."""
@@ -102,7 +103,7 @@ def explain_user(
                 log_lift=float(compared.log_lifts[intent]),
                 z_score=float(compared.z_scores[intent]),
                 verdict=compared.verdicts[intent],
-                evidence=ranker.evidence(user, np.array([intent]), max_evidence),
+                evidence=ranker.evidence_of_intent(user, intent, max_evidence),
             )
         )
     return UserInsight(reasons, _intent_share(ranker, ranking), _fidelity(ranker, ranking, listed))

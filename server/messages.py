@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from saerec_ray.evidence import Evidence as HistoryEvidence
 from saerec_ray.intents.population import Verdict
 from saerec_ray.v1 import common_pb2
 from saerec_ray.v1 import recommender_service_pb2 as messages
 from saerec_server.errors import Reason
 from saerec_server.insight import Effect, UserInsight, UserReason
-from saerec_server.ranking import Evidence as HistoryEvidence
 from saerec_server.ranking import ItemReasons, Ranking
 from saerec_server.records import Revision
 from saerec_server.registry import LoadedModel

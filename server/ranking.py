@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 from scipy.sparse import csr_array
 
 from saerec_ray.backbone.encoder import UserEncoder
 from saerec_ray.bundle import Bundle
+from saerec_ray.evidence import Evidence, history_evidence, listed_intents
 from saerec_ray.retrieval import Mask, Query, Retriever, Scored
 from saerec_ray.scoring import (
     Adjustment,
@@ -29,8 +29,6 @@ from saerec_ray.scoring import (
 )
 from saerec_server.history_items import HistoryItems
 
-LISTED_INTENTS = 5
-LISTED_EVIDENCE = 3
 LISTED_COMPANIONS = 3
 
 
@@ -50,14 +48,6 @@ class User:
     def cold(self) -> bool:
         """Whether nothing is known of the user, so that items are ranked by popularity."""
         return len(self.history) == 0
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """A history item, by its place in `User.history`, and the share of the activation it caused."""
-
-    place: int
-    share: float
 
 
 @dataclass(frozen=True)
@@ -209,9 +199,7 @@ class Ranker:
         if user.cold:
             return ItemReasons([], 0.0, 0.0, float(space.popularity[item]), 0.0, steering, before, [], [])
         parts = decompose(space, user.state, user.values, item, user.companions)
-        nameable = np.flatnonzero(self.published[parts.intents] & (parts.contributions != 0))
-        strongest = np.argsort(-np.abs(parts.contributions[nameable]), kind="stable")[:LISTED_INTENTS]
-        listed = nameable[strongest]
+        listed = listed_intents(parts, self.published)
         reasons = []
         for place in listed:
             intent = int(parts.intents[place])
@@ -234,7 +222,13 @@ class Ranker:
             companions=parts.companions,
             steering=steering,
             unsteered_rank=before,
-            evidence=self.evidence(user, parts.intents[listed], LISTED_EVIDENCE),
+            evidence=history_evidence(
+                self.history.space.codes,
+                user.history,
+                user.weights,
+                parts.intents[listed],
+                parts.contributions[listed],
+            ),
             companion_parts=self._companion_parts(user, item) if parts.companions else [],
         )
 
@@ -243,17 +237,11 @@ class Ranker:
         strongest = np.argsort(-parts, kind="stable")[:LISTED_COMPANIONS]
         return [CompanionPart(int(place), float(parts[place])) for place in strongest if parts[place] > 0]
 
-    def evidence(self, user: User, intents: npt.NDArray[np.integer], count: int) -> list[Evidence]:
-        """The history items behind some intents: alpha_t z_tf / a_uf, both summed over the intents f."""
-        if user.cold or len(intents) == 0:
-            return []
-        loadings = self.history.space.codes[user.history][:, intents].sum(axis=1)
-        caused = user.weights * np.asarray(loadings, dtype=np.float32).ravel()  # (history,)
-        total = float(caused.sum(dtype=np.float64))
-        if total <= 0:
-            return []
-        strongest = np.argsort(-caused, kind="stable")[:count]
-        return [Evidence(int(t), min(1.0, float(caused[t]) / total)) for t in strongest if caused[t] > 0]
+    def evidence_of_intent(self, user: User, intent: int, count: int) -> list[Evidence]:
+        """The history items that activate one intent, and their shares of its activation."""
+        whole = np.ones(1, dtype=np.float32)
+        codes = self.history.space.codes
+        return history_evidence(codes, user.history, user.weights, np.array([intent]), whole, count)
 
 
 def change_of(items: Indices, changes: Floats, item: int) -> float:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,7 @@ from saerec_ray.manifest import (
     recorded_versions,
     replaced_folder,
     restore_folder,
+    sources_hash,
     timestamp,
     write_json,
 )
@@ -177,4 +180,20 @@ def test_json_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
 
 
 def test_versions_of_what_shapes_results_are_recorded() -> None:
-    assert {"saerec-ray", "python", "torch", "numpy"} <= set(recorded_versions())
+    assert {"saerec-ray", "saerec-ray sources", "python", "torch", "numpy"} <= set(recorded_versions())
+
+
+def test_the_hash_of_sources_changes_with_any_python_file_and_with_nothing_else(tmp_path: Path) -> None:
+    def written(**files: str) -> str:
+        folder = Path(tempfile.mkdtemp(dir=tmp_path))
+        for name, text in files.items():
+            (folder / name.replace("__", "/")).parent.mkdir(exist_ok=True)
+            (folder / f"{name.replace('__', '/')}.py").write_text(text, "utf-8")
+        (folder / "notes.txt").write_text(str(folder), "utf-8")
+        return sources_hash(folder)
+
+    found = written(a="1", deep__b="2")
+    assert re.fullmatch("[0-9a-f]{12}", found)
+    assert written(a="1", deep__b="2") == found
+    for changed in ({"a": "1"}, {"a": "2", "deep__b": "2"}, {"a": "1", "deep__c": "2"}):
+        assert written(**changed) != found

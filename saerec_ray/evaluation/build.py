@@ -28,6 +28,7 @@ from saerec_ray.evaluation.concept_steering import concept_steering, draw_concep
 from saerec_ray.evaluation.cooccurrence_part import cooccurrence_figures, cooccurrence_intents
 from saerec_ray.evaluation.deletion import deletion_and_insertion
 from saerec_ray.evaluation.dictionary_part import dictionary_headline, measure_dictionary_part
+from saerec_ray.evaluation.evidence_ablation import evidence_faithfulness
 from saerec_ray.evaluation.history_ablation import history_faithfulness, stability
 from saerec_ray.evaluation.html_report import html_report
 from saerec_ray.evaluation.intents_part import Encode, intents_headline, measure_intents_part
@@ -38,6 +39,7 @@ from saerec_ray.evaluation.model_detection import Judge
 from saerec_ray.evaluation.random_names import read_naming
 from saerec_ray.evaluation.representation import representation
 from saerec_ray.evaluation.seed_stability import seed_stability
+from saerec_ray.evaluation.segments import Population
 from saerec_ray.evaluation.side_effects import category_shares
 from saerec_ray.evaluation.steering_curves import steerable_intents, steering
 from saerec_ray.evaluation.subject import Subject
@@ -245,36 +247,46 @@ def _faithfulness(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
     report: dict[str, Any] = {
         "explanations": completeness(space, table, explained, config.completeness_users, seed)
     }
-    on_progress(1, 6)
+    on_progress(1, 7)
     count = config.faithfulness_users
     found: dict[str, Any] = {
         "users": len(users.cases),
         "cited_against_random": cited_against_random(
-            space, table, users, count, seed, on_progress=_share(on_progress, 1, 6)
+            space, table, users, count, seed, on_progress=_share(on_progress, 1, 7)
         ),
         "named_against_random": cited_against_random(
-            space, table, users, count, seed, subject.published, on_progress=_share(on_progress, 2, 6)
+            space, table, users, count, seed, subject.published, on_progress=_share(on_progress, 2, 7)
         ),
         "deletion_insertion": deletion_and_insertion(
-            space, table, users, count, seed, on_progress=_share(on_progress, 3, 6)
+            space, table, users, count, seed, on_progress=_share(on_progress, 3, 7)
         ),
     }
     count = config.history_users
     found |= {
         "history": history_faithfulness(
-            space, table, encoder, history_users, count, seed, on_progress=_share(on_progress, 4, 6)
+            space, table, encoder, history_users, count, seed, on_progress=_share(on_progress, 4, 7)
+        ),
+        "evidence": evidence_faithfulness(
+            space,
+            table,
+            encoder,
+            history_users,
+            subject.published,
+            count,
+            seed,
+            _share(on_progress, 5, 7),
         ),
         "stability": stability(space, table, encoder, history_users, count, seed),
         "seed_stability": seed_stability(space, table, encoder, subject.train, history_users, count, seed),
     }
-    on_progress(6, 6)
+    on_progress(7, 7)
     return report | {"faithfulness": found}
 
 
 def _steering(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
     config = subject.config
     users = subject.test_users(config.steering_users)
-    space, _, frozen = subject.model
+    space, encoder, frozen = subject.model
     intents = steerable_intents(
         subject.catalogue, space, subject.items.attributes, config.steering_intents, subject.seed
     )
@@ -282,6 +294,7 @@ def _steering(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
         return {}
     arrays = read_steering(subject.trained)
     table = SteeringTable(arrays["targets"], arrays["spreads"], arrays["loading_caps"])
+    population = Population(subject.test_cases, encoder, config.steering_segment_users)
     found = steering(
         space,
         frozen.prior,
@@ -294,6 +307,7 @@ def _steering(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
         subject.interactions,
         _share(on_progress, 0, 2),
         category_shares(item_categories(subject.items)),
+        population,
     )
     concepts = draw_concepts(
         subject.catalogue, space, subject.items.attributes, config.steering_concepts, subject.seed
@@ -309,6 +323,7 @@ def _steering(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
             config.steering_users,
             subject.seed,
             _share(on_progress, 1, 2),
+            population,
         )
     return {"steering": found}
 

@@ -28,7 +28,7 @@ from saerec_ray.backbone.validation import (
 from saerec_ray.data.prepared import PreparedSequences
 from saerec_ray.evaluation.accuracy import Ranks, accuracy, target_cases
 from saerec_ray.evaluation.intervals import bootstrap_interval, mean_by_user
-from saerec_ray.evaluation.text_neighbours import CLOSENESS, text_scores
+from saerec_ray.evaluation.text_neighbours import CLOSENESS, centred, text_scores
 from saerec_ray.evaluation.users_in_turn import encoded_in_turn
 from saerec_ray.scoring import ItemSpace
 
@@ -40,7 +40,8 @@ Batches = Iterator[tuple[int, Floats]]
 CUTOFFS = (10,)
 CUTOFF = 10
 MODEL, POPULARITY = "intents", "popularity"
-TEXTS = tuple(f"text {closeness}" for closeness in CLOSENESS)
+READINGS = ("text", "centred text")
+TEXTS = tuple(f"{reading} {closeness}" for reading in READINGS for closeness in CLOSENESS)
 SCORERS = (MODEL, *TEXTS, POPULARITY)
 AMONG = ("all", "cold")
 
@@ -71,10 +72,11 @@ def measure_cold(
     """HR, NDCG and MRR at 10 of cold targets, ranked among all items and among the cold items alone.
 
     `vectors`: unit text embeddings, (items, d); `cold`: (items,). Baselines in `models` are popularity in
-    training and text neighbours, in three readings of what is close to a history: see text_scores. Where the
-    catalogue makes all users too many scores, a random sample is measured; `users` says how many of
-    `all_users`. `against_best` compares the model with the baseline of the largest HR@10, chosen on these very
-    targets, which favours the baseline: the difference of HR@10 and its 95% interval over users.
+    training and text neighbours, in three readings of what is close to a history: see text_scores. Each is of the
+    embeddings as they are, and of those centred on the mean of the items that training met. Where the catalogue makes
+    all users too many scores, a random sample is measured; `users` says how many of `all_users`. `against_best`
+    compares the model with the baseline of the largest HR@10, chosen on these very targets, which favours the
+    baseline: the difference of HR@10 and its 95% interval over users.
     """
     every = cold_cases(sequences, cold)
     result: dict[str, Any] = {"cold_items": int(cold.sum()), "all_users": len(every)}
@@ -82,7 +84,7 @@ def measure_cold(
     result |= {"users": len(cases), "targets": sum(map(len, cases.targets))}
     if len(cases) == 0:
         return result
-    batches = _scorers(scorer, cases, vectors)
+    batches = _scorers(scorer, cases, {"text": vectors, "centred text": centred(vectors, ~cold)})
     ranks = {
         among: {
             name: target_ranks(cases, own if among == "all" else partial(_only, own, cold))
@@ -97,14 +99,16 @@ def measure_cold(
     return result
 
 
-def _scorers(scorer: Scorer, cases: HeldOut, vectors: Floats) -> dict[str, Callable[[], Batches]]:
-    met = [vectors[history] for history in cases.histories]
+def _scorers(scorer: Scorer, cases: HeldOut, readings: dict[str, Floats]) -> dict[str, Callable[[], Batches]]:
+    """What ranks the items, by name; `readings`: unit vectors of all items in each of READINGS."""
     found: dict[str, Callable[[], Batches]] = {
         MODEL: lambda: _model_scores(scorer, cases),
         POPULARITY: lambda: _same_for_all(scorer.space.popularity, len(cases)),
     }
-    for name, closeness in zip(TEXTS, CLOSENESS, strict=True):
-        found[name] = partial(text_scores, vectors, met, closeness)
+    for reading, vectors in readings.items():
+        met = [vectors[history] for history in cases.histories]
+        for closeness in CLOSENESS:
+            found[f"{reading} {closeness}"] = partial(text_scores, vectors, met, closeness)
     return found
 
 

@@ -12,6 +12,9 @@ SCORER_NAMES = {
     "text mean": "text: mean of the history",
     "text recent": "text: mean with the latest items counting most",
     "text closest": "text: closest item of the history",
+    "centred text mean": "centred text: mean of the history",
+    "centred text recent": "centred text: mean with the latest items counting most",
+    "centred text closest": "centred text: closest item of the history",
     "popularity": "popularity",
 }
 METRICS = ("HR@10", "NDCG@10", "MRR@10")
@@ -24,7 +27,7 @@ def cold_lines(found: dict[str, Any]) -> Lines:
         "",
         f"{found['cold_items']} items were kept out of training. {found['targets']} of them are to be found, by "
         f"{found['users']} of {found['all_users']} users. Each is ranked among all items, and among the cold items "
-        "alone.",
+        "alone. Centred text: embeddings less the mean of the items that training met.",
         "Cold items have their intents and nothing else: no residual, no bias, no companions. So intents explain all "
         "of their scores by construction. Popularity knows none of them: among all items what it finds is 0 by "
         "definition, and among cold items it keeps the order of the catalogue.",

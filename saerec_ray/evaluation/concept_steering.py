@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from saerec_ray.backbone.validation import EncodedUsers
 from saerec_ray.evaluation.scored_users import ScoredUser, sample_cases, scored_users
+from saerec_ray.evaluation.segments import NOBODY, Population, members, places_by_case, segment_users
 from saerec_ray.evaluation.steering_runs import LIST_LENGTH, gain
 from saerec_ray.intents.catalogue import Catalogue
 from saerec_ray.intents.groups import group_from_items
@@ -101,15 +102,18 @@ class _Sums:
         self.runs = self.segment_runs = 0
         self.shares, self.gains, self.segment_gains, self.overlaps = np.zeros((4, steps))
 
-    def add(self, concept: Concept, user: ScoredUser, outcomes: list[tuple[Indices, float]]) -> None:
+    def add(self, concept: Concept, outcomes: list[tuple[Indices, float]]) -> None:
+        """Adds the lists of a random user."""
         lists, gains = [items for items, _ in outcomes], np.array([found for _, found in outcomes])
         self.runs += 1
         self.shares += [float(concept.carriers[items].mean()) if len(items) else 0.0 for items in lists]
         self.gains += gains
         self.overlaps += [len(np.intersect1d(items, lists[0])) / max(len(lists[0]), 1) for items in lists]
-        if concept.carriers[user.targets].any():
-            self.segment_runs += 1
-            self.segment_gains += gains
+
+    def add_segment(self, outcomes: list[tuple[Indices, float]]) -> None:
+        """Adds the accuracy of the lists of a user whose held-out item has the attribute."""
+        self.segment_runs += 1
+        self.segment_gains += [found for _, found in outcomes]
 
 
 def concept_steering(
@@ -122,32 +126,50 @@ def concept_steering(
     count: int,
     seed: int,
     on_progress: Callable[[int, int], None] | None = None,
+    population: Population | None = None,
 ) -> dict[str, Any]:
     """Boosts every concept for `count` random users under every rule, at every strength.
 
     A strength multiplies all strengths of a rule's adjustments. For each rule: the number of concepts, the mean
     share of the list of 20 that has the attribute, the share of NDCG@20 lost against no steering (`ndcg_loss`, over
-    all users), NDCG@20 of users whose held-out item has the attribute (`ndcg_segment`) and overlap, each a list over
-    [0, *strengths]. `paired` holds the same for the concepts that have an exact intent, so that three rules can
-    be compared on the same concepts.
+    these users), NDCG@20 of users whose held-out item has the attribute (`ndcg_segment`) and overlap, each a list over
+    [0, *strengths]. The segment is of the `population`, at most `most` random users a concept; `segment_runs` counts
+    their lists, none without `population`. `paired` holds the same for the concepts that have an exact intent, so
+    that three rules can be compared on the same concepts.
     """
     steps = [0.0, *strengths]
     sums = {(place, rule): _Sums(len(steps)) for place, each in enumerate(concepts) for rule in each.edits}
     chosen = sample_cases(users, count, seed)
+    rng = np.random.default_rng(seed)
+    segments = [
+        members(population.cases, each.carriers, rng)[: population.most] if population else NOBODY
+        for each in concepts
+    ]
+    of_segments = places_by_case(segments)
+    total = len(chosen) + len(of_segments)
+
+    def lists(user: ScoredUser, edits: list[Adjustment]) -> list[tuple[Indices, float]]:
+        """The list and its accuracy at every strength, from 0 up."""
+        outcomes = [_outcome(user, user.scores)]
+        for strength in strengths:
+            scaled = [Adjustment(edit.intent, edit.mode, edit.strength * strength) for edit in edits]
+            made = shifts(space, steering_table, user.scores, user.values, scaled)
+            outcomes.append(_outcome(user, apply_shifts(user.scores, made)))
+        return outcomes
+
     for done, user in enumerate(scored_users(space, table, users, chosen)):
-        start = _outcome(user, user.scores)
         for (place, rule), found in sums.items():
-            outcomes = [start]
-            for strength in strengths:
-                edits = [
-                    Adjustment(edit.intent, edit.mode, edit.strength * strength)
-                    for edit in concepts[place].edits[rule]
-                ]
-                made = shifts(space, steering_table, user.scores, user.values, edits)
-                outcomes.append(_outcome(user, apply_shifts(user.scores, made)))
-            found.add(concepts[place], user, outcomes)
+            found.add(concepts[place], lists(user, concepts[place].edits[rule]))
         if on_progress:
-            on_progress(done + 1, len(chosen))
+            on_progress(done + 1, total)
+    if population is not None:
+        drawn = segment_users(space, table, population, list(of_segments))
+        for done, (user, places) in enumerate(zip(drawn, of_segments.values(), strict=True)):
+            for place in places:
+                for rule, edits in concepts[place].edits.items():
+                    sums[place, rule].add_segment(lists(user, edits))
+            if on_progress:
+                on_progress(len(chosen) + done + 1, total)
     with_exact = {place for place, rule in sums if rule == "exact"}
     return {
         "users": len(chosen),

@@ -93,7 +93,7 @@ def faithfulness_lines(found: dict[str, Any]) -> Lines:
             ),
         ]
     lines += _curve_lines(found["deletion_insertion"])
-    lines += _history_lines(found["history"])
+    lines += _history_lines(found["history"], found["evidence"])
     return [*lines, *_stability_lines(found["stability"], found["seed_stability"])]
 
 
@@ -125,40 +125,54 @@ def _curve_lines(curves: dict[str, Any]) -> Lines:
     ]
 
 
-def _history_lines(history: dict[str, Any]) -> Lines:
-    titles = {"any_item": "any item", "last_item_kept": "never the latest item"}
+def _history_lines(carriers: dict[str, Any], cited: dict[str, Any]) -> Lines:
     return [
         "## Histories",
         "",
-        "Another claim than the above: history items that carry the cited intents are removed and the user is "
-        "encoded again, against equally many random others.",
+        "Another claim than the above: history items are removed and the user is encoded again, against equally many "
+        "random others. Cited: exactly the items, up to three, that a server names behind a recommendation; the random "
+        "ones may carry the same intents. Carriers: all items that carry one of the three strongest intents; the "
+        "random ones carry none.",
         "",
         *table(
             [
                 "removed",
+                "among",
                 "compared",
-                "median fall, carriers",
+                "median fall",
                 "random",
                 "mean fall",
                 "random",
                 "won",
                 "95% interval",
+                "ties",
+                "lost",
             ],
-            (
-                [
-                    title,
-                    str(history[key]["compared"]),
-                    f"{history[key]['median_drop_carriers']:.0f}",
-                    f"{history[key]['median_drop_random']:.0f}",
-                    f"{history[key]['mean_drop_carriers']:.1f}",
-                    f"{history[key]['mean_drop_random']:.1f}",
-                    f"{history[key]['win_rate']:.0%}",
-                    interval(history[key]["win_rate_interval"]),
-                ]
-                for key, title in titles.items()
-                if key in history
-            ),
+            history_rows(carriers, cited),
         ),
+    ]
+
+
+HISTORY_VARIANTS = {"any_item": "any item", "last_item_kept": "never the latest item"}
+
+
+def history_rows(carriers: dict[str, Any], cited: dict[str, Any]) -> list[list[str]]:
+    """What was removed, how far items fell without it, and how often further than without random ones."""
+    return [
+        [
+            removed,
+            title,
+            str(row["compared"]),
+            *(f"{row[f'median_drop_{name}']:.0f}" for name in (key, "random")),
+            *(f"{row[f'mean_drop_{name}']:.1f}" for name in (key, "random")),
+            f"{row['win_rate']:.0%}",
+            interval(row["win_rate_interval"]),
+            f"{row['ties']:.0%}",
+            f"{row['loss_rate']:.0%}",
+        ]
+        for removed, key, found in (("cited", "cited", cited), ("all carriers", "carriers", carriers))
+        for variant, title in HISTORY_VARIANTS.items()
+        if (row := found.get(variant))
     ]
 
 

@@ -1,7 +1,8 @@
 """What explanations have to do with the history: items removed from it, and the user encoded again.
 
 This is another claim than that of the ablation of intents. Contributions are exact parts of the score; that
-the cited intents came from certain purchases is only as true as this measurement says.
+the cited intents came from certain purchases is only as true as this measurement says. Here all history items go that
+carry the three strongest intents; the few that a server names are those of evidence_ablation.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from saerec_ray.scoring import Floats, Indices, ItemSpace, PriorTable, intent_va
 LIST_LENGTH = 10
 EXPLAINED_ITEMS = 3
 CITED = 3
+VARIANTS = (("any_item", False), ("last_item_kept", True))
+"""What may be removed, and whether the latest item, which counts most in any sequence model, stays."""
 
 History = npt.NDArray[np.int32]
 
@@ -33,8 +36,21 @@ class Cut:
 
     user: ScoredUser
     item: int
-    without_carriers: History
+    without_chosen: History
     without_random: History
+
+
+def cut(
+    user: ScoredUser, item: int, history: History, chosen: Indices, others: Indices, rng: np.random.Generator
+) -> Cut | None:
+    """The history without the places `chosen`, and without as many random ones of `others`.
+
+    None where there is nothing to compare: no place was chosen, there are too few others, or nothing would be left.
+    """
+    if len(chosen) == 0 or len(others) < len(chosen) or len(chosen) == len(history):
+        return None
+    drawn = rng.choice(others, len(chosen), replace=False)
+    return Cut(user, item, np.delete(history, chosen), np.delete(history, drawn))
 
 
 def cuts(
@@ -56,10 +72,8 @@ def cuts(
         carries = np.asarray(space.codes[history][:, reasons].sum(axis=1)).ravel() > 0
         carriers = removable[carries[removable]]
         others = removable[~carries[removable]]
-        if len(carriers) == 0 or len(others) < len(carriers) or len(carriers) == len(history):
-            continue
-        drawn = rng.choice(others, len(carriers), replace=False)
-        result.append(Cut(user, item, np.delete(history, carriers), np.delete(history, drawn)))
+        if made := cut(user, item, history, carriers, others, rng):
+            result.append(made)
     return result
 
 
@@ -81,46 +95,56 @@ def history_faithfulness(
     """
     chosen = sample_cases(users, count, seed)
     result: dict[str, Any] = {"users": len(chosen)}
-    for part, (name, keep_last) in enumerate((("any_item", False), ("last_item_kept", True))):
+    for part, (name, keep_last) in enumerate(VARIANTS):
         rng = np.random.default_rng(seed)
         found = [
-            cut
+            each
             for user in scored_users(space, table, users, chosen)
-            for cut in cuts(space, user, rng, keep_last=keep_last, longest=encoder.max_length)
+            for each in cuts(space, user, rng, keep_last=keep_last, longest=encoder.max_length)
         ]
         if found:
-            result[name] = _drops(space, table, encoder, found, seed)
+            result[name] = compare_cuts(space, table, encoder, found, "carriers", seed)
         if on_progress:
-            on_progress(part + 1, 2)
+            on_progress(part + 1, len(VARIANTS))
     return result
 
 
-def _drops(
-    space: ItemSpace, table: PriorTable, encoder: UserEncoder, found: list[Cut], seed: int
+def compare_cuts(
+    space: ItemSpace, table: PriorTable, encoder: UserEncoder, found: list[Cut], removed: str, seed: int
 ) -> dict[str, Any]:
-    histories = [cut.without_carriers for cut in found] + [cut.without_random for cut in found]
+    """How far the items fall without what was chosen, called `removed`, and without the random ones.
+
+    Of `found`, which is not empty: rank drops, their ratio (null where the median of the random ones is not above 0),
+    and how often what was chosen makes an item fall further (`win_rate`), as far (`ties`) or less far (`loss_rate`):
+    means over users, so that the three sum to 1.
+    """
+    histories = [each.without_chosen for each in found] + [each.without_random for each in found]
     again = encoded_again(space, table, encoder, histories)
     ranks = np.array(
         [
-            rank_of(cut.user.eligible(user.scores), cut.item)
-            for cut, user in zip([*found, *found], again, strict=True)
+            rank_of(each.user.eligible(user.scores), each.item)
+            for each, user in zip([*found, *found], again, strict=True)
         ]
     )
-    before = np.array([rank_of(cut.user.eligible_scores, cut.item) for cut in found])
-    carriers, drawn = ranks[: len(found)] - before, ranks[len(found) :] - before
-    cases = np.array([cut.user.case for cut in found])
-    by_user = mean_by_user((carriers > drawn).astype(np.float64), cases)
+    before = np.array([rank_of(each.user.eligible_scores, each.item) for each in found])
+    chosen, drawn = ranks[: len(found)] - before, ranks[len(found) :] - before
+    cases = np.array([each.user.case for each in found])
+    wins, ties, losses = (
+        mean_by_user(outcome.astype(np.float64), cases)
+        for outcome in (chosen > drawn, chosen == drawn, chosen < drawn)
+    )
     typical = float(np.median(drawn))
     return {
         "compared": len(found),
-        "median_drop_carriers": float(np.median(carriers)),
+        f"median_drop_{removed}": float(np.median(chosen)),
         "median_drop_random": typical,
-        "ratio": float(np.median(carriers)) / typical if typical > 0 else None,
-        "mean_drop_carriers": float(carriers.mean()),
+        "ratio": float(np.median(chosen)) / typical if typical > 0 else None,
+        f"mean_drop_{removed}": float(chosen.mean()),
         "mean_drop_random": float(drawn.mean()),
-        "win_rate": float(by_user.mean()),
-        "win_rate_interval": list(bootstrap_interval(by_user, seed)),
-        "ties": float((carriers == drawn).mean()),
+        "win_rate": float(wins.mean()),
+        "win_rate_interval": list(bootstrap_interval(wins, seed)),
+        "ties": float(ties.mean()),
+        "loss_rate": float(losses.mean()),
     }
 
 

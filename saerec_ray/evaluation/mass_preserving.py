@@ -7,6 +7,8 @@ the intent may fall although the strength rises.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 
 from saerec_ray.scoring import Floats, ItemSpace
@@ -21,8 +23,13 @@ def mass_preserving_values(values: Floats, intent: int, strength: float) -> Floa
 
 
 def mass_preserving_scores(
-    space: ItemSpace, scores: Floats, values: Floats, intent: int, strength: float
-) -> Floats:
-    """The user's scores under the rule, all items: (items,). `scores` are the base scores made of `values`."""
-    change = mass_preserving_values(values, intent, strength) - values
-    return np.asarray(scores + space.codes @ change, dtype=np.float32)
+    space: ItemSpace, scores: Floats, values: Floats, intent: int, strengths: Sequence[float]
+) -> Iterator[Floats]:
+    """The user's scores under the rule at each strength, all items: (items,).
+
+    `scores` are the base scores made of `values`. They change in proportion to the strength.
+    """
+    change = mass_preserving_values(values, intent, 1.0) - values
+    direction = np.asarray(space.codes @ change, dtype=np.float32)
+    for strength in strengths:
+        yield np.asarray(scores + np.float32(strength) * direction, dtype=np.float32)

@@ -16,6 +16,7 @@ from saerec_ray.evaluation.dictionary_tables import TOGETHER
 from saerec_ray.evaluation.list_against_history import LISTS
 from saerec_ray.evaluation.markdown_report import MODELS, SPLITS, history_lengths, shown_metric
 from saerec_ray.evaluation.markdown_tables import in_order
+from saerec_ray.evaluation.segments import shown_segment
 from saerec_ray.evaluation.steering_runs import MASS_PRESERVING, RAISING, RULES
 from saerec_ray.evaluation.steering_tables import CONCEPT_RULES, RULE_NAMES
 from saerec_ray.evaluation.svg_plots import Bars, Series, bar_chart, grouped_bars, line_chart
@@ -165,7 +166,6 @@ def _curve_figures(curves: dict[str, Any]) -> list[str]:
 
 
 def _steering_figures(found: dict[str, Any]) -> list[str]:
-    strengths = found["strengths"]
     served = {
         RULE_NAMES[rule]: curve for rule, curve in in_order(found["random"], RULES) if rule != MASS_PRESERVING
     }
@@ -185,7 +185,9 @@ def _steering_figures(found: dict[str, Any]) -> list[str]:
         ),
     ):
         lines = [
-            Series(rule, strengths, curve[name]) for rule, curve in served.items() if curve[name] is not None
+            Series(rule, curve["strengths"], values)
+            for rule, curve in served.items()
+            if (values := shown_segment(curve) if name == "ndcg_segment" else curve[name]) is not None
         ]
         if lines:
             figures.append(_figure(line_chart(lines, "strength", axis, sentence), sentence))

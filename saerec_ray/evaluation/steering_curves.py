@@ -12,7 +12,8 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 
 from saerec_ray.backbone.validation import EncodedUsers
-from saerec_ray.evaluation.scored_users import ScoredUser, sample_cases, scored_users
+from saerec_ray.evaluation.scored_users import sample_cases, scored_users
+from saerec_ray.evaluation.segments import Population
 from saerec_ray.evaluation.side_effects import SideEffects, mean_effects, rank_correlation
 from saerec_ray.evaluation.steering_runs import (
     MASS_PRESERVING,
@@ -20,9 +21,12 @@ from saerec_ray.evaluation.steering_runs import (
     RULES,
     Run,
     SteeredIntent,
+    own_intent,
+    steps_of,
     user_runs,
     violations,
 )
+from saerec_ray.evaluation.steering_segments import draw_trials, trial_runs
 from saerec_ray.intents.catalogue import Catalogue
 from saerec_ray.scoring import ItemSpace, PriorTable, SteeringTable
 
@@ -30,6 +34,8 @@ RELATED = 0.2
 """Intents whose loadings correlate more than this with the steered one are expected to move with it."""
 TOLERATED_LOSS = 0.02
 LIFTS = (2.0, 3.0)
+WIDEST_BRACKET = 2.0
+"""A loss at a lift is known where the next lift that was measured is at most so many times the one asked for."""
 
 Doubles = npt.NDArray[np.float64]
 
@@ -67,13 +73,6 @@ def steerable_intents(
         name = f"{match.attribute}: {match.value}" if match else None
         chosen.append(SteeredIntent(intent.latent, intent.label, name, carriers))
     return chosen
-
-
-def own_intent(space: ItemSpace, user: ScoredUser, intents: Sequence[SteeredIntent]) -> SteeredIntent | None:
-    """The intent among these that the second half of the user's history carries most; None without any."""
-    recent = user.history[len(user.history) // 2 :]
-    mass = np.asarray(space.codes[recent].sum(axis=0)).ravel()[[each.intent for each in intents]]
-    return intents[int(mass.argmax())] if len(mass) and mass.max() > 0 else None
 
 
 def related_intents(space: ItemSpace, intent: int) -> npt.NDArray[np.bool_]:
@@ -129,22 +128,18 @@ class Curve:
         self.exposures = np.zeros((self.steps, self.intents))
 
     def add(self, run: Run, space: ItemSpace, interactions: Doubles) -> None:
-        """Adds one run."""
+        """Adds one run of the random users."""
         outcomes = run.outcomes
         if self.effects is not None:
             self.effects.add([each.items for each in outcomes])
         first = outcomes[0].items
-        gains = np.array([each.gain for each in outcomes])
         self.runs += 1
         self.violations += violations(run)
         self.loadings += [each.loading for each in outcomes]
-        self.gains += gains
+        self.gains += [each.gain for each in outcomes]
         if run.steered.carriers is not None:
             self.attribute_runs += 1
             self.attribute_shares += [each.with_attribute for each in outcomes]
-            if run.steered.carriers[run.user.targets].any():
-                self.segment_runs += 1
-                self.segment_gains += gains
         self.overlaps += [len(np.intersect1d(each.items, first)) / max(len(first), 1) for each in outcomes]
         self.changed += [set(each.items.tolist()) != set(first.tolist()) for each in outcomes]
         self.carried += [each.carried for each in outcomes]
@@ -157,6 +152,11 @@ class Curve:
                 self.exposures[step, space.codes.indices[low:high]] += space.codes.data[low:high] / len(
                     each.items
                 )
+
+    def add_segment(self, run: Run) -> None:
+        """Adds the accuracy of one run of a user whose held-out item has the attribute of the steered intent."""
+        self.segment_runs += 1
+        self.segment_gains += [each.gain for each in run.outcomes]
 
     def merge(self, other: Curve) -> None:
         """Adds all runs of another curve."""
@@ -229,38 +229,55 @@ def steering(
     interactions: Doubles,
     on_progress: Callable[[int, int], None] | None = None,
     categories: csr_array | None = None,
+    population: Population | None = None,
 ) -> dict[str, Any]:
     """Steers `count` random users with each intent alone, at every strength, under every rule.
 
     `random` gives all users all intents, as a policy would; `own` gives each user the one their recent
     history carries most, as a person would. Neither looks at held-out items. Lists are 20 long. `personal`
-    accuracy (`ndcg`) is over all users, `ndcg_segment` over those whose held-out item has the attribute.
+    accuracy (`ndcg`) is over these users. `ndcg_segment` is over users whose held-out item has the attribute of
+    the steered intent: of the `population`, at most `most` random ones an intent, and for `own` among those whose
+    own intent it is. `segment_runs` counts them; without `population` there are none.
+    Each rule has its `strengths`, from 0 up: those of steps_of.
     `interactions` counts the training interactions of each item, (items,); `categories` are those of
     category_shares. Side effects of `random` are means over intents, each against the same users' lists.
     """
 
-    def curve() -> Curve:
-        effects = SideEffects(len(strengths) + 1, space.item_count, categories)
-        return Curve(len(strengths) + 1, space.intent_count, effects=effects)
+    def curve(rule: str) -> Curve:
+        steps = len(steps_of(rule, strengths))
+        return Curve(steps, space.intent_count, effects=SideEffects(steps, space.item_count, categories))
 
-    by_intent = {rule: {each.intent: curve() for each in intents} for rule in RULES}
-    own = {rule: curve() for rule in RULES}
+    by_intent = {rule: {each.intent: curve(rule) for each in intents} for rule in RULES}
+    own = {rule: curve(rule) for rule in RULES}
     chosen = sample_cases(users, count, seed)
+    trials = draw_trials(space, population, intents, seed)
+    steps = len(chosen) + len(trials)
     for done, user in enumerate(scored_users(space, table, users, chosen)):
-        wanted = own_intent(space, user, intents)
+        wanted = own_intent(space, user.history, intents)
         for run in user_runs(space, steering_table, user, intents, strengths):
             by_intent[run.rule][run.steered.intent].add(run, space, interactions)
             if run.steered is wanted:
                 own[run.rule].add(run, space, interactions)
         if on_progress:
-            on_progress(done + 1, len(chosen))
+            on_progress(done + 1, steps)
+    drawn = trial_runs(space, table, steering_table, population, intents, trials, strengths)
+    for done, (trial, runs) in enumerate(drawn):
+        for run in runs:
+            if trial.shared:
+                by_intent[run.rule][run.steered.intent].add_segment(run)
+            if trial.own:
+                own[run.rule].add_segment(run)
+        if on_progress:
+            on_progress(len(chosen) + done + 1, steps)
     return {
         "users": len(chosen),
-        "strengths": [0.0, *strengths],
         "intents": [{"label": each.label, "attribute": each.attribute} for each in intents],
-        "random": {rule: _over_intents(space, rule, intents, curves) for rule, curves in by_intent.items()},
+        "random": {
+            rule: {"strengths": steps_of(rule, strengths)} | _over_intents(space, rule, intents, curves)
+            for rule, curves in by_intent.items()
+        },
         "own": {
-            rule: each.summary() | mean_effects([each.effects])
+            rule: {"strengths": steps_of(rule, strengths)} | each.summary() | mean_effects([each.effects])
             for rule, each in own.items()
             if each.runs and each.effects
         },
@@ -335,12 +352,15 @@ def _median(values: Sequence[float | None]) -> float | None:
 def loss_at_lift(lifts: Doubles, losses: Doubles, wanted: float) -> float | None:
     """NDCG lost where the exposure first reaches `wanted` times its start, between strengths by a line.
 
-    None when no strength reaches it.
+    None when no strength reaches it, or when the first that does goes so far beyond it that a line from the one before
+    says nothing: more than WIDEST_BRACKET times `wanted`.
     """
     reached = np.flatnonzero(lifts >= wanted)
     if len(reached) == 0:
         return None
     after = int(reached[0])
+    if lifts[after] > WIDEST_BRACKET * wanted:
+        return None
     if after == 0:
         return float(losses[0])
     before = after - 1

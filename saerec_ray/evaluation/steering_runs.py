@@ -28,8 +28,14 @@ MODES = (Mode.BOOST, Mode.AVOID, Mode.SUPPRESS)
 MASS_PRESERVING = "mass_preserving"
 RULES = (*(mode.value for mode in MODES), MASS_PRESERVING)
 """The server's three rules, and the one they are compared with."""
-MIXING_POWER = 3
-"""The mass-preserving rule mixes at strength cubed: it takes over lists so early that the low end matters."""
+MIXES = (
+    *(0.0001, 0.00015, 0.0002, 0.0003, 0.0005, 0.0007),
+    *(0.001, 0.0015, 0.002, 0.003, 0.005, 0.007),
+    *(0.01, 0.015, 0.02, 0.03, 0.05, 0.07),
+    *(0.1, 0.3, 1.0),
+)
+"""Strengths of the mass-preserving rule. How early it takes over lists depends on the mass, so the low end is fine: a
+lift of 2 to 4 lies at 0.03 to 0.08 with some hundred intents, and at 0.002 to 0.003 with some thousands."""
 RAISING = (Mode.BOOST.value, MASS_PRESERVING)
 """The rules that are meant to show more of an intent; the others show less."""
 
@@ -42,6 +48,15 @@ class SteeredIntent:
     label: str
     attribute: str | None = None
     carriers: npt.NDArray[np.bool_] | None = None  # ground truth: (items,)
+
+
+def own_intent(
+    space: ItemSpace, history: npt.NDArray[np.int32], intents: Sequence[SteeredIntent]
+) -> SteeredIntent | None:
+    """The intent among these that the second half of a user's history carries most; None without any."""
+    recent = history[len(history) // 2 :]
+    mass = np.asarray(space.codes[recent].sum(axis=0)).ravel()[[each.intent for each in intents]]
+    return intents[int(mass.argmax())] if len(mass) and mass.max() > 0 else None
 
 
 @dataclass(frozen=True)
@@ -67,6 +82,11 @@ class Run:
     outcomes: list[Outcome]
 
 
+def steps_of(rule: str, strengths: Sequence[float]) -> list[float]:
+    """The strengths of a rule's outcomes, from 0 up; `strengths` are those of the server's rules."""
+    return [0.0, *(MIXES if rule == MASS_PRESERVING else strengths)]
+
+
 def user_runs(
     space: ItemSpace,
     table: SteeringTable,
@@ -74,7 +94,10 @@ def user_runs(
     intents: Sequence[SteeredIntent],
     strengths: Sequence[float],
 ) -> Iterator[Run]:
-    """All runs of one user: every intent alone under every rule, with the shifts the server would apply."""
+    """All runs of one user: every intent alone under every rule, with the shifts the server would apply.
+
+    At the strengths of steps_of, which `strengths` are for the rules of the server.
+    """
     edits = [
         Adjustment(steered.intent, mode, strength)
         for steered in intents
@@ -93,15 +116,8 @@ def user_runs(
                 for strength in strengths
             ]
             yield Run(user, steered, mode.value, [start, *outcomes])
-        mixed = [
-            measure.outcome(
-                strength,
-                mass_preserving_scores(
-                    space, user.scores, user.values, steered.intent, strength**MIXING_POWER
-                ),
-            )
-            for strength in strengths
-        ]
+        scores = mass_preserving_scores(space, user.scores, user.values, steered.intent, MIXES)
+        mixed = [measure.outcome(strength, each) for strength, each in zip(MIXES, scores, strict=True)]
         yield Run(user, steered, MASS_PRESERVING, [start, *mixed])
 
 

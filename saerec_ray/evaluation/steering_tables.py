@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from saerec_ray.evaluation.markdown_tables import Lines, in_order, number, table
+from saerec_ray.evaluation.segments import FEWEST_RUNS, shown_segment
 from saerec_ray.evaluation.steering_runs import RULES
 
 RULE_NAMES = {
     "boost": "boost",
     "avoid": "avoid",
     "suppress": "suppress",
-    "mass_preserving": "mass-preserving, strength cubed (not served)",
+    "mass_preserving": "mass-preserving (not served)",
 }
 
 CONCEPT_RULES = {
@@ -29,7 +29,8 @@ def steering_lines(found: dict[str, Any]) -> Lines:
         "",
         f"{found['users']} users, {len(found['intents'])} intents each alone, lists of 20. Exposure: mean loading "
         "of the steered intent in the list; lift: exposure against no steering. Attribute: share of the list that "
-        "has the attribute the intent stands for, where it has one. Segment: users whose held-out item has it. "
+        "has the attribute the intent stands for, where it has one. Segment: users whose held-out item has it, drawn "
+        f"among all; of fewer than {FEWEST_RUNS} lists no figure is shown. "
         "Against the lists without steering: drift, the change of unrelated intents' exposure as a share of all; "
         "overlap, shared items; rank-biased overlap, the same with the first places counting most; mix, the KL "
         "divergence of the categories of all lists in nats. Coverage: share of the catalogue in any list. "
@@ -39,7 +40,7 @@ def steering_lines(found: dict[str, Any]) -> Lines:
     for key, title in (("random", "Every user, every intent"), ("own", "Each user's own recent intent")):
         for rule, curve in in_order(found[key], RULES):
             lines += [f"## {title}: {RULE_NAMES[rule]}", ""]
-            lines += _curve_table(found["strengths"], curve)
+            lines += _curve_table(curve)
     if "concepts" in found:
         lines += ["## One intent, a group, the exact intent", "", *concept_lines(found["concepts"])]
     lines += ["## The intent in the middle, full strength", ""]
@@ -77,7 +78,8 @@ def concept_lines(found: dict[str, Any]) -> Lines:
     lines = [
         f"{len(found['concepts'])} attribute values of 40 items and more; {exact} have an intent of their own"
         f"{', and the second table is of these alone' if apart else ''}. "
-        f"Learnt intents are found from 20 example items. Boosts, {found['users']} users.",
+        f"Learnt intents are found from 20 example items. Boosts, {found['users']} users; the segment is drawn for "
+        "itself.",
         "",
     ]
     for part in ("rules", "paired") if apart else ("rules",):
@@ -87,24 +89,34 @@ def concept_lines(found: dict[str, Any]) -> Lines:
                 f"{strength:g}",
                 f"{row['attribute_share'][place]:.3f}",
                 number(row["ndcg_loss"] and row["ndcg_loss"][place], ".1%"),
-                number(row["ndcg_segment"] and row["ndcg_segment"][place], ".4f"),
+                segment_cell(row, place),
+                str(row["segment_runs"]),
                 f"{row['overlap'][place]:.2f}",
             ]
             for rule, row in in_order(found[part], list(CONCEPT_RULES))
             for place, strength in enumerate(found["strengths"])
         ]
-        heads = ("rule", "strength", "list with attribute", "NDCG lost", "NDCG@20, segment", "overlap")
+        heads = (
+            *("rule", "strength", "list with attribute", "NDCG lost"),
+            *("NDCG@20, segment", "lists of segment", "overlap"),
+        )
         lines += [*table(heads, rows), ""]
     return lines
 
 
-def _curve_table(strengths: Sequence[float], curve: dict[str, Any]) -> Lines:
+def segment_cell(curve: dict[str, Any], place: int) -> str:
+    """NDCG@20 of the segment at one strength; a dash where too few lists were measured."""
+    values = shown_segment(curve)
+    return number(values[place] if values else None, ".4f")
+
+
+def _curve_table(curve: dict[str, Any]) -> Lines:
     columns: list[tuple[str, list[float] | None, str]] = [
         ("exposure", curve["exposure"], ".4f"),
         ("lift", curve["lift"], ".2f"),
         ("attribute", curve["attribute_share"], ".3f"),
         ("NDCG@20", curve["ndcg"], ".4f"),
-        ("NDCG@20, segment", curve["ndcg_segment"], ".4f"),
+        ("NDCG@20, segment", shown_segment(curve), ".4f"),
         ("drift of others", curve.get("drift_of_unrelated"), ".3f"),
         ("lists changed", curve["lists_changed"], ".0%"),
         ("overlap", curve["overlap"], ".2f"),
@@ -115,11 +127,11 @@ def _curve_table(strengths: Sequence[float], curve: dict[str, Any]) -> Lines:
     ]
     shown = [column for column in columns if column[1] is not None]
     rows = [
-        [f"{strength:g}", *(format((values or [])[place], form) for _, values, form in shown)]
-        for place, strength in enumerate(strengths)
+        [f"{strength:.2g}", *(format((values or [])[place], form) for _, values, form in shown)]
+        for place, strength in enumerate(curve["strengths"])
     ]
     note = (
-        f"{curve['runs']} lists a strength; broken steps: {curve['violations']}; Spearman's correlation of strength "
-        f"and exposure {number(curve['spearman'])}."
+        f"{curve['runs']} lists a strength, {curve['segment_runs']} of the segment; broken steps: "
+        f"{curve['violations']}; Spearman's correlation of strength and exposure {number(curve['spearman'])}."
     )
     return [*table(["strength", *(name for name, _, _ in shown)], rows), note, ""]

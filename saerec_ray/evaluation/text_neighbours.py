@@ -20,6 +20,19 @@ _SCORES_AT_ONCE = 1 << 25
 _MET_AT_ONCE = 32
 
 
+def centred(vectors: Floats, known: npt.NDArray[np.bool_]) -> Floats:
+    """Vectors less the mean of the known ones, of length 1 again: (items, d). One that is the mean itself stays 0.
+
+    What all texts of a catalogue have in common makes any two of them close; without it cosines tell items apart.
+    `known`: items whose mean may be used, at least one, (items,): no item that is to be found as new.
+    """
+    moved = vectors - vectors[known].mean(axis=0)
+    lengths = np.linalg.norm(moved, axis=1, keepdims=True)
+    return np.asarray(
+        np.divide(moved, lengths, out=np.zeros_like(moved), where=lengths > 0), dtype=np.float32
+    )
+
+
 def text_scores(
     vectors: Floats, histories: Sequence[Floats], closeness: Closeness = "mean"
 ) -> Iterator[tuple[int, Floats]]:
@@ -30,7 +43,7 @@ def text_scores(
     mean      the inner product with the mean of the history, which orders items as the cosine with it does
     recent    the same, the latest item counting most and each one before it half as much as the next
     closest   the largest cosine with any item of the history
-    No one of them is the best everywhere, so a model that knows more should beat all three.
+    No one of them is the best everywhere, so a model that knows more should beat all three; of centred vectors too.
     """
     at_once = max(1, min(_USERS_AT_ONCE, _SCORES_AT_ONCE // max(len(vectors), 1)))
     for start in range(0, len(histories), at_once):

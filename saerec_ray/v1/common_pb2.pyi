@@ -42,7 +42,7 @@ class _AdjustmentModeEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper.
 
 class AdjustmentMode(_AdjustmentMode, metaclass=_AdjustmentModeEnumTypeWrapper):
     """How an adjustment acts. With q what the intent is worth to the user and z how strongly an item carries
-    it: boost and avoid shift an item's score in proportion to z, at most 35% of the user's score spread;
+    it: boost and avoid shift an item's score in proportion to z, at most 50% of the user's score spread;
     suppress takes away strength * max(q, 0) * z. A higher strength never works against the mode. At most 5
     boosts and avoids act at once, stored and inline together; suppress and exclude do not count.
     """

@@ -626,7 +626,9 @@ class ItemExplanation(google.protobuf.message.Message):
 
     @property
     def evidence(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Evidence]:
-        """History items that activate the listed intents, strongest first, at most 3."""
+        """History items behind the listed intents that add to the score, strongest first, at most 3. An item's share is
+        the part of what these intents add that its own activation carries.
+        """
 
     @property
     def companions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___CompanionContribution]:
@@ -745,7 +747,7 @@ class Evidence(google.protobuf.message.Message):
     item_id: builtins.str
     """The item."""
     share: builtins.float
-    """Share of the activation it caused, in [0, 1]."""
+    """Share of what is claimed that it accounts for, in [0, 1]."""
     title: builtins.str
     """Title of the item, for people; may be empty."""
     @property
@@ -921,7 +923,7 @@ class UserIntent(google.protobuf.message.Message):
     """Verdict at the server's false-discovery rate."""
     @property
     def evidence(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___Evidence]:
-        """History that activated it."""
+        """History that activated it, with shares of its activation."""
 
     def __init__(
         self,

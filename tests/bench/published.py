@@ -25,9 +25,8 @@ from typing import Any
 import psutil
 
 from saerec_ray.manifest import recorded_versions, write_json
+from tests.bench.provenance import PAGE, REPOSITORY, check_sources, provenance, sources_and_commit
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-PAGE = REPOSITORY / "docs" / "results.md"
 BEFORE_TRAIN = ("prepare", "embed", "dictionary", "intents")
 STAGES = (*BEFORE_TRAIN, "train", "evaluate")
 ONE_WORKER = ("train.workers=1", "cluster.engine=local")
@@ -112,7 +111,9 @@ def finished_part(
 ) -> dict[str, Any]:
     """The figures kept in `path`, or those that `measure` finds, which are kept there together with the settings.
 
-    Ends the program when the figures in `path` were made with other settings: they are not what is asked for.
+    Ends the program when the figures in `path` were made with other settings: they are not what is asked for. Figures
+    that other sources of the package made are taken, so that a stopped program goes on whatever was edited since; a
+    warning says so, and so does the section, which names their commit.
     """
     if path.exists():
         kept: dict[str, Any] = read(path)
@@ -121,8 +122,10 @@ def finished_part(
                 f"{path} was made with the settings {made_with}, not {list(settings)}: delete it, or name another "
                 "--workdir."
             )
+        check_sources(path, kept)
         return kept
-    figures = {**measure(), "settings": list(settings)}
+    made_by = sources_and_commit()
+    figures = {**measure(), "settings": list(settings), **made_by}
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, figures)
     return figures
@@ -142,12 +145,16 @@ def circumstances(
     packages: Sequence[str] = ("torch",),
     versions: dict[str, str] | None = None,
 ) -> str:
-    """One line on seeds, machine and versions; `versions` are those of a finished stage, else the current ones."""
+    """One line on seeds, machine, versions and commit; `versions` are those of a finished stage, else the current ones.
+
+    Figures that other sources made are named as such: those of the stage, and parts that finished_part kept.
+    """
     found = recorded_versions() if versions is None else versions
     parts = [f"Seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"] if seeds else []
     memory = psutil.virtual_memory().total / 2**30
     parts.append(f"{os.cpu_count()} CPU cores, {memory:.0f} GiB, {graphics()}")
     parts.append(", ".join(f"{name} {found[name]}" for name in ("python", *packages, "saerec-ray")))
+    parts.append(provenance(found))
     return "; ".join(parts) + "."
 
 

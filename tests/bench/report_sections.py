@@ -20,11 +20,13 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # for tests.*, when run as a
 from saerec_ray.evaluation.cold import AMONG, SCORERS
 from saerec_ray.evaluation.cold_tables import SCORER_NAMES
 from saerec_ray.evaluation.deletion import CUTOFFS, ORDERS
+from saerec_ray.evaluation.faithfulness_tables import history_rows
 from saerec_ray.evaluation.list_against_history import LISTS
 from saerec_ray.evaluation.markdown_report import MODELS, history_lengths
 from saerec_ray.evaluation.markdown_tables import in_order, interval, number
+from saerec_ray.evaluation.segments import FEWEST_RUNS
 from saerec_ray.evaluation.steering_runs import RULES
-from saerec_ray.evaluation.steering_tables import RULE_NAMES, concept_lines
+from saerec_ray.evaluation.steering_tables import RULE_NAMES, concept_lines, segment_cell
 from tests.bench.dictionary_sections import DICTIONARY_PARTS, dictionary_tables
 from tests.bench.published import (
     PAGE,
@@ -41,10 +43,10 @@ Lines = list[str]
 CITED = {"cited_against_random": "all", "named_against_random": "published"}
 NEEDED = {
     "accuracy": ("accuracy_users",),
-    "cold": ("cold", "models"),
+    "cold": ("cold", "models", "centred text mean"),
     "explanations": ("explanations", "warm_items"),
-    "faithfulness": ("faithfulness", "seed_stability"),
-    "steering": ("steering", "random", "boost", "spearman"),
+    "faithfulness": ("faithfulness", "evidence"),
+    "steering": ("steering", "random", "boost", "strengths"),
     "representation": ("representation", "lengths", "100", "under_possible"),
     **DICTIONARY_PARTS,
 }
@@ -147,7 +149,8 @@ def cold_table(found: dict[str, Any]) -> Lines:
         "### Cold items",
         "",
         f"{found['cold_items']} items kept out of training, {found['targets']} targets of {found['users']} users. "
-        "Popularity finds none among all items by definition. HR@10 of intents against the best baseline, with 95% "
+        "Popularity finds none among all items by definition. Centred text: embeddings less the mean of the items that "
+        "training met. HR@10 of intents against the best baseline, with 95% "
         f"intervals: {', '.join(verdicts)}.",
         "",
         *table(["ranked by", "HR@10, all items", "NDCG@10", "HR@10, cold items", "NDCG@10"], rows),
@@ -224,17 +227,6 @@ CITED_COLUMNS = {
 
 
 def _history_tables(found: dict[str, Any]) -> Lines:
-    titles = {"any_item": "any item", "last_item_kept": "never the latest item"}
-    falls = [
-        [
-            titles[key],
-            str(row["compared"]),
-            *(f"{row[name]:.0f}" for name in ("median_drop_carriers", "median_drop_random")),
-            *(f"{row[name]:.1f}" for name in ("mean_drop_carriers", "mean_drop_random")),
-            f"{row['win_rate']:.0%} ({interval(row['win_rate_interval'])})",
-        ]
-        for key, row in in_order(found["history"], tuple(titles))
-    ]
     seeds = found["seed_stability"]
     stable = [
         [
@@ -252,11 +244,15 @@ def _history_tables(found: dict[str, Any]) -> Lines:
     lines = [
         "### Histories",
         "",
-        "Another claim: history items that carry the cited intents are removed, against as many random others.",
+        "Another claim: history items are removed and the user is encoded again, against as many random others. Cited: "
+        "exactly what a server names, up to three items. Carriers: all items with one of the three strongest intents.",
         "",
         *table(
-            ["removed", "compared", "median fall", "random", "mean fall", "random", "won (95%)"],
-            falls,
+            [
+                *("removed", "among", "compared", "median fall", "random", "mean fall", "random"),
+                *("won", "95% interval", "ties", "lost"),
+            ],
+            history_rows(found["history"], found["evidence"]),
         ),
         "",
         "### Stability of the three cited intents",
@@ -278,18 +274,16 @@ def shown_strengths(strengths: Sequence[float]) -> list[int]:
 
 def steering_tables(found: dict[str, Any]) -> Lines:
     """Curves at a few strengths with their side effects, and the intent in the middle."""
-    places = shown_strengths(found["strengths"])
     curves = in_order(found["random"], RULES)
-    rows = [_steering_row("none", 0.0, curves[0][1], 0)]
+    rows = [_steering_row("none", curves[0][1], 0)]
     rows += [
-        _steering_row(RULE_NAMES[rule], found["strengths"][place], curve, place)
+        _steering_row(RULE_NAMES[rule], curve, place)
         for rule, curve in curves
-        for place in places
+        for place in shown_strengths(curve["strengths"])
     ]
-    rows += [
-        _steering_row(f"own intent: {RULE_NAMES[rule]}", found["strengths"][-1], curve, -1)
-        for rule, curve in in_order(found["own"], RULES)
-    ]
+    own = in_order(found["own"], RULES)
+    rows += [_steering_row("own intent: none", curve, 0) for _, curve in own[:1]]
+    rows += [_steering_row(f"own intent: {RULE_NAMES[rule]}", curve, -1) for rule, curve in own]
     middle = [
         [
             RULE_NAMES[rule],
@@ -307,11 +301,12 @@ def steering_tables(found: dict[str, Any]) -> Lines:
         "### Steering",
         "",
         f"{found['users']} users, {len(found['intents'])} intents each alone, lists of 20; then each user's own recent "
-        "intent. Lift: exposure against no steering. Segment: users whose held-out item has the intent's attribute. "
+        "intent. Lift: exposure against no steering. Segment: NDCG@20 of users whose held-out item has the intent's "
+        f"attribute, drawn among all users; n: their lists; below {FEWEST_RUNS} no figure. "
         "RBO: rank-biased overlap with the unsteered list. Mix: KL divergence of the categories listed, nats. Drift: "
         f"change of unrelated intents' exposure. Broken promises: {found['violations']}.",
         "",
-        *table(["rule", "strength", *STEERING_COLUMNS], rows),
+        *table(["rule", "strength", *STEERING_COLUMNS, "segment", "n"], rows),
         "",
         "The intent in the middle at full strength:",
         "",
@@ -331,7 +326,6 @@ STEERING_COLUMNS = {
     "lift": ("lift", ".2f"),
     "with attribute": ("attribute_share", ".3f"),
     "NDCG@20": ("ndcg", ".4f"),
-    "segment": ("ndcg_segment", ".4f"),
     "lists changed": ("lists_changed", ".0%"),
     "overlap": ("overlap", ".2f"),
     "RBO": ("rank_biased_overlap", ".2f"),
@@ -342,12 +336,14 @@ STEERING_COLUMNS = {
 }
 
 
-def _steering_row(name: str, strength: float, curve: dict[str, Any], place: int) -> list[str]:
-    values = ((curve.get(key), form) for key, form in STEERING_COLUMNS.values())
+def _steering_row(name: str, curve: dict[str, Any], place: int) -> list[str]:
+    values = [(curve.get(key), form) for key, form in STEERING_COLUMNS.values()]
     return [
         name,
-        f"{strength:g}",
+        f"{curve['strengths'][place]:.2g}",
         *("–" if found is None else format(found[place], form) for found, form in values),
+        segment_cell(curve, place),
+        str(curve["segment_runs"]),
     ]
 
 

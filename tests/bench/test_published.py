@@ -22,6 +22,7 @@ from tests.bench import (
     foreign_dictionaries,
     published,
 )
+from tests.bench.provenance import sources_and_commit
 from tests.bench.published import (
     KINDS,
     PAGE,
@@ -238,7 +239,7 @@ def test_a_program_is_described_by_its_docstring_without_commands() -> None:
 def test_figures_are_measured_once_and_kept_with_their_settings(tmp_path: Path) -> None:
     path = tmp_path / "set" / "seed-1.json"
     made = finished_part(path, ["seed=1"], lambda: {"fvu": 0.25})
-    assert made == {"fvu": 0.25, "settings": ["seed=1"]}
+    assert made == {"fvu": 0.25, "settings": ["seed=1"], **sources_and_commit()}
     assert finished_part(path, ["seed=1"], lambda: pytest.fail("measured again")) == made
 
 

@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from saerec_ray.cli import app
+from saerec_ray.evaluation.segments import FEWEST_RUNS
 from tests.bench import report_sections
 from tests.bench.report_sections import named_run, read_report, run_section, shown_strengths
 from tests.evaluation.finished_stages import write_stages
@@ -103,9 +104,16 @@ def test_figures_are_those_of_the_report(report: dict[str, Any]) -> None:
         (boost["coverage"][-1], ".1%"),
     ):
         assert f"| {value:{form}} |" in full
+    own = report["steering"]["own"]["boost"]
+    (start,) = [line for line in lines if line.startswith("| own intent: none | 0 | 1.00 |")]
+    assert f"| {own['ndcg'][0]:.4f} |" in start, "what own intents cost is read against this"
     (row,) = [line for line in lines if line.startswith("| 100 |")]
     assert row.endswith(f"| {report['representation']['lengths']['100']['under_possible']:.1%} |")
     assert "that needs two members, and this model has one" in text
+    for name, removed in (("evidence", "cited"), ("history", "all carriers")):
+        row = report["faithfulness"][name]["any_item"]
+        (line,) = [line for line in lines if line.startswith(f"| {removed} | any item | {row['compared']} |")]
+        assert line.endswith(f"| {row['ties']:.0%} | {row['loss_rate']:.0%} |")
 
 
 def test_the_dictionary_and_its_intents_are_published_beside_their_controls(report: dict[str, Any]) -> None:
@@ -142,6 +150,17 @@ def test_every_row_of_a_table_has_a_cell_for_each_head(report: dict[str, Any]) -
         assert cells == width, line
 
 
+def test_accuracy_of_a_segment_of_few_lists_is_not_shown(report: dict[str, Any]) -> None:
+    few = copy.deepcopy(report)
+    boost = few["steering"]["random"]["boost"]
+    boost["ndcg_segment"] = [0.125] * len(boost["strengths"])
+    for runs, cell in ((FEWEST_RUNS - 1, "–"), (FEWEST_RUNS, "0.1250")):
+        boost["segment_runs"] = runs
+        text = run_section("toys", few, VERSIONS)
+        (line,) = [each for each in text.splitlines() if each.startswith("| boost | 1 |")]
+        assert line.endswith(f"| {cell} | {runs} |")
+
+
 @pytest.mark.parametrize("part", TITLES)
 def test_what_was_not_measured_is_absent(report: dict[str, Any], part: str) -> None:
     text = run_section("toys", {key: value for key, value in report.items() if key != part}, VERSIONS)
@@ -173,7 +192,7 @@ def test_a_report_of_another_version_or_none_is_refused(workdir: Path, tmp_path:
     with pytest.raises(SystemExit, match=r"no evaluate/report\.json"):
         read_report(tmp_path)
     found = json.loads((workdir / "evaluate" / "report.json").read_text("utf-8"))
-    del found["faithfulness"]["seed_stability"]
+    del found["faithfulness"]["evidence"]
     (tmp_path / "evaluate").mkdir()
     (tmp_path / "evaluate" / "report.json").write_text(json.dumps(found), "utf-8")
     with pytest.raises(SystemExit, match="another version: run saerec evaluate"):

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from google.protobuf import descriptor_pb2
 
-from saerec_ray.scoring import MAX_LIMITED_ADJUSTMENTS
+from saerec_ray.intent_choice import MOST_LIMITED
+from saerec_ray.scoring import MAX_LIMITED_ADJUSTMENTS, SHIFT_LIMIT
 from saerec_ray.v1 import common_pb2
 from saerec_server import errors, limits
 
@@ -130,6 +131,20 @@ def test_every_reason_the_server_sends_is_in_the_contract() -> None:
 )
 def test_the_comment_states_the_limit_that_the_server_enforces(field: str, stated: str) -> None:
     assert stated in field_comments()[field]
+
+
+def test_how_far_steering_may_go_is_written_as_the_score_computes_it() -> None:
+    share = f"{SHIFT_LIMIT:.0%}"
+    page = " ".join(PAGE.read_text("utf-8").split())
+    proto = " ".join(
+        (ROOT / "protos/saerec_ray/v1/common.proto").read_text("utf-8").replace("//", "").split()
+    )
+    assert f"moves no score by more than {share} of the spread of the user's scores" in page
+    assert f"at most {share} of the user's score spread" in proto
+    assert f"| boosts and avoids that act at once | {MAX_LIMITED_ADJUSTMENTS} |" in page
+    assert MOST_LIMITED == MAX_LIMITED_ADJUSTMENTS
+    assert MAX_LIMITED_ADJUSTMENTS == 5
+    assert "At most five boosts and avoids act at once" in page
 
 
 def test_the_limits_that_hold_everywhere_are_stated_once() -> None:

@@ -244,9 +244,9 @@ def test_filters_and_examples_take_mugs_for_known_and_return_none(client: Client
 
 
 def test_the_commands_that_call_a_server_take_mugs_in_histories(target: str, saerec: Run) -> None:
-    told = saerec("recommend", "--history", KITTY_MUG, "--history", "i3", "--target", target)
+    told = saerec("recommend", "--history", "i3", "--history", KITTY_MUG, "--target", target)
     assert told.code == 0, told.err
-    assert "Hello Kitty mug for tea" in told.flat
+    assert "because of Hello Kitty mug for tea" in told.flat
 
 
 def test_without_the_folder_mugs_are_unknown(shops: Path) -> None:

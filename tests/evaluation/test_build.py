@@ -137,6 +137,7 @@ def test_every_part_is_in_the_whole_report(whole: Path) -> None:
         "named_against_random",
         "deletion_insertion",
         "history",
+        "evidence",
         "stability",
         "seed_stability",
         "users",

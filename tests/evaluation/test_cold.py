@@ -20,6 +20,7 @@ from saerec_ray.evaluation.cold import (
 )
 from saerec_ray.evaluation.cold_tables import cold_lines
 from saerec_ray.evaluation.scored_users import scored_users
+from saerec_ray.evaluation.text_neighbours import centred
 from saerec_ray.scoring import base_scores, decompose, intent_values, prior
 from tests.backbone.small_sets import (
     ITEMS,
@@ -94,9 +95,19 @@ def measure(vectors: np.ndarray) -> dict[str, Any]:
 def test_popularity_knows_nothing_of_cold_items_and_text_finds_them() -> None:
     found = measure(text_vectors())["models"]
     assert found["popularity"]["all"]["HR@10"] == 0
+    assert len(TEXTS) == 6
     for name in TEXTS:
         assert found[name]["all"]["HR@10"] == 1  # ten items a group, all closer than any other
         assert found[name]["cold"]["MRR@10"] > found[name]["all"]["MRR@10"]
+
+
+def test_centred_readings_are_those_of_vectors_less_the_mean_of_what_training_met() -> None:
+    shared = np.concatenate([text_vectors(), np.where(COLD, 0.5, 2.0)[:, None]], axis=1)
+    vectors = (shared / np.linalg.norm(shared, axis=1, keepdims=True)).astype(np.float32)
+    found, moved = (measure(each)["models"] for each in (vectors, centred(vectors, ~COLD)))
+    for closeness in ("mean", "recent", "closest"):
+        assert found[f"centred text {closeness}"] == moved[f"text {closeness}"]
+        assert found[f"centred text {closeness}"] != found[f"text {closeness}"]
 
 
 def test_the_best_reading_of_the_texts_is_what_the_model_is_judged_against() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from saerec_ray.backbone.encoder import UserEncoder
+from saerec_ray.backbone.validation import encode_users
 from saerec_ray.evaluation.concept_steering import EXAMPLES, Concept, concept_steering, draw_concepts
+from saerec_ray.evaluation.scored_users import ScoredUser, sample_cases
+from saerec_ray.evaluation.segments import FEWEST_RUNS, Population
 from saerec_ray.evaluation.steering_tables import concept_lines
 from saerec_ray.intents.catalogue import AttributeMatch, Catalogue
 from saerec_ray.scoring import (
@@ -19,7 +23,7 @@ from saerec_ray.scoring import (
     shifts,
     top_items,
 )
-from tests.evaluation.toy_models import Toy, random_toy
+from tests.evaluation.toy_models import AveragingEncoder, Toy, random_toy
 from tests.synthetic import _catalogue
 
 ITEMS = 400
@@ -85,34 +89,56 @@ def test_intents_that_nobody_may_steer_are_in_no_group() -> None:
     assert draw_concepts(hidden, toy.space, attributes({"Oils": 60}), 9, seed=0) == []
 
 
+def boosted(toy: Toy, user: ScoredUser, edits: list[Adjustment], strength: float) -> np.ndarray:
+    """The scores a server would rank by."""
+    scaled = [Adjustment(edit.intent, edit.mode, edit.strength * strength) for edit in edits]
+    made = shifts(toy.space, toy.steering, user.scores, user.values, scaled) if strength else []
+    return user.eligible(apply_shifts(user.scores, made))
+
+
+def found_at(allowed: np.ndarray, target: int) -> float:
+    rank = rank_of(allowed, target)
+    return 1 / np.log2(rank + 1) if rank <= 20 else 0.0
+
+
 def test_the_figures_are_those_of_the_lists_a_server_would_show() -> None:
-    toy = random_toy(5, items=ITEMS, users=60)
-    carriers = np.random.default_rng(3).random(ITEMS) < 0.2
-    carriers[toy.scored()[0].targets] = True  # so that a held-out item has the attribute
+    base = random_toy(5, items=ITEMS, users=60)
+    encoder = cast(UserEncoder, AveragingEncoder(base.space))
+    toy = Toy(base.space, base.table, encode_users(encoder, base.users.cases))
+    carriers = np.random.default_rng(3).random(ITEMS) < 0.5
     group = [Adjustment(2, Mode.BOOST, 1.0), Adjustment(7, Mode.BOOST, 0.4)]
     concept = Concept("kind: made up", carriers, {"single": group[:1], "group": group})
     found = concept_steering(
-        toy.space, toy.table, toy.steering, toy.users, [concept], [0.5, 1.0], count=99, seed=0
+        toy.space,
+        toy.table,
+        toy.steering,
+        toy.users,
+        [concept],
+        [0.5, 1.0],
+        count=40,
+        seed=0,
+        population=Population(toy.users.cases, encoder, 99),
     )
-    assert (found["users"], found["strengths"], found["paired"]) == (60, [0.0, 0.5, 1.0], {})
+    assert (found["users"], found["strengths"], found["paired"]) == (40, [0.0, 0.5, 1.0], {})
+    everybody = toy.scored()
+    sampled = [everybody[case] for case in sample_cases(toy.users, 40, 0)]
+    segment = [user for user in everybody if carriers[user.targets].any()]
+    assert 15 < len(segment) < 60
     for rule, edits in concept.edits.items():
         summary = found["rules"][rule]
+        assert summary["segment_runs"] == len(segment), "of all users, whether they were sampled or not"
+        start = 0.0
         for step, strength in enumerate(found["strengths"]):
-            shares, gains, of_segment = [], [], []
-            for user in toy.scored():
-                scaled = [Adjustment(edit.intent, edit.mode, edit.strength * strength) for edit in edits]
-                made = shifts(toy.space, toy.steering, user.scores, user.values, scaled) if strength else []
-                allowed = user.eligible(apply_shifts(user.scores, made))
-                shares.append(carriers[top_items(allowed, 20)].mean())
-                rank = rank_of(allowed, int(user.targets[0]))
-                gains.append(1 / np.log2(rank + 1) if rank <= 20 else 0.0)
-                if carriers[user.targets].any():
-                    of_segment.append(gains[-1])
+            lists = [(user, boosted(toy, user, edits, strength)) for user in sampled]
+            shares = [carriers[top_items(allowed, 20)].mean() for _, allowed in lists]
+            total = sum(found_at(allowed, int(user.targets[0])) for user, allowed in lists)
+            start = start or total
+            of_segment = [
+                found_at(boosted(toy, user, edits, strength), int(user.targets[0])) for user in segment
+            ]
             assert summary["attribute_share"][step] == pytest.approx(np.mean(shares))
             assert summary["ndcg_segment"][step] == pytest.approx(np.mean(of_segment))
-            if step == 0:
-                start = np.sum(gains)
-            assert summary["ndcg_loss"][step] == pytest.approx(1 - np.sum(gains) / start)
+            assert summary["ndcg_loss"][step] == pytest.approx(1 - total / start)
         assert summary["overlap"][0] == 1
     assert found["rules"]["single"]["attribute_share"] != found["rules"]["group"]["attribute_share"]
 
@@ -130,6 +156,11 @@ def test_the_table_shows_every_rule_and_again_the_concepts_with_an_intent_of_the
     share = found["rules"]["group"]["attribute_share"][1]
     assert any(line.startswith(f"| group of learnt intents | 1 | {share:.3f} |") for line in lines)
     assert found["paired"]["single"]["concepts"] == 1
+    row = found["rules"]["group"]
+    for runs, cell in ((FEWEST_RUNS - 1, "–"), (FEWEST_RUNS, "0.1250")):
+        row |= {"segment_runs": runs, "ndcg_segment": [0.1, 0.125]}
+        (line,) = [each for each in concept_lines(found)[:10] if "| group of learnt intents | 1 |" in each]
+        assert line.endswith(f"| {cell} | {runs} | {row['overlap'][1]:.2f} |")
     assert "second table" in lines[0]
     alike = concept_steering(toy.space, toy.table, toy.steering, toy.users, concepts[:1], [1.0], 3, seed=0)
     assert sum("| strongest learnt intent | 1 |" in line for line in concept_lines(alike)) == 1

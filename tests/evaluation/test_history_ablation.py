@@ -41,23 +41,23 @@ def test_a_cut_removes_all_carriers_or_equally_many_others(seed: int, keep_last:
     rng = np.random.default_rng(seed)
     dense = toy.space.codes.toarray()
     for user in toy.scored():
-        for cut in cuts(toy.space, user, rng, keep_last=keep_last, longest=50):
-            reasons = cited_intents(toy.space, user, cut.item, CITED)
+        for each in cuts(toy.space, user, rng, keep_last=keep_last, longest=50):
+            reasons = cited_intents(toy.space, user, each.item, CITED)
             carries = dense[user.history][:, reasons].sum(axis=1) > 0
             if keep_last:
-                assert cut.without_carriers[-1] == cut.without_random[-1] == user.history[-1]
+                assert each.without_chosen[-1] == each.without_random[-1] == user.history[-1]
                 carries[-1] = False
-            assert cut.without_carriers.tolist() == user.history[~carries].tolist()
-            assert 0 < len(cut.without_random) == len(cut.without_carriers) < len(user.history)
-            gone = set(user.history.tolist()) - set(cut.without_random.tolist())
+            assert each.without_chosen.tolist() == user.history[~carries].tolist()
+            assert 0 < len(each.without_random) == len(each.without_chosen) < len(user.history)
+            gone = set(user.history.tolist()) - set(each.without_random.tolist())
             assert not dense[sorted(gone)][:, reasons].any(), "the random ones carry no cited intent"
 
 
 def test_only_what_the_encoder_reads_is_cut() -> None:
     toy = random_toy(3)
     for user in toy.scored():
-        for cut in cuts(toy.space, user, np.random.default_rng(0), keep_last=False, longest=4):
-            assert set(cut.without_random.tolist()) <= set(user.history[-4:].tolist())
+        for each in cuts(toy.space, user, np.random.default_rng(0), keep_last=False, longest=4):
+            assert set(each.without_random.tolist()) <= set(user.history[-4:].tolist())
 
 
 def test_where_states_are_made_of_what_was_met_removing_carriers_makes_items_fall() -> None:
@@ -73,6 +73,8 @@ def test_where_states_are_made_of_what_was_met_removing_carriers_makes_items_fal
     for variant in ("any_item", "last_item_kept"):
         assert found[variant]["compared"] > 10
         assert found[variant]["win_rate"] > 0.9
+        shares = [found[variant][name] for name in ("win_rate", "ties", "loss_rate")]
+        assert sum(shares) == pytest.approx(1)
         assert found[variant]["median_drop_carriers"] > found[variant]["median_drop_random"]
 
 
@@ -90,7 +92,7 @@ def test_an_encoder_that_ignores_the_history_shows_no_effect() -> None:
         assert found[variant]["compared"] > 10
         assert found[variant]["mean_drop_carriers"] == found[variant]["mean_drop_random"] == 0
         assert found[variant]["ties"] == 1
-        assert found[variant]["win_rate"] == 0
+        assert found[variant]["win_rate"] == found[variant]["loss_rate"] == 0
     stable = stability(deaf.space, deaf.table, encoder, deaf.users, 30, seed=1)
     assert stable["top_3_jaccard_mean"] == 1
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from saerec_ray.evaluation.build import build_report
 from saerec_ray.evaluation.html_report import html_report
 from saerec_ray.evaluation.markdown_report import markdown_report
+from saerec_ray.evaluation.segments import FEWEST_RUNS
 from saerec_ray.evaluation.svg_plots import Bars, Series, bar_chart, grouped_bars, line_chart, nice_ticks
 from saerec_ray.evaluation_settings import EvaluateConfig
 from tests.evaluation.finished_stages import encode, write_stages
@@ -195,7 +196,7 @@ def section(page: str, title: str) -> str:
         ("Accuracy", ["of the models", "so many known interactions"]),
         ("Cold items", ["that training never met"]),
         ("Faithfulness", ["95% intervals", "places an item falls"]),
-        ("Steering", ["of the steered intent: a boost"]),
+        ("Steering", ["have the attribute the intent stands for"]),
         ("Over- and under-representation", ["far the intents of a list"]),
         (
             "Transfer between domains",
@@ -207,6 +208,16 @@ def test_every_part_has_its_plots(report: dict[str, Any], title: str, figures: l
     captions = " ".join(re.findall("<figcaption>(.*?)</figcaption>", section(html_report(report), title)))
     for words in figures:
         assert words in captions
+
+
+def test_accuracy_of_a_segment_is_drawn_where_it_has_enough_lists(report: dict[str, Any]) -> None:
+    changed = copy.deepcopy(report)
+    curves = changed["steering"]["random"].values()
+    for runs in (FEWEST_RUNS - 1, FEWEST_RUNS):
+        for curve in curves:
+            curve |= {"segment_runs": runs, "ndcg_segment": [0.1] * len(curve["strengths"])}
+        drawn = "a boost should help them" in section(html_report(changed), "Steering")
+        assert drawn is (runs == FEWEST_RUNS)
 
 
 def test_a_win_rate_is_drawn_with_its_interval(report: dict[str, Any]) -> None:

@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saerec_ray.bundle import Bundle
+from saerec_ray.evidence import LISTED_EVIDENCE, LISTED_INTENTS
 from saerec_ray.scoring import Mode, apply_shifts, base_scores, shifts
 from saerec_server.filters import AnyOf, Filter, InRange, NoneOf
 from saerec_server.insight import explain_user, steering_effect
-from saerec_server.ranking import LISTED_INTENTS, Ranker
+from saerec_server.ranking import Ranker
 from saerec_server.registry import LoadedModel
 from tests.property.steering_cases import adjustment_lists, histories, masks
 
@@ -37,6 +38,28 @@ def test_the_parts_of_every_explanation_add_up_to_the_score(
         assert len(why.intents) <= LISTED_INTENTS
         assert all(bundle.catalogue.intents[reason.intent].published for reason in why.intents)
         assert sum(each.share for each in why.evidence) <= 1 + 1e-5
+
+
+@laws
+@given(data=st.data())
+def test_evidence_is_what_carries_the_listed_intents_that_speak_for_the_item(
+    bundle: Bundle, ranker: Ranker, data: st.DataObject
+) -> None:
+    user = ranker.user(data.draw(histories(bundle)))
+    ranking = ranker.rank(user, [], data.draw(masks(bundle)), 10)
+    met = bundle.space.codes[user.history].toarray().astype(np.float64)
+    for why in ranker.explain(ranking):
+        reasons = {each.intent: each.contribution for each in why.intents if each.contribution > 0}
+        shares = np.zeros(len(user.history))
+        for intent, contribution in reasons.items():
+            caused = user.weights * met[:, intent]
+            if caused.sum() > 0:
+                shares += contribution / sum(reasons.values()) * caused / caused.sum()
+        assert [each.share for each in why.evidence] == pytest.approx(
+            sorted(shares[shares > 0], reverse=True)[:LISTED_EVIDENCE], rel=1e-4
+        )
+        for each in why.evidence:
+            assert each.share == pytest.approx(shares[each.place], rel=1e-4)
 
 
 @laws

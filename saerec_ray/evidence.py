@@ -1,0 +1,64 @@
+"""Which intents an explanation lists for an item, and which history items it cites behind them.
+
+The server explains with this module and the evaluation measures with it, so what is measured is what is served.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array
+
+from saerec_ray.scoring import Floats, Indices, Parts
+
+LISTED_INTENTS = 5
+LISTED_EVIDENCE = 3
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A history item, by its place in the history, and its share of what is explained."""
+
+    place: int
+    share: float
+
+
+def listed_intents(parts: Parts, published: npt.NDArray[np.bool_]) -> Indices:
+    """The places in `parts.intents` of the intents to list: the largest contributions, for or against the item.
+
+    `published`: which intents people may see, (intents,).
+    """
+    nameable = np.flatnonzero(published[parts.intents] & (parts.contributions != 0))
+    order = np.argsort(-np.abs(parts.contributions[nameable]), kind="stable")
+    return nameable[order][:LISTED_INTENTS]
+
+
+def history_evidence(
+    codes: csr_array,
+    history: npt.NDArray[np.integer[Any]],
+    weights: Floats,
+    intents: npt.NDArray[np.integer[Any]],
+    contributions: Floats,
+    count: int = LISTED_EVIDENCE,
+) -> list[Evidence]:
+    """The history items behind some intents, strongest first: at most `count`.
+
+    Of an item at place t the share is sum_f c_f (alpha_t z_tf / a_f) / sum_f c_f over the intents f that speak for
+    the recommended item, c_f > 0: how much of their contribution its codes carry. An intent that speaks against the
+    item is no reason for it, and history items have no share of one that none of them carries.
+    `codes`: of all items that a history may hold, (items, intents); `history`: rows of it, oldest first; `weights`:
+    alpha_t, (history,); `contributions`: c_f, one for each of `intents`.
+    """
+    reasons = contributions > 0
+    if len(history) == 0 or not reasons.any():
+        return []
+    worth = contributions[reasons].astype(np.float64)
+    carried = codes[history][:, intents[reasons]].toarray() * weights.astype(np.float64)[:, None]
+    profile = carried.sum(axis=0)  # a_f
+    portions = np.divide(carried, profile, out=np.zeros_like(carried), where=profile > 0)
+    shares = portions @ (worth / worth.sum())  # (history,)
+    strongest = np.argsort(-shares, kind="stable")[:count]
+    return [Evidence(int(place), min(1.0, float(shares[place]))) for place in strongest if shares[place] > 0]
