@@ -182,6 +182,12 @@ class TrainConfig(Section):
         default=[0.0, 0.25, 0.5, 1.0, 2.0, 4.0],
         description="Candidates for mu, in units of the score spread over the mean strength of companions",
     )
+    new_item_exposure: float = Field(
+        1.0,
+        ge=0,
+        description="How often items without training interactions are listed, in units of the average item, at "
+        "least; one bias for all of them sees to it. 0: as their intents alone score",
+    )
     public_share: float = Field(0.1, ge=0, le=1, description="Weight of the public part of the prior")
     shuffle_codes: bool = Field(
         False, description="A control: every item gets the codes of another; such a run makes no bundle"

@@ -21,6 +21,7 @@ from saerec_ray.backbone.cold import WarmCatalogue, draw_cold_items, without_col
 from saerec_ray.backbone.companions import count_companions, typical_strength
 from saerec_ray.backbone.encoder import UserEncoder
 from saerec_ray.backbone.frozen import Frozen, prior_table, read_frozen, write_frozen
+from saerec_ray.backbone.new_items import choose_new_item_bias, new_items
 from saerec_ray.backbone.trainer import (
     BEST_FILE,
     VALIDATION_CUTOFF,
@@ -185,12 +186,12 @@ def _freeze(
 
 
 def _calibrate(config: TrainConfig, seed: int, sequences: PreparedSequences, folder: Path) -> dict[str, Any]:
-    """Chooses lambda on validation and measures what steering needs of the training population."""
+    """Chooses lambda, mu and the bias of new items with validation users, then measures what steering needs to know."""
     state = load_file(folder / MODEL_FILE)
     frozen = read_frozen(folder, intents=True)
     cases = affordable(held_out(sequences, "validation"), frozen.codes.shape[0], seed)
     space, encoder = trained_parts(state, config, frozen)
-    chosen: dict[str, Any] = {"prior_weight": 0.0, "prior_weights_tried": {}}
+    chosen: dict[str, Any] = {"prior_weight": 0.0, "prior_weights_tried": {}, "new_item_bias": 0.0}
     if len(cases):
         users = encode_users(encoder, cases)
         weight, tried = choose_prior_weight(config, space, frozen, users)
@@ -200,6 +201,10 @@ def _calibrate(config: TrainConfig, seed: int, sequences: PreparedSequences, fol
             weight, tried = choose_companion_weight(config, space, frozen, users)
             chosen |= {"companion_weight": weight, "companion_weights_tried": tried}
             space = replace(space, companion_weight=weight)
+        new = new_items(space.popularity)
+        bias, share = choose_new_item_bias(space, frozen.prior, users, config.new_item_exposure)
+        chosen |= {"new_items": int(new.sum()), "new_item_bias": bias, "new_item_share_without_bias": share}
+        space = replace(space, biases=np.where(new, np.float32(bias), space.biases))
     of_baseline = 0.0
     if config.companions and len(cases) and (folder / BASELINE_FILE).exists():
         plain = read_frozen(folder, intents=False)
@@ -222,6 +227,7 @@ def _calibrate(config: TrainConfig, seed: int, sequences: PreparedSequences, fol
                 np.float32
             ),
             "prior_weight": np.array([space.prior_weight], dtype=np.float64),
+            "new_item_bias": np.array([chosen["new_item_bias"]], dtype=np.float64),
             "companion_weight": np.array([space.companion_weight], dtype=np.float64),
             "companion_weight_without_intents": np.array([of_baseline], dtype=np.float64),
         },
@@ -313,8 +319,11 @@ def read_model(
     chosen = read_steering(folder)
     prior_weight = 0.0 if baseline else float(chosen["prior_weight"][0])
     companion_weight = chosen["companion_weight_without_intents" if baseline else "companion_weight"][0]
+    new_item_bias = 0.0 if baseline else float(chosen["new_item_bias"][0])
     state = load_file(folder / (BASELINE_FILE if baseline else MODEL_FILE))
-    space, encoder = trained_parts(state, config, frozen, prior_weight, float(companion_weight))
+    space, encoder = trained_parts(
+        state, config, frozen, prior_weight, float(companion_weight), new_item_bias
+    )
     return space, encoder, frozen
 
 

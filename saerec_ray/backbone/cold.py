@@ -1,7 +1,7 @@
 """Items held out of training as if they were new: the backbone never meets them, in any role.
 
 The training runs on a catalogue without them; afterwards they are put back with their codes, no residual and
-no bias, which is how an item that was added after training is scored.
+the bias of new items, which is how an item without any training interaction is scored.
 """
 
 from __future__ import annotations

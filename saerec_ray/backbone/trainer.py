@@ -16,6 +16,7 @@ from saerec_ray.backbone.batches import PrefixSamples
 from saerec_ray.backbone.encoder import UserEncoder, intent_context
 from saerec_ray.backbone.frozen import Frozen, read_frozen
 from saerec_ray.backbone.model import Backbone
+from saerec_ray.backbone.new_items import new_items
 from saerec_ray.backbone.sampled_softmax import NegativeSampler
 from saerec_ray.backbone.validation import affordable, encode_users, held_out, model_ranks
 from saerec_ray.config import TrainConfig
@@ -248,21 +249,23 @@ def trained_parts(
     frozen: Frozen,
     prior_weight: float = 0.0,
     companion_weight: float = 0.0,
+    new_item_bias: float = 0.0,
 ) -> tuple[ItemSpace, UserEncoder]:
     """The scoring space and the user encoder of a state made by `together`.
 
-    Items without any training interaction have neither residual nor bias (method.md, section 3): as targets they
-    were only ever wrong, so what the loss taught these parameters would keep such items out of every list.
+    Items without any training interaction have no residual (method.md, section 3), and all the same bias: as
+    targets they were only ever wrong, so what the loss taught these parameters would keep such items out of every
+    list.
     """
     arrays = {name: value.numpy() for name, value in state.items()}
-    known = frozen.popularity > 0  # (items,)
-    residuals = arrays["items.residuals"] * known[:, None]
+    new = new_items(frozen.popularity)  # (items,)
+    residuals = arrays["items.residuals"] * ~new[:, None]
     no_intents = np.zeros((frozen.codes.shape[1], residuals.shape[1]), dtype=np.float32)
     space = ItemSpace(
         codes=frozen.codes,
         intent_vectors=arrays.get("items.intent_vectors", no_intents),
         residuals=residuals,
-        biases=arrays["items.biases"] * known,
+        biases=np.where(new, np.float32(new_item_bias), arrays["items.biases"]),
         popularity=frozen.popularity,
         prior_weight=prior_weight,
         companions=frozen.companions if frozen.companions.nnz else None,

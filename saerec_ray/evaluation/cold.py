@@ -1,15 +1,15 @@
 """Items the model never met: are they found from their texts alone?
 
-With `train.cold_share` they have codes, but no residual, no bias and no companions. So the share of their score
-that intents explain is 1 by construction, not by merit. Popularity knows nothing of them: it ranks every item that
-training met above them, so what it finds among all items is 0 by definition, and among the cold items alone it
-keeps the order of the catalogue.
+With `train.cold_share` they have codes and one bias for all of them, but no residual and no companions. So the
+share of their score that intents explain is 1 by construction, not by merit. Popularity knows nothing of them: it
+ranks every item that training met above them, so what it finds among all items is 0 by definition, and among the cold
+items alone it keeps the order of the catalogue.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -28,8 +28,9 @@ from saerec_ray.backbone.validation import (
 from saerec_ray.data.prepared import PreparedSequences
 from saerec_ray.evaluation.accuracy import Ranks, accuracy, target_cases
 from saerec_ray.evaluation.intervals import bootstrap_interval, mean_by_user
+from saerec_ray.evaluation.scored_users import sample_cases
 from saerec_ray.evaluation.text_neighbours import CLOSENESS, centred, text_scores
-from saerec_ray.evaluation.users_in_turn import encoded_in_turn
+from saerec_ray.evaluation.users_in_turn import encoded_in_turn, ranks_in_turn
 from saerec_ray.scoring import ItemSpace
 
 Floats = npt.NDArray[np.float32]
@@ -39,6 +40,8 @@ Batches = Iterator[tuple[int, Floats]]
 
 CUTOFFS = (10,)
 CUTOFF = 10
+OTHERS = 5000
+"""Users with warm targets that are ranked for what the bias of cold items costs, at most."""
 MODEL, POPULARITY = "intents", "popularity"
 READINGS = ("text", "centred text")
 TEXTS = tuple(f"{reading} {closeness}" for reading in READINGS for closeness in CLOSENESS)
@@ -76,7 +79,8 @@ def measure_cold(
     embeddings as they are, and of those centred on the mean of the items that training met. Where the catalogue makes
     all users too many scores, a random sample is measured; `users` says how many of `all_users`. `against_best`
     compares the model with the baseline of the largest HR@10, chosen on these very targets, which favours the
-    baseline: the difference of HR@10 and its 95% interval over users.
+    baseline: the difference of HR@10 and its 95% interval over users. `bias`: what the bias of cold items gives
+    them, and what it takes from the others.
     """
     every = cold_cases(sequences, cold)
     result: dict[str, Any] = {"cold_items": int(cold.sum()), "all_users": len(every)}
@@ -96,7 +100,35 @@ def measure_cold(
         name: {among: accuracy(ranks[among][name], CUTOFFS) for among in AMONG} for name in SCORERS
     }
     result["against_best"] = {among: _against_best(ranks[among], cases, seed) for among in AMONG}
+    result["bias"] = _worth_of_bias(scorer, sequences, cold, ranks["all"][MODEL], cases, seed)
     return result
+
+
+def _worth_of_bias(
+    scorer: Scorer, sequences: PreparedSequences, cold: Mask, ranks: Ranks, cases: HeldOut, seed: int
+) -> dict[str, Any]:
+    """Cold targets and those of other users ranked among all items, with and without the bias of cold items.
+
+    `ranks`: those of the cold targets of `cases` with it. Other users have warm targets alone; at most OTHERS are
+    drawn.
+    """
+    every = held_out(sequences, "test")
+    warm = every.at(np.array([not cold[targets].any() for targets in every.targets], dtype=bool).nonzero()[0])
+    others = affordable(warm.at(sample_cases(warm, OTHERS, seed)), scorer.space.item_count, seed)
+    space, encoder, table = scorer.space, scorer.encoder, scorer.frozen.prior
+    plain = replace(space, biases=np.where(cold, np.float32(0), space.biases))
+    return {
+        "value": float(space.biases[cold][0]),
+        "users": len(others),
+        "cold": {
+            "with": accuracy(ranks, CUTOFFS),
+            "without": accuracy(ranks_in_turn(plain, table, encoder, cases), CUTOFFS),
+        },
+        "others": {
+            "with": accuracy(ranks_in_turn(space, table, encoder, others), CUTOFFS),
+            "without": accuracy(ranks_in_turn(plain, table, encoder, others), CUTOFFS),
+        },
+    }
 
 
 def _scorers(scorer: Scorer, cases: HeldOut, readings: dict[str, Floats]) -> dict[str, Callable[[], Batches]]:

@@ -28,8 +28,8 @@ def cold_lines(found: dict[str, Any]) -> Lines:
         f"{found['cold_items']} items were kept out of training. {found['targets']} of them are to be found, by "
         f"{found['users']} of {found['all_users']} users. Each is ranked among all items, and among the cold items "
         "alone. Centred text: embeddings less the mean of the items that training met.",
-        "Cold items have their intents and nothing else: no residual, no bias, no companions. So intents explain all "
-        "of their scores by construction. Popularity knows none of them: among all items what it finds is 0 by "
+        "Cold items have their intents and one bias for all of them: no residual, no companions. So intents explain "
+        "all of their order by construction. Popularity knows none of them: among all items what it finds is 0 by "
         "definition, and among cold items it keeps the order of the catalogue.",
         "",
     ]
@@ -42,7 +42,19 @@ def cold_lines(found: dict[str, Any]) -> Lines:
             for name, row in in_order(found["models"], SCORERS)
         ),
     )
-    return [*lines, *(_verdict(among, found["against_best"][among]) for among in AMONG), ""]
+    lines += [*(_verdict(among, found["against_best"][among]) for among in AMONG), ""]
+    return [*lines, bias_sentence(found["bias"]), ""]
+
+
+def bias_sentence(found: dict[str, Any]) -> str:
+    """What the bias of cold items does to them and to others."""
+    cold, others = found["cold"], found["others"]
+    return (
+        f"The bias of cold items is {found['value']:.3f} (`train.new_item_exposure`). With it their HR@10 among all "
+        f"items is {cold['with']['HR@10']:.4f}, without it {cold['without']['HR@10']:.4f}. Targets that training met, "
+        f"of {found['users']} other users: NDCG@10 {others['with']['NDCG@10']:.4f} with it, "
+        f"{others['without']['NDCG@10']:.4f} without it."
+    )
 
 
 def _verdict(among: str, found: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))  # for tests.*, when run as a program
 
 from saerec_ray.evaluation.cold import AMONG, SCORERS
-from saerec_ray.evaluation.cold_tables import SCORER_NAMES
+from saerec_ray.evaluation.cold_tables import SCORER_NAMES, bias_sentence
 from saerec_ray.evaluation.deletion import CUTOFFS, ORDERS
 from saerec_ray.evaluation.faithfulness_tables import history_rows
 from saerec_ray.evaluation.list_against_history import LISTS
@@ -43,7 +43,7 @@ Lines = list[str]
 CITED = {"cited_against_random": "all", "named_against_random": "published"}
 NEEDED = {
     "accuracy": ("accuracy_users",),
-    "cold": ("cold", "models", "centred text mean"),
+    "cold": ("cold", "bias"),
     "explanations": ("explanations", "warm_items"),
     "faithfulness": ("faithfulness", "evidence"),
     "steering": ("steering", "random", "boost", "strengths"),
@@ -154,6 +154,8 @@ def cold_table(found: dict[str, Any]) -> Lines:
         f"intervals: {', '.join(verdicts)}.",
         "",
         *table(["ranked by", "HR@10, all items", "NDCG@10", "HR@10, cold items", "NDCG@10"], rows),
+        "",
+        bias_sentence(found["bias"]),
         "",
     ]
 

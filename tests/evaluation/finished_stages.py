@@ -156,6 +156,7 @@ def _train(bundle: Bundle, folder: Path) -> None:
             "loading_caps": bundle.steering.loading_caps,
             "value_quantiles": bundle.value_quantiles,
             "prior_weight": np.array([space.prior_weight], dtype=np.float64),
+            "new_item_bias": np.array([0.5], dtype=np.float64),
             "companion_weight": np.array([space.companion_weight], dtype=np.float64),
             "companion_weight_without_intents": np.array([0.25], dtype=np.float64),
         },
