@@ -150,7 +150,7 @@ def test_steering_changes_the_list_and_clearing_brings_back_the_same_bits(
 ) -> None:
     history = histories[1]
     before = client.recommend("steered", history=history, explained=True, timeout=PATIENCE)
-    driving = before.items[0].explanation.intents[0].intent_id
+    driving = next(item for item in before.items if item.explanation.intents).explanation.intents[0].intent_id
     client.steer("steered", suppress={driving: 1.0}, timeout=PATIENCE)
     after = client.recommend("steered", history=history, explained=True, timeout=PATIENCE)
     assert _answer(after) != _answer(before)
