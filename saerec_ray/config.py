@@ -188,6 +188,12 @@ class TrainConfig(Section):
         description="How often items without training interactions are listed, in units of the average item, at "
         "least; one bias for all of them sees to it. 0: as their intents alone score",
     )
+    new_item_places: float = Field(
+        0.1,
+        ge=0,
+        le=1,
+        description="The most places of lists that this bias gives them, however many they are",
+    )
     public_share: float = Field(0.1, ge=0, le=1, description="Weight of the public part of the prior")
     shuffle_codes: bool = Field(
         False, description="A control: every item gets the codes of another; such a run makes no bundle"

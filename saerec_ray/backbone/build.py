@@ -202,7 +202,9 @@ def _calibrate(config: TrainConfig, seed: int, sequences: PreparedSequences, fol
             chosen |= {"companion_weight": weight, "companion_weights_tried": tried}
             space = replace(space, companion_weight=weight)
         new = new_items(space.popularity)
-        bias, share = choose_new_item_bias(space, frozen.prior, users, config.new_item_exposure)
+        bias, share = choose_new_item_bias(
+            space, frozen.prior, users, config.new_item_exposure, config.new_item_places
+        )
         chosen |= {"new_items": int(new.sum()), "new_item_bias": bias, "new_item_share_without_bias": share}
         space = replace(space, biases=np.where(new, np.float32(bias), space.biases))
     of_baseline = 0.0

@@ -26,20 +26,22 @@ def new_items(popularity: Floats) -> npt.NDArray[np.bool_]:
 
 
 def choose_new_item_bias(
-    space: ItemSpace, table: PriorTable, users: EncodedUsers, exposure: float
+    space: ItemSpace, table: PriorTable, users: EncodedUsers, exposure: float, most: float = 1.0
 ) -> tuple[float, float]:
     """The bias of new items, and the share of lists that they have without it.
 
     `exposure` is how often a new item is to be listed among the first LIST of the users, in units of the average
-    item: with 1, new items get the share of places that they have of the catalogue. The bias is the smallest that
-    gives it, and never below 0. `space` has a bias of 0 for new items. Both are 0 without new items, without
-    users, and where all items are new.
+    item: with 1, new items get the share of places that they have of the catalogue, but no more than `most` of all
+    places: in a catalogue that is mostly new they would push out what people are known to take. The bias is the
+    smallest that gives it, and never below 0. `space` has a bias of 0 for new items. Both are 0 without new items,
+    without users, and where all items are new.
     """
     new = new_items(space.popularity)
     if not len(users.cases) or not new.any() or new.all():
         return 0.0, 0.0
     needed = np.concatenate(list(_biases_needed(space, table, users, new)))
-    wanted = min(round(exposure * new.mean() * needed.size), int((needed < np.inf).sum()))
+    share = min(exposure * float(new.mean()), most)
+    wanted = min(round(share * needed.size), int((needed < np.inf).sum()))
     bias = float(np.partition(needed, wanted - 1, axis=None)[wanted - 1]) if wanted else 0.0
     return max(bias, 0.0), float((needed < 0).mean())
 

@@ -97,6 +97,14 @@ def test_new_items_keep_the_order_of_their_intents() -> None:
         assert shown_after[: len(shown_before)] == shown_before
 
 
+def test_however_many_new_items_there_are_the_bias_gives_them_no_more_places_than_allowed() -> None:
+    space, users = space_of(40, 35, 7), users_of(30, 40, 7)
+    space = replace(space, biases=np.where(new_items(space.popularity), 0, 50).astype(np.float32))
+    bias, without = choose_new_item_bias(space, TABLE, users, 1.0, most=0.6)
+    assert without < 0.6
+    assert share(with_bias(space, bias + 1e-4), users) == pytest.approx(0.6, abs=0.01)
+
+
 def test_items_that_already_are_listed_often_are_not_lowered() -> None:
     space = space_of(40, 20, 4)
     users = users_of(30, 40, 4)
@@ -114,8 +122,9 @@ def test_without_users_there_is_nothing_to_measure() -> None:
 
 
 def test_a_trained_model_is_read_back_with_the_bias_and_only_new_items_have_it(tmp_path: Path) -> None:
-    metrics = built(tmp_path, cold_share=0.25, new_item_exposure=2.0)
-    space, _, frozen = read_model(tmp_path / "train", small_settings(cold_share=0.25, new_item_exposure=2.0))
+    metrics = built(tmp_path, cold_share=0.25, new_item_exposure=2.0, new_item_places=0.8)
+    read_with = small_settings(cold_share=0.25)
+    space, _, frozen = read_model(tmp_path / "train", read_with)
     new = new_items(frozen.popularity)
     assert metrics["new_items"] == new.sum() > 0
     assert metrics["new_item_bias"] > 0
