@@ -26,7 +26,7 @@ def new_items(popularity: Floats) -> npt.NDArray[np.bool_]:
 
 
 def choose_new_item_bias(
-    space: ItemSpace, table: PriorTable, users: EncodedUsers, exposure: float, most: float = 1.0
+    space: ItemSpace, table: PriorTable, users: EncodedUsers, exposure: float, most: float
 ) -> tuple[float, float]:
     """The bias of new items, and the share of lists that they have without it.
 

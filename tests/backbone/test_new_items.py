@@ -79,7 +79,7 @@ def test_the_bias_is_the_smallest_that_lists_new_items_as_often_as_asked(
 ) -> None:
     new = max(1, int(part * items))
     space, users = space_of(items, new, seed), users_of(30, items, seed)
-    bias, without = choose_new_item_bias(space, TABLE, users, exposure)
+    bias, without = choose_new_item_bias(space, TABLE, users, exposure, most=1.0)
     assert without == pytest.approx(share(space, users))
     possible = share(with_bias(space, 1e6), users)
     wanted = min(round(exposure * new / items * 30 * LIST) / (30 * LIST), possible)
@@ -91,7 +91,7 @@ def test_the_bias_is_the_smallest_that_lists_new_items_as_often_as_asked(
 
 def test_new_items_keep_the_order_of_their_intents() -> None:
     space, users = space_of(40, 20, 3), users_of(30, 40, 3)
-    raised = with_bias(space, choose_new_item_bias(space, TABLE, users, 1.5)[0])
+    raised = with_bias(space, choose_new_item_bias(space, TABLE, users, 1.5, most=1.0)[0])
     for before, after in zip(lists(space, users), lists(raised, users), strict=True):
         shown_before, shown_after = before[before < 20].tolist(), after[after < 20].tolist()
         assert shown_after[: len(shown_before)] == shown_before
@@ -109,16 +109,16 @@ def test_items_that_already_are_listed_often_are_not_lowered() -> None:
     space = space_of(40, 20, 4)
     users = users_of(30, 40, 4)
     poor = replace(space, biases=np.where(new_items(space.popularity), 0, -100).astype(np.float32))
-    assert choose_new_item_bias(poor, TABLE, users, 1.0) == (0.0, pytest.approx(1.0, abs=0.05))
+    assert choose_new_item_bias(poor, TABLE, users, 1.0, most=1.0) == (0.0, pytest.approx(1.0, abs=0.05))
 
 
 @pytest.mark.parametrize("new", [0, 40], ids=["no item is new", "all items are new"])
 def test_without_two_kinds_of_items_there_is_nothing_to_balance(new: int) -> None:
-    assert choose_new_item_bias(space_of(40, new, 5), TABLE, users_of(30, 40, 5), 1.0) == (0.0, 0.0)
+    assert choose_new_item_bias(space_of(40, new, 5), TABLE, users_of(30, 40, 5), 1.0, most=1.0) == (0.0, 0.0)
 
 
 def test_without_users_there_is_nothing_to_measure() -> None:
-    assert choose_new_item_bias(space_of(40, 20, 6), TABLE, users_of(0, 40, 6), 1.0) == (0.0, 0.0)
+    assert choose_new_item_bias(space_of(40, 20, 6), TABLE, users_of(0, 40, 6), 1.0, most=1.0) == (0.0, 0.0)
 
 
 def test_a_trained_model_is_read_back_with_the_bias_and_only_new_items_have_it(tmp_path: Path) -> None:
@@ -132,8 +132,12 @@ def test_a_trained_model_is_read_back_with_the_bias_and_only_new_items_have_it(t
     assert not space.residuals[new].any()
 
 
-def test_an_exposure_of_0_leaves_new_items_to_their_intents(tmp_path: Path) -> None:
-    metrics = built(tmp_path, cold_share=0.25, new_item_exposure=0.0)
+@pytest.mark.parametrize(
+    "off", [{"new_item_exposure": 0.0}, {"new_item_places": 0.0}], ids=["no exposure", "no places"]
+)
+def test_either_setting_at_0_leaves_new_items_to_their_intents(tmp_path: Path, off: dict[str, float]) -> None:
+    asked = {"new_item_exposure": 2.0, "new_item_places": 0.8}
+    metrics = built(tmp_path, cold_share=0.25, **(asked | off))
     assert metrics["new_item_bias"] == 0
-    space, _, frozen = read_model(tmp_path / "train", small_settings(cold_share=0.25, new_item_exposure=0.0))
+    space, _, frozen = read_model(tmp_path / "train", small_settings(cold_share=0.25))
     assert not space.biases[new_items(frozen.popularity)].any()
