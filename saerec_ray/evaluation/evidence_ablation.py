@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from saerec_ray.backbone.encoder import UserEncoder
 from saerec_ray.backbone.validation import EncodedUsers
-from saerec_ray.evaluation.history_ablation import EXPLAINED_ITEMS, VARIANTS, Cut, compare_cuts, cut
+from saerec_ray.evaluation.history_ablation import EXPLAINED_ITEMS, Cut, compare_variants, cut
 from saerec_ray.evaluation.scored_users import ScoredUser, sample_cases, scored_users
 from saerec_ray.evidence import history_evidence, listed_intents
 from saerec_ray.scoring import Floats, Indices, ItemSpace, PriorTable, decompose
@@ -79,20 +79,17 @@ def evidence_faithfulness(
     one does not compete. An item is left out where nothing is cited, or the history is too short to compare.
     """
     chosen = sample_cases(users, count, seed)
-    result: dict[str, Any] = {"users": len(chosen)}
     scored = list(scored_users(space, table, users, chosen))
     read = encoder.encode([user.history for user in scored]).history_weights
-    for part, (name, keep_last) in enumerate(VARIANTS):
-        rng = np.random.default_rng(seed)
-        found = [
+
+    def made(rng: np.random.Generator, keep_last: bool) -> list[Cut]:
+        return [
             each
             for user, weights in zip(scored, read, strict=True)
             for each in evidence_cuts(
                 space, user, weights, published, rng, keep_last=keep_last, longest=encoder.max_length
             )
         ]
-        if found:
-            result[name] = compare_cuts(space, table, encoder, found, "cited", seed)
-        if on_progress:
-            on_progress(part + 1, len(VARIANTS))
-    return result
+
+    compared = compare_variants(space, table, encoder, made, "cited", seed, on_progress)
+    return {"users": len(chosen), **compared}

@@ -94,16 +94,35 @@ def history_faithfulness(
     carry a cited intent have nothing to compare with.
     """
     chosen = sample_cases(users, count, seed)
-    result: dict[str, Any] = {"users": len(chosen)}
-    for part, (name, keep_last) in enumerate(VARIANTS):
-        rng = np.random.default_rng(seed)
-        found = [
+
+    def made(rng: np.random.Generator, keep_last: bool) -> list[Cut]:
+        return [
             each
             for user in scored_users(space, table, users, chosen)
             for each in cuts(space, user, rng, keep_last=keep_last, longest=encoder.max_length)
         ]
-        if found:
-            result[name] = compare_cuts(space, table, encoder, found, "carriers", seed)
+
+    compared = compare_variants(space, table, encoder, made, "carriers", seed, on_progress)
+    return {"users": len(chosen), **compared}
+
+
+def compare_variants(
+    space: ItemSpace,
+    table: PriorTable,
+    encoder: UserEncoder,
+    made: Callable[[np.random.Generator, bool], list[Cut]],
+    removed: str,
+    seed: int,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> dict[str, Any]:
+    """What compare_cuts finds of each of VARIANTS; one without any cut is left out.
+
+    `made` gives the cuts, with a generator of its own each time and whether the latest item stays.
+    """
+    result: dict[str, Any] = {}
+    for part, (name, keep_last) in enumerate(VARIANTS):
+        if found := made(np.random.default_rng(seed), keep_last):
+            result[name] = compare_cuts(space, table, encoder, found, removed, seed)
         if on_progress:
             on_progress(part + 1, len(VARIANTS))
     return result
