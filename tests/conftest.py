@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 # Before anything imports torch: on a busy machine two threads of one process mostly wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Ray gives its workers way to everything else (nice 15): a training beside tests would take many times as long.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 import pytest
 

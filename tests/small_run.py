@@ -1,4 +1,4 @@
-"""`saerec run` on the films of MovieLens that many people rated: real data, every stage, under a minute."""
+"""`saerec run` on the films of MovieLens that many people rated: real data, every stage, in about a minute."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def run_small(workdir: Path, *arguments: str, command: str = "run") -> subproces
         ],
         capture_output=True,
         text=True,
-        timeout=560,
+        timeout=1100,
         env={
             **os.environ,
             "PYTHONPATH": os.pathsep.join(sys.path),
