@@ -306,7 +306,8 @@ def steering_tables(found: dict[str, Any]) -> Lines:
         "intent. Lift: exposure against no steering. Segment: NDCG@20 of users whose held-out item has the intent's "
         f"attribute, drawn among all users; n: their lists; below {FEWEST_RUNS} no figure. "
         "RBO: rank-biased overlap with the unsteered list. Mix: KL divergence of the categories listed, nats. Drift: "
-        f"change of unrelated intents' exposure. Broken promises: {found['violations']}.",
+        f"change of unrelated intents' exposure. Broken promises, steps at which a stronger setting did less: "
+        f"{found['violations']} of what is served{_broken_promises_elsewhere(found['random'])}.",
         "",
         *table(["rule", "strength", *STEERING_COLUMNS, "segment", "n"], rows),
         "",
@@ -336,6 +337,15 @@ STEERING_COLUMNS = {
     "coverage": ("coverage", ".1%"),
     "popularity": ("popularity", ".1f"),
 }
+
+
+def _broken_promises_elsewhere(curves: dict[str, Any]) -> str:
+    """The same of the rule that is measured beside and not served."""
+    other = curves.get("mass_preserving")
+    if other is None or not other["violation_rate"]:
+        return ""
+    steps = round(other["violations"] / other["violation_rate"], -2)
+    return f", {other['violations']} of some {steps:,.0f} steps of the mass-preserving rule"
 
 
 def _steering_row(name: str, curve: dict[str, Any], place: int) -> list[str]:
