@@ -22,7 +22,7 @@ from saerec_ray.bundle import load_bundle
 from saerec_ray.manifest import read_manifest
 from tests.small_run import SMALL_CONFIG
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(1200)]
 
 ROOT = Path(__file__).parents[1]
 RAY = Path(sys.executable).with_name("ray")
@@ -119,7 +119,7 @@ def submit(cluster: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=500,
+        timeout=1100,
         check=False,
     )
 
