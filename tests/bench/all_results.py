@@ -26,14 +26,16 @@ from tests.bench.published import PAGE, REPOSITORY, data_folder, read, results_p
 SETS = ("amazon2014_beauty", "amazon2014_toys", "amazon2014_sports")
 BEAUTY = SETS[0]
 SEEDS = ("42", "43", "44")
+ONLY_COLD = ("train.cold_share=0.1", "train.members=1", "train.baseline=false", "evaluate.parts=[cold]")
 
 
 @dataclass(frozen=True)
 class Step:
-    """A program with its arguments. The paths in them are absolute."""
+    """A program with its arguments, of which paths are absolute, and the keys of the sections that it writes."""
 
     name: str
     arguments: tuple[str, ...]
+    keys: tuple[str, ...]
 
     def command(self) -> list[str]:
         """What is run, in the checkout."""
@@ -43,29 +45,60 @@ class Step:
 def steps(data: Path, workdir: Path, page: Path) -> list[Step]:
     """All programs in an order in which each finds what it needs from those before."""
     folders = {name: str(data / name) for name in SETS}
-    runs = {name: workdir / name for name in SETS}
+    runs = {name.removeprefix("amazon2014_"): (folders[name], workdir / name) for name in SETS}
     seeds = ("--seeds", *SEEDS)
     trained = ("--workdir", str(workdir), "--page", str(page))
     shown = ("--page", str(page))
     gates = workdir / "gates"
-    transferred = [f"--run={name.removeprefix('amazon2014_')}={run}" for name, run in runs.items()]
+    finished = tuple(f"--run={name}={run}" for name, (_, run) in runs.items())
+
+    def report(name: str, folder: str, run: Path, *settings: str) -> Step:
+        options = [f"--set={setting}" for setting in (f"seed={SEEDS[0]}", *settings)]
+        arguments = (f"--run={name}={run}", "--data", folder, *options, *shown)
+        return Step("report_sections", arguments, (f"report {name}",))
+
     return [
-        Step("accuracy", ("--data", *folders.values(), *seeds, *trained)),
-        Step("report_sections", (*(f"--run={name}={run}" for name, run in runs.items()), *shown)),
-        Step("dictionary_gates", ("--data", str(data), "--workdir", str(gates), "--report-only", *shown)),
-        *(Step("dictionary_ablations", ("--data", folders[name], *seeds, *trained)) for name in SETS),
-        Step("ablations", ("--data", folders[BEAUTY], *seeds, *trained)),
-        Step("explained_share", ("--data", folders[BEAUTY], *trained)),
-        Step("foreign_dictionaries", ("--data", *folders.values(), *trained)),
-        Step("transfer", (*transferred, "--data", str(data), *shown)),
-        Step("identity", ("--data", folders[BEAUTY], *trained)),
-        Step("steering_limits", ("--workdir", str(runs[BEAUTY]), *shown)),
-        Step("cooccurrence", (str(workdir / "cooccurrence"), "--data", folders[BEAUTY], *shown)),
-        Step("bench_dictionary", ("--embeddings", str(runs[BEAUTY] / "embed"), *shown)),
-        Step("bench_training", shown),
-        Step("bench_large_catalogue", shown),
-        Step("bench_prepare", shown),
-        Step("bench_server", shown),
+        # Those of one run come first: accuracy takes its first seed from there and leaves the last one behind.
+        *(report(name, *run) for name, run in runs.items()),
+        report("beauty-cold", folders[BEAUTY], workdir / "beauty-cold", *ONLY_COLD),
+        Step("transfer", (*finished, "--data", str(data), *shown), ("transfer",)),
+        Step("steering_limits", ("--workdir", str(workdir / BEAUTY), *shown), ("steering-limits",)),
+        Step(
+            "accuracy",
+            ("--data", *folders.values(), *seeds, *trained),
+            tuple(f"accuracy {name}" for name in SETS),
+        ),
+        Step(
+            "dictionary_gates",
+            ("--data", str(data), "--workdir", str(gates), "--report-only", *shown),
+            ("dictionary-gates",),
+        ),
+        *(
+            Step(
+                "dictionary_ablations",
+                ("--data", folders[name], *seeds, *trained),
+                (f"dictionary-ablations {name}",),
+            )
+            for name in SETS
+        ),
+        Step("ablations", ("--data", folders[BEAUTY], *seeds, *trained), (f"ablations {BEAUTY}",)),
+        Step("explained_share", ("--data", folders[BEAUTY], *trained), (f"explained-share {BEAUTY}",)),
+        Step("foreign_dictionaries", ("--data", *folders.values(), *trained), ("foreign-dictionaries",)),
+        Step("identity", ("--data", folders[BEAUTY], *trained), ("identity",)),
+        Step(
+            "cooccurrence",
+            (str(workdir / "cooccurrence"), "--data", folders[BEAUTY], *shown),
+            ("cooccurrence",),
+        ),
+        Step(
+            "bench_dictionary",
+            ("--embeddings", str(workdir / BEAUTY / "embed"), *shown),
+            ("dictionary-speed",),
+        ),
+        Step("bench_training", shown, ("training-speed",)),
+        Step("bench_large_catalogue", shown, ("large-catalogues",)),
+        Step("bench_prepare", shown, ("prepare-speed",)),
+        Step("bench_server", shown, ("server-speed",)),
     ]
 
 

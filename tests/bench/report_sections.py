@@ -1,10 +1,11 @@
 """Publishes what `saerec evaluate` found on finished runs, beside accuracy: one section of docs/results.md a run.
 
-    saerec run --config amazon --set prepare.source.path=FOLDER/amazon2014_beauty --workdir out/amazon2014_beauty
-    python tests/bench/report_sections.py --run amazon2014_beauty=out/amazon2014_beauty
+    python tests/bench/report_sections.py --run beauty=out/beauty --data FOLDER/amazon2014_beauty --set seed=42
+    python tests/bench/report_sections.py --run beauty=out/beauty
 
-Nothing is trained or measured here: figures are those of WORKDIR/evaluate/report.json, and parts that were not
-measured are left out. A run with train.cold_share has a table on cold items.
+With --data the run is made first with the amazon preset, where it has not finished. Without it nothing is trained
+or measured. Figures are those of WORKDIR/evaluate/report.json, and parts that were not measured are left out. A run
+with train.cold_share has a table on cold items.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ from tests.bench.published import (
     PAGE,
     add_page_option,
     circumstances,
+    data_folder,
     read,
+    saerec,
     section,
     shown_command,
     table,
@@ -425,8 +428,18 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--run", action="append", required=True, type=named_run, metavar="NAME=WORKDIR")
+    parser.add_argument("--data", type=data_folder, help="make the one run that is named on this set first")
+    parser.add_argument(
+        "--set", dest="settings", action="append", default=[], help="a setting of that run, as of saerec run"
+    )
     add_page_option(parser, PAGE)
     asked = parser.parse_args()
+    if asked.data is not None:
+        if len(asked.run) > 1:
+            parser.error("--data makes one run, but several are named: give each its own command")
+        saerec("run", asked.run[0][1].absolute(), [f"prepare.source.path={asked.data}", *asked.settings])
+    elif asked.settings:
+        parser.error("--set is about a run that --data makes: name the set with --data, or leave --set out")
     reports = [(name, read_report(folder), folder) for name, folder in asked.run]
     for name, report, folder in reports:
         text = run_section(name, report, read(folder / "evaluate" / "stage.json")["versions"])

@@ -173,29 +173,39 @@ def test_the_published_page_is_as_the_programs_write_it() -> None:
 
 
 def test_every_program_writes_a_kind_of_section_that_the_page_knows() -> None:
-    found = [
-        kind
-        for program in PROGRAMS
-        for kind in re.findall(
-            r'(?:write_section|publish)\(\s*\w+\.page,\s*f?"([a-z-]+)', program.read_text("utf-8")
-        )
-    ]
-    assert "accuracy" in found
-    assert set(found) <= set(KINDS)
+    written = {program.stem: kinds_of(program) for program in PROGRAMS}
+    assert written["accuracy"] == {"accuracy"}
+    found = [kind for kinds in written.values() for kind in kinds]
+    assert set(found) == set(KINDS)
     assert len(found) == len(set(found))
 
 
-def test_make_results_runs_every_program_that_writes_a_section_and_no_section_is_lost(tmp_path: Path) -> None:
-    writers = {
-        program.stem
-        for program in PROGRAMS
-        if re.search(r"^    +(write_section|publish)\(", program.read_text("utf-8"), re.MULTILINE)
-    } - {"published"}
+def test_make_results_repeats_every_section_of_the_page_and_none_twice(tmp_path: Path) -> None:
     steps = all_results.steps(tmp_path / "data", tmp_path / "out", tmp_path / "page.md")
-    assert {step.name for step in steps} == writers
-    assert all(str(tmp_path / "page.md") in step.arguments for step in steps)
-    commands = [step.command() for step in steps]
-    assert len({tuple(command) for command in commands}) == len(commands)
+    keys = [key for step in steps for key in step.keys]
+    assert set(read_sections(PAGE.read_text("utf-8"))) <= set(keys)
+    assert len(keys) == len(set(keys))
+    assert {key.split()[0] for key in keys} == set(KINDS)
+    for step in steps:
+        assert {key.split()[0] for key in step.keys} == kinds_of(Path(__file__).with_name(f"{step.name}.py"))
+        assert str(tmp_path / "page.md") in step.arguments
+
+
+def test_make_results_makes_the_runs_that_it_reports_before_others_read_them(tmp_path: Path) -> None:
+    steps = all_results.steps(tmp_path / "data", tmp_path / "out", tmp_path / "page.md")
+    made = {step.keys[0]: step.arguments for step in steps if step.name == "report_sections"}
+    assert [step.name for step in steps[: len(made)]] == ["report_sections"] * len(made)
+    beauty = str(tmp_path / "data" / "amazon2014_beauty")
+    for key, run in (("report beauty", "amazon2014_beauty"), ("report beauty-cold", "beauty-cold")):
+        assert f"--run={key.split()[1]}={tmp_path / 'out' / run}" in made[key]
+        assert made[key][made[key].index("--data") + 1] == beauty
+        assert ("--set=train.cold_share=0.1" in made[key]) is (run == "beauty-cold")
+
+
+def kinds_of(program: Path) -> set[str]:
+    """The kinds of section that a program writes."""
+    writes = r'(?:write_section|publish)\(\s*\w+\.page,\s*f?"([a-z-]+)'
+    return set(re.findall(writes, program.read_text("utf-8")))
 
 
 def test_make_results_goes_on_with_the_step_that_was_stopped(
@@ -226,7 +236,7 @@ def test_make_results_goes_on_with_the_step_that_was_stopped(
 
 def test_a_step_that_fails_ends_the_program(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="identity ended with exit code 2"):
-        all_results.run(all_results.Step("identity", ("--unheard-of",)), tmp_path)
+        all_results.run(all_results.Step("identity", ("--unheard-of",), ("identity",)), tmp_path)
 
 
 def test_a_program_is_described_by_its_docstring_without_commands() -> None:

@@ -81,6 +81,27 @@ def test_the_program_writes_one_section_a_run(
     assert f"Seed {report['seed']}; " in text
 
 
+def test_a_run_that_is_made_first_is_shown_with_all_its_settings(
+    workdir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for file in ("sequences.txt", "items.jsonl"):
+        (tmp_path / file).touch()
+    made: list[tuple[object, ...]] = []
+    monkeypatch.setattr(report_sections, "saerec", lambda *arguments: made.append(arguments))
+    run, data = [f"--run=toys={workdir}"], ["--data", str(tmp_path)]
+    page = ["--page", str(tmp_path / "page.md")]
+    monkeypatch.setattr("sys.argv", ["x.py", *run, *data, "--set", "train.cold_share=0.2", *page])
+    report_sections.main()
+    assert made == [("run", workdir, [f"prepare.source.path={tmp_path}", "train.cold_share=0.2"])]
+    command = f"--run=toys=FOLDER/{workdir.name} --data FOLDER/{tmp_path.name} --set train.cold_share=0.2"
+    assert f"python tests/bench/x.py {command}\n" in (tmp_path / "page.md").read_text("utf-8")
+    for odd in ([*run, "--set", "seed=1"], [*run, *run, *data]):
+        monkeypatch.setattr("sys.argv", ["x.py", *odd, *page])
+        with pytest.raises(SystemExit):
+            report_sections.main()
+    assert len(made) == 1
+
+
 def test_figures_are_those_of_the_report(report: dict[str, Any]) -> None:
     text = run_section("toys", report, VERSIONS)
     lines = text.splitlines()
