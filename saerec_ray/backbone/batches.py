@@ -72,12 +72,3 @@ class PrefixSamples:
                 if begun >= skip:
                     yield batches[choice]
                 begun += len(batches[choice])
-
-    def padding_share(self, batch_size: int, seed: int) -> float:
-        """Share of places in the batches of the first epoch that hold padding."""
-        real = padded = 0
-        for samples in self.epoch(batch_size, seed, 0):
-            lengths = self.lengths(samples)
-            real += int(lengths.sum())
-            padded += int(lengths.max()) * len(lengths)
-        return 1 - real / padded if padded else 0.0

@@ -13,7 +13,6 @@ from saerec_ray.evaluation.verdicts import Rates, best_threshold, summary
 from saerec_ray.intents.catalogue import Catalogue, Intent
 from saerec_ray.intents.detection import Examples, draw_examples, judge, split_halves
 from saerec_ray.intents.gates import AUC_VERDICT
-from saerec_ray.manifest import Manifest
 
 Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
@@ -38,7 +37,7 @@ def label_detection(
     """Held-out AUC of the published labels, as people read them, by the embedding judge.
 
     `codes`: (items, latents); `vectors`: unit embeddings of the items, (items, d); `encode` turns texts into
-    unit vectors of the same model; `seed` and `gate`: of the intents stage, see recorded_gate. Items are of the
+    unit vectors of the same model; `seed` and `gate`: of the intents stage. Items are of the
     half that labels were not made from, drawn anew. But labels were published by their AUC on the same half, with
     the same hard negatives, so the choice flatters `own`; `fresh_gate` has a figure that no choice flatters, see
     _fresh_gate. `shuffled` judges the label of another published intent on the same items.
@@ -133,12 +132,6 @@ def _fresh_gate(
         "auc_at_gate": at_gate,
         "auc": after,
     }
-
-
-def recorded_gate(stage: Manifest) -> float:
-    """The AUC from which a finished intents stage published names; GOOD_AUC where its manifest does not say."""
-    settings = stage.config.get("settings") or [{}]
-    return float(settings[0].get("min_detection_auc", GOOD_AUC))
 
 
 def _verdicts(

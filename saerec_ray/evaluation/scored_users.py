@@ -85,13 +85,6 @@ def scored_users(
             )
 
 
-def subset(users: EncodedUsers, cases: Indices) -> EncodedUsers:
-    """The encoded users of the given cases alone, in their order."""
-    return EncodedUsers(
-        users.cases.at(cases), users.states[cases], users.profiles[cases], users.companions[cases]
-    )
-
-
 def without_intents(space: ItemSpace, user: ScoredUser, intents: Indices) -> Floats:
     """The user's scores if the given intents were worth nothing to them, q_uf := 0 for all items: (items,)."""
     scores = user.scores.copy()

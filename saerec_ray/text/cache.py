@@ -30,7 +30,6 @@ class EmbeddingCache:
     def __init__(self, folder: Path, fingerprint: str) -> None:
         self._folder = folder / fingerprint[:16]
         self._folder.mkdir(parents=True, exist_ok=True)
-        self.fingerprint = fingerprint
 
     @property
     def folder(self) -> Path:

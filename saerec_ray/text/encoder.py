@@ -38,12 +38,10 @@ class TextEncoder:
         """
         location = model_location(model)
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        self.precision = chosen_precision(precision, self.device)
-        self._model = _load(model, location, self.device, self.precision)
+        self._model = _load(model, location, self.device, chosen_precision(precision, self.device))
         if max_tokens is not None:
             self._model.max_seq_length = min(max_tokens, self._model.max_seq_length or max_tokens)
         self.dimension = int(self._model.encode("one word").shape[-1])
-        self.fingerprint = model_fingerprint(model, location, self.precision, max_tokens)
 
     def encode(self, texts: list[str], batch_size: int = 64) -> Floats:
         """Vectors of the texts: (texts, dimension), each of length 1.

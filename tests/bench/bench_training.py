@@ -207,8 +207,15 @@ def compare(name: str, sequences: PreparedSequences, items: int, steps: int, say
             f"{mean / reference:.2f}",
         ]
         say(f"| {' | '.join(cells)} |")
-    share = samples.padding_share(SETTINGS.batch_size, 1)
+    share = padding_share(samples, SETTINGS.batch_size)
     say(f"{name}: {len(samples):,} samples; {share:.1%} of the places in our batches are padding.\n")
+
+
+def padding_share(samples: PrefixSamples, batch_size: int) -> float:
+    """Share of places in the batches of the first epoch that hold padding."""
+    lengths = [samples.lengths(numbers) for numbers in samples.epoch(batch_size, 1, 0)]
+    places = sum(int(each.max()) * len(each) for each in lengths)
+    return 1 - sum(int(each.sum()) for each in lengths) / places
 
 
 def main() -> None:

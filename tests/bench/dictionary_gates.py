@@ -26,12 +26,12 @@ from saerec_ray.config import EmbedConfig, load_config
 from saerec_ray.data.prepared import read_items
 from saerec_ray.errors import StageError
 from saerec_ray.evaluation.coded_items import read_coded_items
-from saerec_ray.evaluation.gates import Gate, quality_gates
 from saerec_ray.manifest import read_manifest
 from saerec_ray.pipeline import CACHE_FOLDER
 from saerec_ray.text.cache import EmbeddingCache, text_key, write_part
 from saerec_ray.text.embed import load_embeddings
 from saerec_ray.text.encoder import model_fingerprint, model_location
+from tests.bench.gates import Gate, quality_gates
 from tests.bench.judged_labels import judged_labels
 from tests.bench.published import REPOSITORY, add_page_option, publish, saerec
 

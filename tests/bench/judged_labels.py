@@ -6,9 +6,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from saerec_ray.config import EmbedConfig
+from saerec_ray.config import EmbedConfig, IntentsConfig
 from saerec_ray.evaluation.coded_items import CodedItems
-from saerec_ray.evaluation.label_detection import label_detection, recorded_gate
+from saerec_ray.evaluation.label_detection import label_detection
 from saerec_ray.intents.catalogue import read_catalogue
 from saerec_ray.manifest import read_manifest
 from saerec_ray.text.encoder import TextEncoder
@@ -35,5 +35,5 @@ def judged_labels(workdir: Path, coded: CodedItems) -> dict[str, Any]:
             texts, config.batch_size
         ),
         named.seed,
-        recorded_gate(named),
+        IntentsConfig.model_validate(named.config["settings"][0]).min_detection_auc,
     )

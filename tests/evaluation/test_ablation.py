@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from saerec_ray.evaluation import ablation
 from saerec_ray.evaluation.ablation import cited_against_random, rank_drop
 from saerec_ray.evaluation.cited_intents import cited_intents, densities, matched_by_density
-from saerec_ray.evaluation.scored_users import sample_cases, subset, without_intents
+from saerec_ray.evaluation.scored_users import sample_cases, without_intents
 from saerec_ray.scoring import decompose
 from tests.evaluation.toy_models import planted_toy, random_toy
 
@@ -155,6 +155,3 @@ def test_a_sample_is_of_different_users_and_no_larger_than_there_are() -> None:
     assert sample_cases(toy.users, 100, 0).tolist() == list(range(6))
     few = sample_cases(toy.users, 3, 0)
     assert len(set(few.tolist())) == 3
-    part = subset(toy.users, few)
-    np.testing.assert_array_equal(part.states, toy.users.states[few])
-    assert [h.tolist() for h in part.cases.histories] == [toy.users.cases.histories[c].tolist() for c in few]

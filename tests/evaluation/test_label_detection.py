@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from scipy.sparse import csr_array
 
 from saerec_ray.dictionary.sae import Floats
 from saerec_ray.evaluation.intents_tables import intents_lines
-from saerec_ray.evaluation.label_detection import GOOD_AUC, HISTOGRAM_BINS, label_detection, recorded_gate
+from saerec_ray.evaluation.label_detection import HISTOGRAM_BINS, label_detection
 from saerec_ray.intents.catalogue import Catalogue
 from saerec_ray.intents.detection import draw_examples, judge, split_halves
 from saerec_ray.intents.gates import AUC_VERDICT
-from saerec_ray.manifest import read_manifest
 from tests.evaluation.named_planted import catalogue, encoder, intent
 from tests.evaluation.planted_dictionary import TOPICS, plant
 from tests.evaluation.test_intents_part import FOUND as INTENTS
-from tests.finished_stage import finish_stage
 
 PLANTED = plant()
 CODES = PLANTED.dictionary.encode(PLANTED.vectors)
@@ -135,16 +131,6 @@ def test_no_label_that_passes_anew_is_no_error() -> None:
     codes, named = noise(1)
     found = label_detection(named, codes, PLANTED.vectors, ENCODE, seed=3, gate=1.0)["fresh_gate"]
     assert (found["passed"], found["auc_at_gate"], found["auc"]) == (0, None, None)
-
-
-def test_the_gate_is_that_of_the_stage_that_published(tmp_path: Path) -> None:
-    for name, config, expected in (
-        ("intents", {"settings": [{"min_detection_auc": 0.62}, {}, 5]}, 0.62),
-        ("before", {}, GOOD_AUC),
-    ):
-        (tmp_path / name).mkdir()
-        finish_stage(tmp_path / name, config)
-        assert recorded_gate(read_manifest(tmp_path / name)) == expected
 
 
 def test_only_published_intents_are_judged_and_cover_their_activation() -> None:

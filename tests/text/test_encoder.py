@@ -89,10 +89,6 @@ def test_the_fingerprint_changes_with_everything_that_changes_vectors(tmp_path: 
     assert len(others | {base}) == 6
 
 
-def test_an_encoder_says_the_fingerprint_of_its_settings(encoder: TextEncoder) -> None:
-    assert encoder.fingerprint == model_fingerprint(MODEL, model_location(MODEL), "float32", None)
-
-
 def test_a_model_nobody_has_is_refused_in_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

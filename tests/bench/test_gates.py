@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from saerec_ray.evaluation.gates import Gate, quality_gates
+from tests.bench.gates import Gate, quality_gates
 
 GOOD: dict[str, Any] = {"fvu": 0.3, "fvu_pca_same_nonzeros": 0.7, "dead_share": 0.02, "l0": 8.8}
 FOUND: dict[str, Any] = {"coverage": 0.7, "own": {"mean": 0.7}, "shuffled": {"mean": 0.55}}
