@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from saerec_ray.dictionary.metrics import activation_counts
+from saerec_ray.dictionary.metrics import activation_counts, variance_unexplained
 from saerec_ray.dictionary.sae import (
     Dictionary,
     Floats,
@@ -59,7 +59,7 @@ def adopt_dictionary(
     return {
         "source": str(config.source),
         "items": len(vectors),
-        "fvu": variance_unexplained(dictionary, vectors),
+        "fvu": unexplained_about_own_mean(dictionary, vectors),
         "l0": codes.nnz / len(vectors),
         "dead_share": float((activation_counts(codes) == 0).mean()),
     }
@@ -71,12 +71,11 @@ def recentred(dictionary: Dictionary, vectors: Floats) -> Dictionary:
     return replace(dictionary, scaling=replace(dictionary.scaling, mean=mean))
 
 
-def variance_unexplained(dictionary: Dictionary, vectors: Floats) -> float:
-    """sum |x - x'|^2 / sum |x - mean|^2 over these vectors, with their own mean, (items, d).
+def unexplained_about_own_mean(dictionary: Dictionary, vectors: Floats) -> float:
+    """variance_unexplained of these vectors, (items, d), about their own mean and not that of training.
 
-    Unlike the training metric it does not depend on where the dictionary is centred, so dictionaries from
-    elsewhere can be compared by it. Above 1 it is worse than saying the mean for every item.
+    It does not depend on where the dictionary is centred, so dictionaries from elsewhere can be compared by it.
+    Above 1 it is worse than saying the mean for every item.
     """
-    unit = unit_rows(vectors)
-    error = np.square(unit - dictionary.reconstruct(vectors)).sum(dtype=np.float64)
-    return float(error / np.square(unit - unit.mean(axis=0)).sum(dtype=np.float64))
+    own_mean = unit_rows(vectors).mean(axis=0)
+    return variance_unexplained(dictionary.reconstruct(vectors), vectors, own_mean)

@@ -1,8 +1,8 @@
-"""How good a dictionary is: reconstruction, sparsity, dead and overactive latents, and a control."""
+"""How good a dictionary is: reconstruction, sparsity, dead and overactive latents, and controls."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,9 +15,10 @@ from saerec_ray.dictionary.sae import Dictionary, Floats, calibrated_threshold, 
 def fraction_of_variance_unexplained(
     dictionary: Dictionary, vectors: Floats, mean: Floats | None = None
 ) -> float:
-    """FVU = sum |x - x'|^2 / sum |x - training mean|^2, both sums over all the vectors given, (items, d).
+    """FVU of a dictionary about the training mean: variance_unexplained, in the scaled space that it is trained in.
 
-    `mean`: that of the unit training vectors, (d,); None where the dictionary centres its inputs on it.
+    `vectors`: (items, d); `mean`: that of the unit training vectors, (d,); None where the dictionary centres its
+    inputs on it.
     """
     scaling = dictionary.scaling
     scaled = scaling.apply(vectors)
@@ -26,14 +27,42 @@ def fraction_of_variance_unexplained(
     return float(np.square(error).sum() / np.square(centred).sum())
 
 
-def principal_component_fvu(train: Floats, held_out: Floats, components: int) -> float:
-    """The control: FVU of a PCA with as many components as an item has active latents."""
-    mean = train.mean(axis=0)
-    covariance = np.cov((train - mean).T)
-    _, directions = np.linalg.eigh(covariance)
-    basis = directions[:, -components:]
-    centred = held_out - mean
-    return float(np.square(centred - centred @ basis @ basis.T).sum() / np.square(centred).sum())
+def variance_unexplained(reconstruction: Floats, vectors: Floats, mean: Floats) -> float:
+    """FVU = sum |x - x'|^2 / sum |x - mean|^2 over unit vectors, both sums over all items.
+
+    `reconstruction` and `vectors`: (items, d); `mean`: (d,), of the unit training vectors unless said otherwise.
+    """
+    unit = unit_rows(vectors)
+    error = np.square(unit - reconstruction).sum(dtype=np.float64)
+    return float(error / np.square(unit - mean).sum(dtype=np.float64))
+
+
+@dataclass(frozen=True)
+class PrincipalComponents:
+    """The control: the directions along which unit vectors vary most, about their mean."""
+
+    mean: Floats  # (d,)
+    basis: Floats  # (components, d), orthonormal rows, the largest variance first
+
+    @staticmethod
+    def fit(vectors: Floats) -> PrincipalComponents:
+        """All d components of raw vectors, (items, d)."""
+        unit = unit_rows(vectors)
+        _, directions = np.linalg.eigh(np.cov(unit.T))
+        basis = np.ascontiguousarray(directions.T[::-1], dtype=np.float32)
+        return PrincipalComponents(unit.mean(axis=0), basis)
+
+    def first(self, components: int) -> PrincipalComponents:
+        """Only so many components, at least one."""
+        return replace(self, basis=self.basis[: max(1, components)])
+
+    def encode(self, vectors: Floats) -> Floats:
+        """Coordinates along the components: (items, components)."""
+        return np.asarray((unit_rows(vectors) - self.mean) @ self.basis.T, dtype=np.float32)
+
+    def reconstruct(self, vectors: Floats) -> Floats:
+        """The projection on the components."""
+        return np.asarray(self.encode(vectors) @ self.basis + self.mean, dtype=np.float32)
 
 
 def random_dictionary(dictionary: Dictionary, train: Floats, active: int, seed: int) -> Dictionary:
@@ -68,6 +97,7 @@ def measure_dictionary(
     reconstructed = dictionary.scaling.invert(dictionary.decode(codes))
     cosines = (unit * unit_rows(reconstructed)).sum(axis=1)
     active_counts = np.diff(codes.indptr)
+    components = PrincipalComponents.fit(train).first(round(float(active_counts.mean())))
     train_counts = activation_counts(train_codes)
     densities = train_counts / len(train)
     dense_limit = 0.2 if dictionary.width < 512 else 0.1
@@ -79,9 +109,7 @@ def measure_dictionary(
         "train_items": len(train),
         "fvu": fraction_of_variance_unexplained(dictionary, held_out, mean),
         "fvu_train": fraction_of_variance_unexplained(dictionary, train, mean),
-        "fvu_pca_same_nonzeros": principal_component_fvu(
-            unit_rows(train), unit, min(max(1, round(float(active_counts.mean()))), train.shape[1])
-        ),
+        "fvu_pca_same_nonzeros": variance_unexplained(components.reconstruct(held_out), held_out, mean),
         "fvu_random_dictionary": fraction_of_variance_unexplained(
             random_dictionary(dictionary, train, active, seed), held_out, mean
         ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 from sklearn.cluster import KMeans
 
-from saerec_ray.dictionary.metrics import random_dictionary
+from saerec_ray.dictionary.metrics import PrincipalComponents, random_dictionary
 from saerec_ray.dictionary.sae import Dictionary, unit_rows
 
 Floats = npt.NDArray[np.float32]
@@ -32,34 +32,6 @@ class Coding(Protocol):
     def reconstruct(self, vectors: Floats) -> Floats:
         """Raw vectors, (items, d), as they come back, in the space of unit vectors."""
         ...
-
-
-@dataclass(frozen=True)
-class PrincipalComponents:
-    """The directions along which unit vectors vary most, about their mean."""
-
-    mean: Floats  # (d,)
-    basis: Floats  # (components, d), orthonormal rows, the largest variance first
-
-    @staticmethod
-    def fit(vectors: Floats) -> PrincipalComponents:
-        """All d components of raw vectors, (items, d)."""
-        unit = unit_rows(vectors)
-        _, directions = np.linalg.eigh(np.cov(unit.T))
-        basis = np.ascontiguousarray(directions.T[::-1], dtype=np.float32)
-        return PrincipalComponents(unit.mean(axis=0), basis)
-
-    def first(self, components: int) -> PrincipalComponents:
-        """Only so many components, at least one."""
-        return replace(self, basis=self.basis[: max(1, components)])
-
-    def encode(self, vectors: Floats) -> Floats:
-        """Coordinates along the components: (items, components)."""
-        return np.asarray((unit_rows(vectors) - self.mean) @ self.basis.T, dtype=np.float32)
-
-    def reconstruct(self, vectors: Floats) -> Floats:
-        """The projection on the components."""
-        return np.asarray(self.encode(vectors) @ self.basis + self.mean, dtype=np.float32)
 
 
 @dataclass(frozen=True)

@@ -6,14 +6,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import numpy as np
-
-from saerec_ray.backbone.validation import HeldOut, Part, held_out
+from saerec_ray.backbone.validation import Part, held_out
 from saerec_ray.data.prepared import PreparedSequences
+from saerec_ray.dictionary.metrics import PrincipalComponents
 from saerec_ray.dictionary.sae import unit_rows
 from saerec_ray.dictionary.stability import STABLE
 from saerec_ray.evaluation.coded_items import CodedItems
-from saerec_ray.evaluation.codings import Coding, PrincipalComponents
+from saerec_ray.evaluation.codings import Coding
 from saerec_ray.evaluation.content_recommender import ndcg_recovered
 from saerec_ray.evaluation.reconstruction import (
     latent_densities,
@@ -22,6 +21,7 @@ from saerec_ray.evaluation.reconstruction import (
     recalibrated,
     variance_curve,
 )
+from saerec_ray.evaluation.scored_users import sample_cases
 
 OnProgress = Callable[[float, float], None]
 
@@ -47,7 +47,8 @@ def measure_dictionary_part(
         for name, coding in (coded.codings | _denser(coded)).items()
     }
     for done, split in enumerate(SPLITS):
-        cases = _drawn(held_out(sequences, split), users, seed)
+        every = held_out(sequences, split)
+        cases = every.at(sample_cases(every, users, seed))
         if len(cases):
             unit = unit_rows(vectors)
             found["recovered"][split] = ndcg_recovered(unit, mean, reconstructions, cases, seed)
@@ -85,15 +86,6 @@ def _denser(coded: CodedItems) -> dict[str, Coding]:
         f"dictionary_{DENSE_ACTIVE}": recalibrated(coded.dictionary, coded.calibrating, DENSE_ACTIVE),
         f"pca_{DENSE_ACTIVE}": PrincipalComponents.fit(coded.fitting).first(DENSE_ACTIVE),
     }
-
-
-def _drawn(cases: HeldOut, count: int, seed: int) -> HeldOut:
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(cases))[:count])
-    return HeldOut(
-        cases.users[chosen],
-        [cases.histories[case] for case in chosen],
-        [cases.targets[case] for case in chosen],
-    )
 
 
 def dictionary_headline(report: dict[str, Any]) -> dict[str, float]:

@@ -11,11 +11,12 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 
 from saerec_ray.data.prepared import PreparedItems
+from saerec_ray.dictionary.metrics import PrincipalComponents
 from saerec_ray.dictionary.sae import Dictionary, unit_rows
 from saerec_ray.dictionary.split import split_items
 from saerec_ray.evaluation.absorption import absorption
 from saerec_ray.evaluation.coded_items import CodedItems
-from saerec_ray.evaluation.codings import Features, PrincipalComponents
+from saerec_ray.evaluation.codings import Features
 from saerec_ray.evaluation.fuzzing import fuzzing
 from saerec_ray.evaluation.independent_space import attribute_sets, independent_spaces
 from saerec_ray.evaluation.intent_families import intent_forest

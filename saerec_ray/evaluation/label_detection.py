@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
-from saerec_ray.evaluation.verdicts import Rates, best_threshold, summary
+from saerec_ray.evaluation.verdicts import Rates, balanced_threshold, summary
 from saerec_ray.intents.catalogue import Catalogue, Intent
 from saerec_ray.intents.detection import Examples, draw_examples, judge, split_halves
 from saerec_ray.intents.gates import AUC_VERDICT
@@ -141,7 +141,7 @@ def _verdicts(
     rates = []
     for label, seen, judged in zip(labels, earlier, examples, strict=True):
         if len(seen.positives) and len(seen.negatives):
-            limit = best_threshold(vectors[seen.positives] @ label, vectors[seen.negatives] @ label)
+            limit = balanced_threshold(vectors[seen.positives] @ label, vectors[seen.negatives] @ label)
             said = (vectors[items] @ label >= limit for items in (judged.positives, judged.negatives))
             rates.append(Rates.of(*said))
     return summary(rates) if rates else None

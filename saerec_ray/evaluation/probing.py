@@ -107,7 +107,7 @@ def fit_probe(columns: Floats, positive: Mask, split: Split) -> Probe:
     model = LogisticRegression(max_iter=_ITERATIONS)
     model.fit(scaled[split.train], positive[split.train])
     scores = np.asarray(model.decision_function(scaled))
-    threshold = best_threshold(scores[split.train], positive[split.train])
+    threshold = f1_threshold(scores[split.train], positive[split.train])
     tested = positive[split.test]
     called = scores[split.test] >= threshold
     auc = auc_from_ranks(rankdata(scores[split.test]), np.flatnonzero(tested))
@@ -115,7 +115,7 @@ def fit_probe(columns: Floats, positive: Mask, split: Split) -> Probe:
     return Probe(auc, f1_score(called, tested), weights)
 
 
-def best_threshold(scores: Doubles, positive: Mask) -> float:
+def f1_threshold(scores: Doubles, positive: Mask) -> float:
     """The score from which on calling an item positive has the highest F1."""
     order = np.argsort(-scores, kind="stable")
     hits = np.cumsum(positive[order])

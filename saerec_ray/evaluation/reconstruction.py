@@ -11,9 +11,14 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
-from saerec_ray.dictionary.metrics import activation_counts, random_dictionary
+from saerec_ray.dictionary.metrics import (
+    PrincipalComponents,
+    activation_counts,
+    random_dictionary,
+    variance_unexplained,
+)
 from saerec_ray.dictionary.sae import Dictionary, calibrated_threshold, unit_rows
-from saerec_ray.evaluation.codings import Coding, Features, PrincipalComponents
+from saerec_ray.evaluation.codings import Coding, Features
 
 Floats = npt.NDArray[np.float32]
 
@@ -21,16 +26,6 @@ CURVE_ACTIVE = (4, 8, 16, 32, 64)
 DENSITY_BINS = 40
 REDUNDANT = 0.9
 _SMALLEST_THRESHOLD = 1e-6
-
-
-def variance_unexplained(reconstruction: Floats, vectors: Floats, train_mean: Floats) -> float:
-    """FVU = sum |x - x'|^2 / sum |x - training mean|^2 over unit vectors, both sums over all items.
-
-    `reconstruction` and `vectors`: (items, d); `train_mean`: mean of the unit training vectors, (d,).
-    """
-    unit = unit_rows(vectors)
-    error = np.square(unit - reconstruction).sum(dtype=np.float64)
-    return float(error / np.square(unit - train_mean).sum(dtype=np.float64))
 
 
 def measure_codings(

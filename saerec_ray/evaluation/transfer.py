@@ -14,7 +14,7 @@ from saerec_ray.backbone.encoder import UserEncoder
 from saerec_ray.backbone.history_space import history_space
 from saerec_ray.backbone.validation import EncodedUsers, HeldOut, encode_users, model_ranks
 from saerec_ray.config import TrainConfig
-from saerec_ray.dictionary.adoption import recentred, variance_unexplained
+from saerec_ray.dictionary.adoption import recentred, unexplained_about_own_mean
 from saerec_ray.dictionary.metrics import activation_counts, random_dictionary
 from saerec_ray.dictionary.sae import Dictionary, Floats
 from saerec_ray.evaluation.accuracy import Ranks, accuracy, popularity_ranks, target_cases
@@ -53,7 +53,7 @@ def dictionary_transfer(
     }
     varied = len(held_out) > 0 and bool((held_out != held_out[0]).any())
     fvu = {
-        name: variance_unexplained(dictionary, held_out) if varied else None
+        name: unexplained_about_own_mean(dictionary, held_out) if varied else None
         for name, dictionary in readers.items()
     }
     result: dict[str, Any] = {f"fvu_{name}": value for name, value in fvu.items()}

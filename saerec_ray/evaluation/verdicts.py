@@ -38,7 +38,7 @@ def summary(found: Sequence[Rates]) -> dict[str, Any]:
     }
 
 
-def best_threshold(positives: npt.NDArray[np.float32], negatives: npt.NDArray[np.float32]) -> float:
+def balanced_threshold(positives: npt.NDArray[np.float32], negatives: npt.NDArray[np.float32]) -> float:
     """The score from which yes is said, of those that make balanced accuracy largest the highest.
 
     Scores of carriers and of other items, neither empty.

@@ -20,10 +20,10 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # for tests.*, when run as a
 
 from saerec_ray.backbone.validation import held_out
 from saerec_ray.data.prepared import read_sequences
+from saerec_ray.dictionary.metrics import variance_unexplained
 from saerec_ray.dictionary.sae import unit_rows
 from saerec_ray.evaluation.coded_items import read_coded_items
 from saerec_ray.evaluation.content_recommender import ndcg_recovered
-from saerec_ray.evaluation.reconstruction import variance_unexplained
 from saerec_ray.manifest import read_manifest
 from tests.bench.judged_labels import judged_labels
 from tests.bench.published import (

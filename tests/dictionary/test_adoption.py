@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from saerec_ray.dictionary.adoption import adopt_dictionary, recentred, variance_unexplained
+from saerec_ray.dictionary.adoption import adopt_dictionary, recentred, unexplained_about_own_mean
 from saerec_ray.dictionary.sae import Dictionary, Scaling, read_codes, read_dictionary, unit_rows
 from saerec_ray.dictionary.stability import read_stability
 from saerec_ray.dictionary_settings import DictionaryConfig
@@ -65,7 +65,9 @@ def test_the_weights_stay_and_only_the_scale_of_the_codes_is_set_anew(embedded: 
     assert metrics["items"] == ITEMS
     assert metrics["l0"] == codes.nnz / ITEMS
     assert metrics["dead_share"] == np.mean(np.bincount(codes.indices, minlength=LATENTS) == 0)
-    assert metrics["fvu"] == pytest.approx(variance_unexplained(foreign(), vectors_of(embedded)), rel=1e-4)
+    assert metrics["fvu"] == pytest.approx(
+        unexplained_about_own_mean(foreign(), vectors_of(embedded)), rel=1e-4
+    )
 
 
 def test_the_stability_of_its_latents_comes_along(embedded: Path, tmp_path: Path) -> None:
@@ -98,4 +100,4 @@ def test_unexplained_variance_is_the_formula(embedded: Path) -> None:
     vectors, dictionary = vectors_of(embedded), foreign()
     errors = ((vectors - dictionary.reconstruct(vectors)) ** 2).sum()
     spread = ((vectors - vectors.mean(axis=0)) ** 2).sum()
-    assert variance_unexplained(dictionary, vectors) == pytest.approx(errors / spread, rel=1e-4)
+    assert unexplained_about_own_mean(dictionary, vectors) == pytest.approx(errors / spread, rel=1e-4)

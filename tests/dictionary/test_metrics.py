@@ -11,11 +11,12 @@ import pytest
 from scipy.sparse import csr_array
 
 from saerec_ray.dictionary.metrics import (
+    PrincipalComponents,
     activation_counts,
     fraction_of_variance_unexplained,
     measure_dictionary,
-    principal_component_fvu,
     random_dictionary,
+    variance_unexplained,
 )
 from saerec_ray.dictionary.sae import Dictionary, Floats, Scaling, unit_rows
 
@@ -104,14 +105,32 @@ def test_a_dictionary_that_says_the_mean_leaves_everything_unexplained() -> None
     assert fraction_of_variance_unexplained(silent, HELD_OUT) == pytest.approx(1, rel=1e-6)
 
 
+def test_the_items_themselves_leave_nothing_unexplained_and_the_mean_everything() -> None:
+    mean = unit_rows(TRAIN).mean(axis=0)
+    assert variance_unexplained(unit_rows(HELD_OUT), HELD_OUT, mean) == pytest.approx(0, abs=1e-12)
+    everywhere = np.broadcast_to(mean, HELD_OUT.shape)
+    assert variance_unexplained(everywhere, HELD_OUT, mean) == pytest.approx(1, rel=1e-6)
+
+
+def test_what_reconstructions_leave_unexplained_is_the_training_metric_of_their_dictionary() -> None:
+    made = dictionary()
+    ours = variance_unexplained(made.reconstruct(HELD_OUT), HELD_OUT, made.scaling.mean)
+    assert ours == pytest.approx(fraction_of_variance_unexplained(made, HELD_OUT), rel=1e-4)
+
+
 @pytest.mark.parametrize("components", [1, 3, D])
 def test_the_control_is_the_pca_of_numpy_fitted_on_training_items(components: int) -> None:
-    mean = TRAIN.astype(np.float64).mean(axis=0)
-    _, _, directions = np.linalg.svd(TRAIN.astype(np.float64) - mean, full_matrices=False)
-    centred = HELD_OUT - mean
-    kept = centred @ directions[:components].T @ directions[:components]
-    expected = ((centred - kept) ** 2).sum() / (centred**2).sum()
-    assert principal_component_fvu(TRAIN, HELD_OUT, components) == pytest.approx(expected, abs=1e-6)
+    train = unit_rows(TRAIN + np.linspace(0, 0.4, D, dtype=np.float32)).astype(np.float64)
+    held_out = unit_rows(HELD_OUT).astype(np.float64)
+    mean = train.mean(axis=0)
+    _, _, directions = np.linalg.svd(train - mean, full_matrices=False)
+    kept, centred = directions[:components], held_out - mean
+    made = PrincipalComponents.fit(train.astype(np.float32)).first(components)
+    back = made.reconstruct(HELD_OUT)
+    np.testing.assert_allclose(back, centred @ kept.T @ kept + mean, atol=1e-5)
+    np.testing.assert_allclose(np.abs(made.encode(HELD_OUT)), np.abs(centred @ kept.T), atol=1e-5)
+    expected = ((centred - centred @ kept.T @ kept) ** 2).sum() / (centred**2).sum()
+    assert variance_unexplained(back, HELD_OUT, made.mean) == pytest.approx(expected, abs=1e-6)
 
 
 def test_the_random_dictionary_is_as_sparse_as_the_one_it_is_compared_with() -> None:
@@ -148,6 +167,9 @@ def test_counts_and_shares_are_those_of_the_codes() -> None:
     assert measured["redundant_share"] == pytest.approx(2 / WIDTH)
     counts = (held_out > 0).sum(axis=1)
     assert measured["l0"] == pytest.approx(counts.mean())
+    components = PrincipalComponents.fit(TRAIN).first(round(counts.mean()))
+    error = variance_unexplained(components.reconstruct(HELD_OUT), HELD_OUT, components.mean)
+    assert measured["fvu_pca_same_nonzeros"] == pytest.approx(error)
     assert measured["l0_p95"] == pytest.approx(np.percentile(counts, 95))
     assert measured["items_without_latents"] == 0
     assert (measured["train_items"], measured["held_out_items"]) == (300, 80)

@@ -7,7 +7,7 @@ import pytest
 from scipy.sparse import csr_array
 
 from saerec_ray.dictionary.sae import Dictionary, Floats, unit_rows
-from saerec_ray.evaluation.codings import NAMES, Centroids, PrincipalComponents, codings, mean_active
+from saerec_ray.evaluation.codings import NAMES, Centroids, codings, mean_active
 from tests.evaluation.planted_dictionary import ACTIVE, TOPICS, D, plant
 
 PLANTED = plant()
@@ -16,20 +16,6 @@ PLANTED = plant()
 def vectors(items: int, seed: int = 0) -> Floats:
     rng = np.random.default_rng(seed)
     return (rng.normal(size=(items, D)) * np.linspace(0.3, 1.5, D) + 0.7).astype(np.float32)
-
-
-@pytest.mark.parametrize("components", [1, 5, D])
-def test_components_are_those_of_the_singular_values_of_unit_vectors(components: int) -> None:
-    train, held_out = vectors(300), vectors(50, 1)
-    unit = unit_rows(train).astype(np.float64)
-    _, _, directions = np.linalg.svd(unit - unit.mean(axis=0), full_matrices=False)
-    kept = directions[:components]
-    centred = unit_rows(held_out) - unit.mean(axis=0)
-    made = PrincipalComponents.fit(train).first(components)
-    np.testing.assert_allclose(
-        made.reconstruct(held_out), centred @ kept.T @ kept + unit.mean(axis=0), atol=1e-5
-    )
-    np.testing.assert_allclose(np.abs(made.encode(held_out)), np.abs(centred @ kept.T), atol=1e-5)
 
 
 def test_an_item_becomes_its_nearest_centroid_in_one_hot() -> None:

@@ -15,9 +15,9 @@ from saerec_ray.evaluation.probing import (
     MIN_POSITIVES,
     Attributes,
     Split,
-    best_threshold,
     dense_probes,
     f1_score,
+    f1_threshold,
     fit_probe,
     mean_differences,
     probed_attributes,
@@ -92,7 +92,7 @@ def test_the_unit_of_a_feature_does_not_decide_which_is_chosen() -> None:
 def test_the_threshold_has_the_best_f1_of_all(pairs: list[tuple[int, bool]]) -> None:
     scores = np.array([score for score, _ in pairs], dtype=np.float64)
     positive = np.array([each for _, each in pairs])
-    chosen = f1_score(scores >= best_threshold(scores, positive), positive)
+    chosen = f1_score(scores >= f1_threshold(scores, positive), positive)
     assert chosen == pytest.approx(max(f1_score(scores >= each, positive) for each in scores))
 
 

@@ -13,7 +13,7 @@ from saerec_ray.backbone.encoder import UserEncoder
 from saerec_ray.backbone.model import SequenceEncoder
 from saerec_ray.backbone.validation import HeldOut
 from saerec_ray.config import TrainConfig
-from saerec_ray.dictionary.adoption import recentred, variance_unexplained
+from saerec_ray.dictionary.adoption import recentred, unexplained_about_own_mean
 from saerec_ray.dictionary.sae import Dictionary, Scaling, unit_rows
 from saerec_ray.evaluation.transfer import (
     SharedUsers,
@@ -96,13 +96,15 @@ def test_centring_anew_helps_where_the_domain_lies_elsewhere() -> None:
     offset = 2 * BASIS[-1].astype(np.float32)
     vectors = unit_rows(texts_along(HERE, 10) + offset)
     away = read_by(HERE)
-    assert variance_unexplained(recentred(away, vectors), vectors) < variance_unexplained(away, vectors)
+    assert unexplained_about_own_mean(recentred(away, vectors), vectors) < unexplained_about_own_mean(
+        away, vectors
+    )
 
 
 def test_unexplained_variance_does_not_depend_on_where_a_useless_dictionary_is_centred() -> None:
     vectors = texts_along(HERE, 11)
     nothing = replace(read_by(THERE), threshold=10.0)
-    assert variance_unexplained(recentred(nothing, vectors), vectors) == pytest.approx(1, abs=1e-5)
+    assert unexplained_about_own_mean(recentred(nothing, vectors), vectors) == pytest.approx(1, abs=1e-5)
 
 
 def test_names_that_fit_keep_finding_items_and_names_of_others_do_not() -> None:

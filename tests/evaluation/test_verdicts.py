@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saerec_ray.evaluation.verdicts import Rates, best_threshold, summary
+from saerec_ray.evaluation.verdicts import Rates, balanced_threshold, summary
 
 
 def test_rates_are_those_of_counting() -> None:
@@ -33,6 +33,6 @@ def test_no_threshold_is_better_than_the_one_chosen(positives, negatives) -> Non
     def balanced(limit: float) -> float:
         return round(Rates.of(positives >= limit, negatives >= limit).balanced_accuracy, 9)
 
-    chosen = best_threshold(positives, negatives)
+    chosen = balanced_threshold(positives, negatives)
     reached = [(balanced(limit), limit) for limit in range(-5, 6) if limit in {*positives, *negatives}]
     assert (balanced(chosen), chosen) == max(reached)
