@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -13,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from saerec_ray.errors import InputError
-from saerec_ray.service_tables import intent_name, printable
+from saerec_ray.service_tables import intent_name, json_answer, printable
 
 
 def register(intents_app: typer.Typer) -> None:
@@ -49,7 +48,7 @@ def cards(
     path = output or workdir / "cards.csv"
     written = _write(workdir, path, count, seed)
     if as_json:
-        _print_json({"file": str(path), "key": str(written[1]), "cards": written[0]})
+        sys.stdout.write(json_answer({"file": str(path), "key": str(written[1]), "cards": written[0]}))
         return
     sys.stdout.write(
         f"{written[0]} cards written to {path}, their key to {written[1]}. Fill in the last column with yes or no, "
@@ -105,16 +104,15 @@ def _report(path: Path, as_json: bool) -> None:
         for card, given in zip(key.cards, answers, strict=True)
     ]
     if as_json:
-        _print_json(
-            {
-                "intents_version": key.intents_version,
-                "answered": whole.answered,
-                "unanswered": whole.unanswered,
-                "agreement": whole.agreement,
-                "kappa": whole.kappa,
-                "cards": of_cards,
-            }
-        )
+        answer = {
+            "intents_version": key.intents_version,
+            "answered": whole.answered,
+            "unanswered": whole.unanswered,
+            "agreement": whole.agreement,
+            "kappa": whole.kappa,
+            "cards": of_cards,
+        }
+        sys.stdout.write(json_answer(answer))
         return
     table = Table(title="Cards", title_justify="left")
     table.add_column("Intent")
@@ -135,7 +133,3 @@ def _report(path: Path, as_json: bool) -> None:
             f"{whole.unanswered} texts have no answer."
         )
     )
-
-
-def _print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")

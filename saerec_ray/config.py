@@ -348,6 +348,11 @@ def _described(prefix: str, section: type[Section]) -> list[tuple[str, str, str]
     return rows
 
 
+def named_model(model: str, max_tokens: int | None) -> str:
+    """A language model in words, for sentences: its name, and where it cuts texts."""
+    return model if max_tokens is None else f"{model} cut at {max_tokens} tokens"
+
+
 def digest(value: Any) -> str:
     """SHA-256 of the canonical JSON of a value or configuration section."""
     if isinstance(value, BaseModel):

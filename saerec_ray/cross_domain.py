@@ -13,7 +13,7 @@ from scipy.sparse import csr_array
 
 from saerec_ray.backbone.cold import met_in_training
 from saerec_ray.bundle import BUNDLE_MANIFEST, Bundle, load_bundle
-from saerec_ray.config import Config, EmbedConfig
+from saerec_ray.config import Config, EmbedConfig, named_model
 from saerec_ray.data.prepared import PreparedItems, PreparedSequences, read_items, read_sequences
 from saerec_ray.dictionary.attributes import attribute_codes
 from saerec_ray.dictionary.concatenated import Dictionaries, read_dictionaries
@@ -27,7 +27,6 @@ from saerec_ray.foreign_items import (
     SourceRecord,
     check_name,
     foreign_id,
-    named_model,
     write_foreign_items,
 )
 from saerec_ray.manifest import Manifest, hash_files, read_manifest

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from scipy.sparse import csr_array
 
 from saerec_ray.bundle import BUNDLE_MANIFEST, Bundle, load_bundle
-from saerec_ray.config import Config, EmbedConfig, digest
+from saerec_ray.config import Config, EmbedConfig, digest, named_model
 from saerec_ray.data.prepared import read_items
 from saerec_ray.dictionary.concatenated import Dictionaries, read_dictionaries
 from saerec_ray.dictionary.sae import Dictionary, Floats, read_codes, read_dictionary
@@ -189,8 +189,8 @@ def settled(config: Config) -> Config:
     ours, theirs = ((each.model, each.max_tokens) for each in (config.embed, source.embed))
     if ours != theirs:
         raise InputError(
-            f"The dictionary of {wanted.source} reads texts with {_named(*theirs)}, this run with "
-            f"{_named(*ours)}; set embed.model and embed.max_tokens to the same."
+            f"The dictionary of {wanted.source} reads texts with {named_model(*theirs)}, this run with "
+            f"{named_model(*ours)}; set embed.model and embed.max_tokens to the same."
         )
     width = source.dictionary.width
     if "width" in wanted.model_fields_set and wanted.width != width:
@@ -201,10 +201,6 @@ def settled(config: Config) -> Config:
     taken = {name: getattr(source.settings, name) for name in ("kind", "active", "prefixes")}
     dictionary = wanted.model_copy(update={**taken, "width": width})
     return config.model_copy(update={"dictionary": dictionary})
-
-
-def _named(model: str, max_tokens: int | None) -> str:
-    return model if max_tokens is None else f"{model} cut at {max_tokens} tokens"
 
 
 def _manifest_hash(path: Path, stage: str) -> str:

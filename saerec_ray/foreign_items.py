@@ -21,7 +21,7 @@ from scipy.sparse import csr_array
 
 from saerec_ray.bundle import Bundle, ids_sha256
 from saerec_ray.bundle_tensors import is_sparse
-from saerec_ray.config import digest
+from saerec_ray.config import digest, named_model
 from saerec_ray.dictionary.sae import CODES_FILE, write_codes
 from saerec_ray.errors import InputError
 from saerec_ray.evaluation_settings import DOMAIN_NAME
@@ -220,11 +220,6 @@ def _check_home(folder: Path, made_for: HomeRecord, home: HomeRecord) -> None:
             f"it was made for the dictionary of model version {made_for.model_version}, and the bundle "
             f"{home.model_version} has another; run `saerec cross-domain` with this bundle",
         )
-
-
-def named_model(model: str, max_tokens: int | None) -> str:
-    """A language model in words."""
-    return model if max_tokens is None else f"{model} cut at {max_tokens} tokens"
 
 
 def _check_ids(items: ForeignItems, home: Bundle) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from saerec_ray.errors import InputError
+from saerec_ray.intents import INTENT_ID
 
 MAX_MEMBERS = 10
-_ID = re.compile(r"int-[0-9a-f]{8,64}")
+"""Intents of a group at most."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def _member(path: Path, place: int, values: Any) -> GroupMember:
         raise InputError(f"{path} is not a group file: members[{place}] must be a mapping.")
     intent_id, label = values.get("intent_id"), values.get("label", "")
     weight = _share(values.get("weight"))
-    if not (isinstance(intent_id, str) and _ID.fullmatch(intent_id) and isinstance(label, str)):
+    if not (isinstance(intent_id, str) and re.fullmatch(INTENT_ID, intent_id) and isinstance(label, str)):
         raise InputError(
             f"{path} is not a group file: members[{place}].intent_id is not the id of an intent."
         )

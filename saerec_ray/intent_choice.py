@@ -10,12 +10,12 @@ from pathlib import Path
 from saerec_ray.client import Client
 from saerec_ray.errors import InputError
 from saerec_ray.group_file import read_group
+from saerec_ray.intents import INTENT_ID
+from saerec_ray.intents.listing import listed
 from saerec_ray.service_tables import printable
 from saerec_ray.v1 import intent_service_pb2 as intents_api
 
 SECONDS = 20.0
-_ID = re.compile(r"int-[0-9a-f]{8,64}")
-_LISTED = 10
 MOST_LIMITED = 5
 """Boosts and avoids that act at once; see AdjustmentMode."""
 
@@ -107,7 +107,7 @@ def choose(client: Client, say: Say, text: str) -> intents_api.Intent:
     wanted = text.strip()
     if not wanted:
         raise InputError("The name of an intent is empty.")
-    if _ID.fullmatch(wanted):
+    if re.fullmatch(INTENT_ID, wanted):
         return client.get_intent(wanted, timeout=SECONDS).intent
     found = [intent for intent in _candidates(client, wanted) if wanted.casefold() in intent.label.casefold()]
     equal = [intent for intent in found if intent.label.casefold() == wanted.casefold()]
@@ -117,17 +117,17 @@ def choose(client: Client, say: Say, text: str) -> intents_api.Intent:
         return fitting[0]
     if fitting:
         raise InputError(
-            f"{wanted} fits {len(fitting)} intents, give an id or more of the name: {_listed(fitting)}."
+            f"{wanted} fits {len(fitting)} intents, give an id or more of the name: {_names(fitting)}."
         )
     close = [match.intent for match in client.search_intents(wanted[:256], timeout=SECONDS).matches]
-    hint = f" The closest are: {_listed(close)}." if close else ""
+    hint = f" The closest are: {_names(close)}." if close else ""
     raise InputError(f"No intent has {wanted} in its name.{hint}")
 
 
 def _candidates(client: Client, text: str) -> list[intents_api.Intent]:
-    listed = client.list_intents(timeout=SECONDS)
-    found = {intent.intent_id: intent for intent in listed.intents}
-    if listed.total_size > len(found):  # a server lists at most 1000: search the rest by words
+    known = client.list_intents(timeout=SECONDS)
+    found = {intent.intent_id: intent for intent in known.intents}
+    if known.total_size > len(found):  # a server lists at most 1000: search the rest by words
         for match in client.search_intents(text[:256], page_size=100, timeout=SECONDS).matches:
             found[match.intent.intent_id] = match.intent
     return list(found.values())
@@ -142,7 +142,5 @@ def _named(intent: intents_api.Intent) -> str:
     return f"“{printable(intent.label)}” ({intent.intent_id})"
 
 
-def _listed(intents: Sequence[intents_api.Intent]) -> str:
-    rest = len(intents) - _LISTED
-    more = f" and {rest} more" if rest > 0 else ""
-    return ", ".join(_named(intent) for intent in intents[:_LISTED]) + more
+def _names(intents: Sequence[intents_api.Intent]) -> str:
+    return listed([_named(intent) for intent in intents])

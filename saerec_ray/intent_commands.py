@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections import Counter
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -15,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from saerec_ray.errors import InputError
-from saerec_ray.service_tables import intent_name, printable
+from saerec_ray.group_file import MAX_MEMBERS
+from saerec_ray.service_tables import intent_name, json_answer, printable
 
 if TYPE_CHECKING:
     from saerec_ray.bundle import Bundle
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from saerec_ray.intents.groups import Member
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON instead of a table.")]
-MAX_MEMBERS = 10
 MAX_TEXT = 256
 
 
@@ -60,13 +59,12 @@ def diff(
     changes = compare_catalogues(before, now)
     shift = density_shift(*(each.codes[:, : len(each.decoder)] for each in (before, now)))
     if as_json:
-        _print_json(
-            {
-                "changes": [change.as_dict() for change in changes],
-                "counts": _counts(changes),
-                "density_shift": shift.as_dict(),
-            }
-        )
+        answer = {
+            "changes": [change.as_dict() for change in changes],
+            "counts": _counts(changes),
+            "density_shift": shift.as_dict(),
+        }
+        sys.stdout.write(json_answer(answer))
     else:
         console = Console()
         console.print(_difference_table(changes))
@@ -116,21 +114,20 @@ def group(
         raise InputError("No steerable intent of this bundle is close to that: it has no such concept.")
     arguments = [f"--{mode.value} {_argument(member, mode)}" for member in members]
     if as_json:
-        _print_json(
-            {
-                "intents_version": loaded.catalogue.intents_version,
-                "adjustments": [
-                    {
-                        "intent_id": member.intent.intent_id,
-                        "label": member.intent.label,
-                        "mode": mode.value,
-                        "strength": round(member.weight, 2),
-                    }
-                    for member in members
-                ],
-                "arguments": arguments,
-            }
-        )
+        answer = {
+            "intents_version": loaded.catalogue.intents_version,
+            "adjustments": [
+                {
+                    "intent_id": member.intent.intent_id,
+                    "label": member.intent.label,
+                    "mode": mode.value,
+                    "strength": round(member.weight, 2),
+                }
+                for member in members
+            ],
+            "arguments": arguments,
+        }
+        sys.stdout.write(json_answer(answer))
         return
     table = Table(title="Group", title_justify="left")
     table.add_column("Weight", justify="right")
@@ -210,7 +207,3 @@ def _counts(changes: list[Change]) -> dict[str, int]:
 
     found = Counter(change.fate for change in changes)
     return {fate: found[fate] for fate in FATES}
-
-
-def _print_json(value: Any) -> None:
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")

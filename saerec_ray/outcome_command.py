@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from pathlib import Path
@@ -14,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from saerec_ray.errors import InputError
-from saerec_ray.service_tables import intent_name, printable
+from saerec_ray.service_tables import intent_name, json_answer, printable
 
 if TYPE_CHECKING:
     from saerec_ray.data.prepared import PreparedItems
@@ -65,7 +64,8 @@ def outcome(
     from saerec_ray.dictionary.sae import read_codes
     from saerec_ray.errors import StageError
     from saerec_ray.intents.catalogue import read_catalogue
-    from saerec_ray.intents.outcome_file import listed, read_outcome
+    from saerec_ray.intents.listing import listed
+    from saerec_ray.intents.outcome_file import read_outcome
     from saerec_ray.intents.outcomes import probe_outcome
     from saerec_ray.manifest import read_manifest, write_json
 
@@ -110,7 +110,7 @@ def outcome(
             "file": str(written) if written else None,
             "verdict": verdict,
         }
-        sys.stdout.write(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+        sys.stdout.write(json_answer(report))
         return
     console = Console()
     if probe.found:

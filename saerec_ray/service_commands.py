@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import sys
 from collections.abc import Iterator
@@ -124,7 +123,9 @@ def recommend(
             before = ask(COMPARED, explained=False, steered=False)
             after = ask(count, explained=False, steered=True)
             if as_json:
-                _print_json({"before": _as_dict(before), "after": _as_dict(after)})
+                sys.stdout.write(
+                    service_tables.json_answer({"before": _as_dict(before), "after": _as_dict(after)})
+                )
             else:
                 _show(service_tables.comparison(before, after, count=count))
             return
@@ -337,7 +338,7 @@ def _duration(text: str) -> timedelta:
 
 def _answer(response: Message, as_json: bool, table: RenderableType) -> None:
     if as_json:
-        _print_json(_as_dict(response))
+        sys.stdout.write(service_tables.json_answer(_as_dict(response)))
     else:
         _show(table)
 
@@ -354,7 +355,3 @@ def _say(sentence: str) -> None:
 def _as_dict(message: Message) -> dict[str, object]:
     fields: dict[str, object] = MessageToDict(message, preserving_proto_field_name=True)
     return fields
-
-
-def _print_json(value: object) -> None:
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")

@@ -1,13 +1,15 @@
-"""API messages as tables for people: pure functions from message to rich renderable."""
+"""Answers as tables for people, or as JSON: pure functions from message to what is printed."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from saerec_ray.intents.listing import listed
 from saerec_ray.v1 import common_pb2 as common
 from saerec_ray.v1 import intent_service_pb2 as intents_api
 from saerec_ray.v1 import recommender_service_pb2 as recommender
@@ -351,10 +353,8 @@ def notes(response: recommender.RecommendResponse, labels: Labels) -> list[Rende
     lines: list[RenderableType] = list(_degraded(response.degradations))
     lines += _skipped(response.skipped_adjustments, labels)
     if response.unknown_item_ids:
-        unknown = ", ".join(printable(item_id) for item_id in response.unknown_item_ids[:10])
-        more = len(response.unknown_item_ids) - 10
-        tail = f" and {more} more" if more > 0 else ""
-        lines.append(Text(f"Not in the catalogue: {unknown}{tail}.", style="yellow"))
+        unknown = listed([printable(item_id) for item_id in response.unknown_item_ids])
+        lines.append(Text(f"Not in the catalogue: {unknown}.", style="yellow"))
     return lines
 
 
@@ -402,6 +402,11 @@ def label(labels: Labels, intent_id: str) -> str:
 def evidence_list(evidence: Iterable[recommender.Evidence]) -> str:
     """History items with their shares, in one line."""
     return ", ".join(f"{printable(each.title or each.item_id)} ({each.share:.0%})" for each in evidence)
+
+
+def json_answer(value: object) -> str:
+    """The lines that --json prints of an answer."""
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def printable(text: str) -> str:

@@ -11,13 +11,13 @@ from collections.abc import Collection, Sequence
 
 from google.protobuf import duration_pb2, timestamp_pb2
 
+from saerec_ray.intents import INTENT_ID
 from saerec_server.errors import ApiError, Violation
 from saerec_server.limits import MAX_ID_BYTES
 
 MICROSECONDS = 1_000_000
 _MIN_TIMESTAMP, _MAX_TIMESTAMP = -62_135_596_800, 253_402_300_799  # years 1 and 9999
 _MAX_DURATION = 315_576_000_000
-_INTENT_ID = re.compile(r"int-[0-9a-f]{8,64}")
 
 NOT_SUPPORTED = "not supported by this server yet"
 
@@ -59,7 +59,7 @@ class Checker:
 
     def intent_id(self, field: str, value: str) -> None:
         """The form of an intent id; whether it exists is another question."""
-        if not _INTENT_ID.fullmatch(value):
+        if not re.fullmatch(INTENT_ID, value):
             self.add(field, "must be an intent id: int- and 8 to 64 hexadecimal digits")
 
     def at_most(self, field: str, values: Collection[object], limit: int) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.sparse import coo_array, csr_array
 
 from saerec_ray.data.prepared import PreparedSequences
+from saerec_ray.dictionary.samples import keep_largest
 
 REACH = 7
 """The most items apart."""
@@ -32,18 +33,7 @@ def count_companions(met: PreparedSequences, items: int, most: int) -> csr_array
     sizes = np.sqrt(np.bincount(taken, minlength=items) + SHRINKAGE)
     rows = np.repeat(np.arange(items), np.diff(total.indptr))
     total.data /= sizes[rows] * sizes[total.indices]
-    return strongest(total, most).astype(np.float32)
-
-
-def strongest(values: csr_array, most: int) -> csr_array:
-    """The `most` largest values of every row, of equal ones those of lower columns; columns ascend."""
-    rows = np.repeat(np.arange(values.shape[0]), np.diff(values.indptr))
-    order = np.lexsort((values.indices, -values.data, rows))
-    places = np.arange(len(order)) - values.indptr[rows[order]]
-    kept = order[places < most]
-    result = csr_array((values.data[kept], (rows[kept], values.indices[kept])), shape=values.shape)
-    result.sort_indices()
-    return result
+    return keep_largest(total, most).astype(np.float32)
 
 
 def typical_strength(strengths: csr_array) -> float:

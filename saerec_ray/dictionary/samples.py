@@ -71,12 +71,10 @@ def item_codes(dictionary: Dictionary, samples: Samples) -> csr_array:
 
 
 def keep_largest(codes: csr_array, most: int) -> csr_array:
-    """The `most` largest entries of each row; of equal ones those of the first latents."""
+    """The `most` largest entries of each row, of equal ones those of lower columns; columns ascend."""
     rows = np.repeat(np.arange(codes.shape[0]), np.diff(codes.indptr))
     order = np.lexsort((codes.indices, -codes.data, rows))
-    places = np.empty(len(order), dtype=np.int64)
-    places[order] = np.arange(len(order)) - codes.indptr[rows[order]]
-    kept = places < most
+    kept = order[np.arange(len(order)) - codes.indptr[rows[order]] < most]
     result = csr_array((codes.data[kept], (rows[kept], codes.indices[kept])), shape=codes.shape)
     result.sort_indices()
     return result

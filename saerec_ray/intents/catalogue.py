@@ -13,11 +13,12 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from saerec_ray.errors import StageError
+from saerec_ray.intents import INTENT_ID
 from saerec_ray.intents.edit import Edit
 from saerec_ray.manifest import write_json
 
 CATALOGUE_FILE = "catalogue.json"
-ID_PATTERN = r"^int-[0-9a-f]{8,64}$"
+ID_PATTERN = f"^{INTENT_ID}$"
 _ID_LENGTHS = (8, 16, 64)
 """Hexadecimal digits of an id."""
 Origin = Literal["text", "cooccurrence", "attributes"]
@@ -111,7 +112,7 @@ class DeprecatedIntent(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    intent_id: str = Field(pattern=r"^int-[0-9a-f]{8,64}$")
+    intent_id: str = Field(pattern=ID_PATTERN)
     label: str
     description: str
     terms: list[str]

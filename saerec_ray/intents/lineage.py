@@ -21,13 +21,13 @@ from saerec_ray.errors import StageError
 from saerec_ray.intents.catalogue import CATALOGUE_FILE, Catalogue, Intent, read_catalogue, write_catalogue
 from saerec_ray.intents.edit import Edit
 from saerec_ray.intents.identity import Latents, NamedLatents
+from saerec_ray.intents.listing import listed
 from saerec_ray.intents.policy import POLICY_VERDICT
 
 LATENTS_FILE = "latents.safetensors"
 BEFORE_FOLDER = "before"
 """Inside a folder of intents: the catalogue whose ids it carries on."""
 LINEAGE_FILES = (CATALOGUE_FILE, LATENTS_FILE)
-_MOST_TOLD = 10
 
 
 def write_latents(latents: Latents, folder: Path) -> None:
@@ -116,8 +116,7 @@ def shown_again_sentence(before: Catalogue, after: Catalogue) -> list[str]:
     ]
     if not shown:
         return []
-    rest = f" and {len(shown) - _MOST_TOLD} more" if len(shown) > _MOST_TOLD else ""
     return [
         f"{len(shown)} intent{'s' if len(shown) > 1 else ''} that a policy blocked before may be seen now, because no "
-        f"policy of this run blocks them: {', '.join(shown[:_MOST_TOLD])}{rest}."
+        f"policy of this run blocks them: {listed(shown)}."
     ]

@@ -13,6 +13,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from saerec_ray.intents.attributes import AttributeValues, auc_from_ranks
 from saerec_ray.intents.catalogue import Intent
+from saerec_ray.intents.listing import listed
 from saerec_ray.intents.text_properties import MARKUP, TextProperties, measure_texts
 from saerec_ray.text.phrases import TOKEN
 
@@ -20,7 +21,6 @@ Floats = npt.NDArray[np.float32]
 Indices = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float64]
 
-_MOST_TOLD = 10
 MIN_ACTIVE = 10
 """Items with the latent in either half, below which an AUC says little."""
 MOST_ERROR = 0.5
@@ -101,11 +101,8 @@ def nuisance_sentence(intents: Sequence[Intent]) -> list[str]:
     hidden = [intent for intent in intents if intent.kind == "nuisance" and intent.state == "unpublished"]
     if not hidden:
         return []
-    named = ", ".join(f"{intent.intent_id} ({intent.label})" for intent in hidden[:_MOST_TOLD])
-    rest = f" and {len(hidden) - _MOST_TOLD} more" if len(hidden) > _MOST_TOLD else ""
-    return [
-        f"Kept out of profiles as nuisance: {named}{rest}. To show one: saerec intents edit ID --kind intent."
-    ]
+    named = listed([f"{intent.intent_id} ({intent.label})" for intent in hidden])
+    return [f"Kept out of profiles as nuisance: {named}. To show one: saerec intents edit ID --kind intent."]
 
 
 def _counts(codes: csr_array) -> npt.NDArray[np.int64]:

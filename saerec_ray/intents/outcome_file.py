@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from saerec_ray.errors import InputError
+from saerec_ray.intents.listing import listed
 
 MOST_UNKNOWN = 0.5
-_MOST_TOLD = 5
 
 
 @dataclass(frozen=True)
@@ -55,12 +55,6 @@ def read_outcome(path: Path, item_ids: Sequence[str], item_column: str, value_co
         np.array([read[item_id] for item_id in known], dtype=np.float64),
         unknown,
     )
-
-
-def listed(ids: Sequence[str]) -> str:
-    """The first few ids, and how many more there are."""
-    rest = f" and {len(ids) - _MOST_TOLD} more" if len(ids) > _MOST_TOLD else ""
-    return ", ".join(ids[:_MOST_TOLD]) + rest
 
 
 def _columns(path: Path, header: list[str], item_column: str, value_column: str | None) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from scipy.optimize import nnls
 from scipy.sparse import csr_array
 from scipy.stats import false_discovery_control, norm, rankdata
 
+from saerec_ray.group_file import MAX_MEMBERS
 from saerec_ray.intents.catalogue import Intent
 from saerec_ray.intents.groups import MIN_WEIGHT_SHARE, Member
 from saerec_ray.scoring import loading_caps
@@ -29,7 +30,6 @@ FALSE_DISCOVERY_RATE = 0.05
 """Among the intents that the first half chooses for a group."""
 MIN_ITEMS = 60
 """Items with an outcome, below which halves of thirds say nothing."""
-MAX_MEMBERS = 10
 MIN_CARRIERS = 5
 """Items of the first half that carry an intent, below which it is not tried."""
 EVIDENCE = 5

@@ -14,11 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from saerec_ray.errors import InputError
 from saerec_ray.intents.catalogue import CATALOGUE_FILE, ID_PATTERN, Catalogue, Intent, read_catalogue
 from saerec_ray.intents.edit import Edit, contradiction
+from saerec_ray.intents.listing import MOST_TOLD, listed
 from saerec_ray.manifest import write_json
 
 OVERLAY_FILE = "intents-overlay.json"
-_MOST_TOLD = 10
-"""Edits without an intent named in one sentence; the manifest has them all."""
 
 
 class Overlay(BaseModel):
@@ -47,14 +46,10 @@ class Overlay(BaseModel):
         missing = self.unmatched(ids)
         if not missing:
             return []
-        named = ", ".join(
-            f"{each} ({label})" if (label := self.intents[each].label) else each
-            for each in missing[:_MOST_TOLD]
-        )
-        rest = f" and {len(missing) - _MOST_TOLD} more" if len(missing) > _MOST_TOLD else ""
+        named = [f"{each} ({label})" if (label := self.intents[each].label) else each for each in missing]
         return [
             f"{len(missing)} of {len(self.intents)} edits in the overlay are of intents that this dictionary does "
-            f"not have, and change nothing: {named}{rest}. They stay in the file."
+            f"not have, and change nothing: {listed(named)}. They stay in the file."
         ]
 
     def heirs_sentence(self, catalogue: Catalogue) -> list[str]:
@@ -67,9 +62,9 @@ class Overlay(BaseModel):
         ]
         if not heirs:
             return []
-        rest = f"; and of {len(heirs) - _MOST_TOLD} more" if len(heirs) > _MOST_TOLD else ""
+        rest = f"; and of {len(heirs) - MOST_TOLD} more" if len(heirs) > MOST_TOLD else ""
         return [
-            f"Closest now to intents that were edited and are gone: {'; '.join(heirs[:_MOST_TOLD])}{rest}."
+            f"Closest now to intents that were edited and are gone: {'; '.join(heirs[:MOST_TOLD])}{rest}."
         ]
 
     def over(self, inherited: Mapping[str, Edit], ids: list[str]) -> Overlay:

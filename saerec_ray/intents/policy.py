@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,6 +19,7 @@ from saerec_ray.data.prepared import PreparedItems
 from saerec_ray.errors import InputError
 from saerec_ray.intents.catalogue import ID_PATTERN, Catalogue, DeprecatedIntent, Intent
 from saerec_ray.intents.edit import PlainText
+from saerec_ray.intents.listing import listed
 from saerec_ray.intents.overlay import problems
 
 POLICY_FILE = "intents-policy.yaml"
@@ -27,7 +27,6 @@ MIN_SHARE = 0.5
 """Share of an intent's activation on items with a listed attribute value, from which on it is of the topic."""
 POLICY_VERDICT = "blocked by the policy topic"
 """How the verdict of every intent begins that a policy blocks."""
-_MOST_TOLD = 10
 _HISSING = ("s", "x", "z", "ch", "sh", "o")
 """Ends of words whose plural may end in -es: glasses, boxes, patches, rashes, tomatoes."""
 _WORD = re.compile(r"\w+\*?")
@@ -97,8 +96,7 @@ class Enforced:
         """For people. Ids only: logs are read by many."""
         told = [
             f"Policy topic '{topic}' blocks {len(intents)} intent{'s' if len(intents) > 1 else ''}: "
-            + ", ".join(intent.intent_id for intent in intents[:_MOST_TOLD])
-            + (f" and {len(intents) - _MOST_TOLD} more." if len(intents) > _MOST_TOLD else ".")
+            f"{listed([intent.intent_id for intent in intents])}."
             for topic, intents in self.blocked.items()
             if intents
         ]
@@ -271,22 +269,17 @@ def _unmatched(
         gone = [each for each in topic.intents if each not in ids]
         absent = [
             f"{name} '{value}'"
-            for name, listed in topic.attributes.items()
-            for value in listed
+            for name, wanted in topic.attributes.items()
+            for value in wanted
             if value not in values.get(name, set())
         ]
         if gone:
-            told.append(f"Policy topic '{topic.name}': this dictionary has no {_listed(gone)}.")
+            told.append(f"Policy topic '{topic.name}': this dictionary has no {listed(gone)}.")
         if absent:
-            told.append(f"Policy topic '{topic.name}': no item has {_listed(absent)}.")
+            told.append(f"Policy topic '{topic.name}': no item has {listed(absent)}.")
         if not blocked[topic.name]:
             told.append(f"Policy topic '{topic.name}' matches no intent of this dictionary.")
     return told
-
-
-def _listed(entries: Sequence[str]) -> str:
-    rest = f" and {len(entries) - _MOST_TOLD} more" if len(entries) > _MOST_TOLD else ""
-    return ", ".join(entries[:_MOST_TOLD]) + rest
 
 
 def _one_line(error: Exception) -> str:

@@ -16,7 +16,6 @@ from saerec_ray.backbone.companions import (
     REACH,
     SHRINKAGE,
     count_companions,
-    strongest,
     typical_strength,
 )
 from saerec_ray.backbone.validation import encode_users, held_out, model_ranks
@@ -58,18 +57,6 @@ def test_what_is_held_out_counts_for_nothing() -> None:
     before, after = (count_companions(sequences_of(each), ITEMS, 50) for each in (users, swapped))
     assert (before != after).nnz == 0
     assert before.nnz
-
-
-@given(st.integers(0, 2**16), st.integers(0, 5))
-@settings(max_examples=40, deadline=None)
-def test_every_row_keeps_its_strongest_and_of_equal_ones_the_lower(seed: int, most: int) -> None:
-    values = np.random.default_rng(seed).integers(0, 4, (6, 9)).astype(np.float32)
-    found = strongest(csr_array(values), most).toarray()
-    for row, kept in zip(values, found, strict=True):
-        order = [column for column in np.argsort(-row, kind="stable")[:most] if row[column] > 0]
-        expected = np.zeros(9)
-        expected[order] = row[order]
-        np.testing.assert_array_equal(kept, expected)
 
 
 def test_with_no_companions_asked_for_there_are_none() -> None:

@@ -10,10 +10,10 @@ from scipy.optimize import minimize
 from scipy.sparse import csr_array
 from scipy.stats import binom, mannwhitneyu
 
+from saerec_ray.group_file import MAX_MEMBERS
 from saerec_ray.intents.catalogue import Intent
 from saerec_ray.intents.outcomes import (
     FALSE_DISCOVERY_RATE,
-    MAX_MEMBERS,
     MAX_P_VALUE,
     MIN_AUC,
     OutcomeProbe,
