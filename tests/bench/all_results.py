@@ -26,6 +26,7 @@ from tests.bench.published import PAGE, REPOSITORY, data_folder, read, results_p
 SETS = ("amazon2014_beauty", "amazon2014_toys", "amazon2014_sports")
 BEAUTY = SETS[0]
 SEEDS = ("42", "43", "44")
+SHORT_TRAININGS = ("--epochs", "50", "--rates", "2e-3", "5e-3", "--fewer-epochs", "30")
 ONLY_COLD = ("train.cold_share=0.1", "train.members=1", "train.baseline=false", "evaluate.parts=[cold]")
 
 
@@ -92,7 +93,7 @@ def steps(data: Path, workdir: Path, page: Path) -> list[Step]:
         ),
         Step(
             "bench_dictionary",
-            ("--embeddings", str(workdir / BEAUTY / "embed"), *shown),
+            ("--embeddings", str(workdir / BEAUTY / "embed"), *SHORT_TRAININGS, *shown),
             ("dictionary-speed",),
         ),
         Step("bench_training", shown, ("training-speed",)),

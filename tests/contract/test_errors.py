@@ -306,7 +306,7 @@ def test_no_message_whatever_makes_the_server_fail(api: Api, bundle: Bundle, dat
     stubs = (api.recommender, api.intents, api.events)
     call = next(getattr(stub, method) for stub in stubs if hasattr(stub, method))
     try:
-        call(request, timeout=10)
+        call(request, timeout=60)  # an answer, however busy the machine
     except grpc.RpcError as error:
         refused = decoded(error)
         described = f"{method} {request} {refused}"

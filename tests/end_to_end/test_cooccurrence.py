@@ -42,7 +42,7 @@ SETTINGS = (
     "evaluate.intruder_latents=20",
     "evaluate.fuzzed_intents=2",
 )
-PATIENCE = 10.0
+PATIENCE = 60.0
 CLOSE = 1e-5
 
 

@@ -25,7 +25,7 @@ from tests.contract.asking import total
 from tests.contract.running import running
 from tests.two_shops import mugs_config, toys_config
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 CLOSE = 1e-5
 KITTY_MUG, HOT_MUG = "mugs/i5", "mugs/i10"
 
