@@ -162,11 +162,10 @@ def synthetic_companions(rng: np.random.Generator, items: int, each: int = 4) ->
     """Random companions, (items, items): at most `each` an item, rates in (0, 1), and no item is its own."""
     rows = np.repeat(np.arange(items), each)
     columns = rng.integers(items, size=len(rows))
-    others = rows != columns
     rates = rng.uniform(0.05, 1, size=len(rows)).astype(np.float32)
-    dense = np.zeros((items, items), dtype=np.float32)
-    dense[rows[others], columns[others]] = rates[others]
-    return csr_array(dense)
+    _, different = np.unique(rows * items + columns, return_index=True)  # a pair drawn twice counts once
+    kept = different[rows[different] != columns[different]]
+    return csr_array((rates[kept], (rows[kept], columns[kept])), shape=(items, items))
 
 
 def plain_dictionary(directions: np.ndarray) -> Dictionary:
