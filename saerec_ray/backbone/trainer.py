@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,17 @@ from saerec_ray.backbone.frozen import Frozen, read_frozen
 from saerec_ray.backbone.model import Backbone
 from saerec_ray.backbone.new_items import new_items
 from saerec_ray.backbone.sampled_softmax import NegativeSampler
-from saerec_ray.backbone.validation import affordable, encode_users, held_out, model_ranks
+from saerec_ray.backbone.validation import (
+    Floats,
+    affordable,
+    encode_users,
+    held_out,
+    target_ranks,
+    user_scores,
+)
 from saerec_ray.config import TrainConfig
 from saerec_ray.data.prepared import PreparedSequences, read_sequences
+from saerec_ray.errors import StageError
 from saerec_ray.learning_rate import learning_rate_share
 from saerec_ray.scoring import ItemSpace
 
@@ -34,6 +44,7 @@ def train_backbone(worker: distributed.Worker, parameters: dict[str, Any]) -> No
     Parameters: `prepared` (folder of the prepare stage), `frozen` (folder with codes, decoder and prior),
     `config` (plain TrainConfig), `intents` (false trains the plain backbone), `seed`, `checkpoint_samples`.
     The last checkpoint holds the weights with the best validation NDCG@10 in BEST_FILE.
+    Raises StageError on every worker when one ran into numbers that are not finite.
     """
     config = TrainConfig.model_validate(parameters["config"])
     frozen = read_frozen(Path(parameters["frozen"]), parameters["intents"])
@@ -138,21 +149,34 @@ class BackboneTraining:
     def _log(self, loss: Tensor) -> None:
         steps = self.samples_done // self.config.batch_size
         if steps % 50 == 0 or self.samples_done >= len(self.samples):
+            value = float(loss.detach())
+            self._refuse_unless(math.isfinite(value))
             self.worker.log(
                 {
                     "epoch": self.epoch,
                     "epochs": self.config.epochs,
                     "samples": self.samples_done,
                     "samples_an_epoch": len(self.samples),
-                    "loss": float(loss.detach()),
+                    "loss": value,
                     "best_validation_ndcg": max(self.best_ndcg, 0.0),
                 }
+            )
+
+    def _refuse_unless(self, finite: bool) -> None:
+        """Ends the training of all workers when one met a number that is not finite: each has its own loss."""
+        faults = torch.tensor(float(not finite), device=self.worker.device)
+        if self.worker.world_size > 1:
+            torch.distributed.all_reduce(faults)
+        if faults:
+            raise StageError(
+                "The training of the backbone ran into numbers that are not finite; lower train.learning_rate."
             )
 
     def validate(self) -> None:
         """Ranks the validation items and keeps the weights when they are the best so far.
 
         Where nothing is held out, the latest weights are kept.
+        Raises StageError when a weight or a score is not finite.
         """
         self.model.eval()
         ndcg = self._validation_ndcg()
@@ -168,9 +192,19 @@ class BackboneTraining:
         state = {name: value.detach().cpu() for name, value in self.model.state_dict().items()}
         alone = self.config.model_copy(update={"members": 1})
         space, encoder = trained_parts(together([state]), alone, self.frozen)
+        finite = all(bool(value.isfinite().all()) for value in state.values())
         ranks = np.empty(0, dtype=np.int64)
         if len(self.cases):
-            ranks = model_ranks(space, self.frozen.prior, encode_users(encoder, self.cases))
+            users = encode_users(encoder, self.cases)
+
+            def looked_at() -> Iterator[tuple[int, Floats]]:
+                nonlocal finite
+                for start, scores in user_scores(space, self.frozen.prior, users):
+                    finite = finite and bool(np.isfinite(scores).all())
+                    yield start, scores
+
+            ranks = target_ranks(self.cases, looked_at)
+        self._refuse_unless(finite)
         gains = np.where(ranks <= VALIDATION_CUTOFF, 1 / np.log2(ranks + 1), 0)
         totals = torch.tensor([gains.sum(), len(gains)], dtype=torch.float64, device=self.worker.device)
         if self.worker.world_size > 1:

@@ -122,16 +122,18 @@ def target_ranks(
 
     Ties count against the target unless its index is lower, as in the order the server serves. Other
     targets of the same case are not competitors. A target already met keeps its place: it competes too.
+    A score that is not a number counts against the target, whether it is its own or another's.
     """
     ranks: list[int] = []
     for start, scores in batches():
         for row, user_scores_row in enumerate(scores):
             history, targets = cases.histories[start + row], cases.targets[start + row]
-            kept = user_scores_row[targets].copy()
+            kept = user_scores_row[targets]
+            kept = np.where(np.isnan(kept), -np.inf, kept)
             user_scores_row[history] = -np.inf
             user_scores_row[targets] = -np.inf
             for target, score in zip(targets, kept, strict=True):
-                better = int((user_scores_row > score).sum())
+                better = int((~(user_scores_row <= score)).sum())
                 ties = int((user_scores_row[:target] == score).sum())
                 ranks.append(1 + better + ties)
     return np.asarray(ranks, dtype=np.int64)

@@ -148,6 +148,26 @@ def test_it_stops_after_so_many_epochs_without_a_better_validation(train: Train,
     assert numbers(checkpoint)["epochs_without_gain"] == patience
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("steps", [1, 10], ids=["scores after the last step", "the loss before"])
+def test_a_training_that_diverges_ends_and_says_what_to_change(
+    train: Train, workers: int, steps: int
+) -> None:
+    """Ranked by scores that are no numbers, every held-out item would be the first, and the weights the best."""
+    settings = {"learning_rate": 1e30, "warm_up_share": 0.0, "batch_size": -(-SAMPLES // steps)}
+    with pytest.raises(StageError, match=r"not finite; lower train\.learning_rate"):
+        train(workers=workers, epochs=1, **settings)
+
+
+def test_weights_that_are_not_finite_are_not_kept_where_nothing_is_held_out(tmp_path: Path) -> None:
+    run = started(tmp_path, sequences_of([(train_part, [], []) for train_part, _, _ in grouped_users()]))
+    with torch.no_grad():
+        run.model.items.residuals[3, 0] = torch.nan
+    with pytest.raises(StageError, match="not finite"):
+        run.validate()
+    assert run.best is None
+
+
 def test_where_nothing_is_held_out_it_trains_to_the_end_and_keeps_the_last_weights(train: Train) -> None:
     alone = sequences_of([(train_part, [], []) for train_part, _, _ in grouped_users()])
     checkpoint = train(sequences=alone, epochs=5, patience=1)
@@ -205,12 +225,12 @@ def test_the_same_training_has_the_same_bits_again(train: Train) -> None:
     assert same_bits(state(train("once", **DROPOUT)), state(train("again", **DROPOUT)))
 
 
-def started(folder: Path) -> BackboneTraining:
+def started(folder: Path, sequences: PreparedSequences = SEQUENCES) -> BackboneTraining:
     """A training whose steps depend on random numbers, before its first step."""
     attempt = begin_attempt(folder, "backbone", {}, latest_checkpoint)
     worker = LocalWorker(0, 1, torch.device("cpu"), attempt)
     settings = small_settings(epochs=4, **DROPOUT)
-    return BackboneTraining(worker, settings, FROZEN, SEQUENCES, {"seed": 7, "intents": True})
+    return BackboneTraining(worker, settings, FROZEN, sequences, {"seed": 7, "intents": True})
 
 
 def learnt(run: BackboneTraining) -> dict[str, Any]:

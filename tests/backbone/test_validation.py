@@ -97,6 +97,17 @@ def test_ranks_come_case_by_case_and_target_by_target() -> None:
         assert ranks(cases_of(*cases), scores, batch) == expected
 
 
+def test_a_score_that_is_not_a_number_counts_against_the_target() -> None:
+    nan = math.nan
+    alone, beside, all_of_them = ranks(
+        cases_of(([0], [3]), ([0], [3]), ([0], [3])),
+        np.array([[9, 8, 7, nan], [9, 8, nan, 6], [nan, nan, nan, nan]], dtype=np.float32),
+    )
+    assert alone > 2, "both others are ahead of it"
+    assert beside == 3
+    assert all_of_them > 2
+
+
 def test_seen_items_are_no_competitors() -> None:
     scores = np.array([[9.0, 8.0, 7.0, 6.0]], dtype=np.float32)
     assert ranks(cases_of(([0, 1], [3])), scores) == [2]
