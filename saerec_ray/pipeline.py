@@ -23,7 +23,7 @@ from saerec_ray.config import Config, EmbedConfig, digest
 from saerec_ray.data.prepare import prepare, source_files
 from saerec_ray.data.prepared import ITEMS_FILE, SEQUENCES_FILE, read_items, read_sequences
 from saerec_ray.dictionary.adoption import adopt_dictionary
-from saerec_ray.dictionary.attributes import add_attributes
+from saerec_ray.dictionary.attributes import add_attributes, refuse_own_phrases
 from saerec_ray.dictionary.build import build_dictionary
 from saerec_ray.dictionary.cooccurrence_build import add_cooccurrence, autoencoder_settings
 from saerec_ray.dictionary.followed_phrases import add_followed_phrases
@@ -149,6 +149,7 @@ def _dictionary(job: Job) -> dict[str, Any]:
 def _attributes(config: Config, wanted: AttributesConfig, prepared: Path) -> list[dict[str, list[str]]]:
     """The attributes of every item, with the phrases that people follow where they are wanted."""
     items = read_items(prepared)
+    refuse_own_phrases(wanted, items.attributes)
     if wanted.phrases is None:
         return items.attributes
     met = met_in_training(config, read_sequences(prepared), len(items))

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.sparse import csr_array, hstack
 
+from saerec_ray.dictionary.followed_phrases import PHRASE
 from saerec_ray.dictionary.sae import read_codes, write_codes
 from saerec_ray.dictionary.stability import read_stability, write_stability
 from saerec_ray.dictionary_settings import AttributesConfig
@@ -57,13 +58,15 @@ def attribute_codes(
 ) -> tuple[list[AttributeValue], csr_array]:
     """The values that enough and not too many items have, ascending, and their codes: see value_codes.
 
+    The names asked for choose among the attributes of items; followed phrases are asked for by themselves.
     Without names asked for there may be none, as many catalogues have no attributes. Raises InputError when an
     attribute is asked for that no item has, or when no value of those asked for is left.
     """
+    found = {PHRASE} if config.phrases is not None else set()
     carriers: dict[AttributeValue, list[int]] = {}
     for item, named in enumerate(attributes):
         for name, values in named.items():
-            if config.names is None or name in config.names:
+            if config.names is None or name in {*config.names, *found}:
                 for value in set(values):
                     carriers.setdefault(AttributeValue(name, value), []).append(item)
     present = {value.attribute for value in carriers}
@@ -83,6 +86,19 @@ def attribute_codes(
             "change dictionary.attributes or leave it out."
         )
     return kept, value_codes(kept, config.weight, attributes)
+
+
+def refuse_own_phrases(config: AttributesConfig, attributes: Sequence[Mapping[str, list[str]]]) -> None:
+    """Raises InputError when an attribute that is to be taken has the name of phrases that are found in texts.
+
+    Those are judged as accidents of the texts, and its values must not be. `attributes`: as the source has them.
+    """
+    wanted = config.names is None or PHRASE in config.names
+    if wanted and any(PHRASE in own for own in attributes):
+        raise InputError(
+            f"Items have an attribute called {PHRASE}, the name of phrases that are found in texts; "
+            "rename it in the source, or list the others in dictionary.attributes.names."
+        )
 
 
 def value_codes(

@@ -96,15 +96,17 @@ def with_phrases(
 ) -> list[dict[str, list[str]]]:
     """The attributes of every item with the phrases that its text has, in any case, beside its own values.
 
-    `phrases` are written as the result writes them; of those of an item the first `most_an_item` count.
+    `phrases` are written as the result writes them; of those of an item the first `most_an_item` count. A field of
+    the items that is itself called PHRASE gives way: its values were not found in texts.
     """
     place_of = {phrase.lower(): place for place, phrase in enumerate(phrases)}
     result = []
-    for text, own in zip(texts, attributes, strict=True):
+    for text, fields in zip(texts, attributes, strict=True):
+        own = {name: values for name, values in fields.items() if name != PHRASE}
         held = {phrase.lower() for phrase in phrases_of(text)} & place_of.keys() if place_of else set()
         places = sorted(place_of[phrase] for phrase in held)[:most_an_item]
         names = [phrases[place] for place in places]
-        result.append({**own, PHRASE: [*own.get(PHRASE, []), *names]} if names else dict(own))
+        result.append({**own, PHRASE: names} if names else own)
     return result
 
 

@@ -10,8 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
-from saerec_ray.dictionary.attributes import AttributeValue, add_attributes, attribute_codes
+from saerec_ray.dictionary.attributes import (
+    AttributeValue,
+    add_attributes,
+    attribute_codes,
+    refuse_own_phrases,
+)
 from saerec_ray.dictionary.concatenated import Dictionaries, read_arrays, read_dictionaries
+from saerec_ray.dictionary.followed_phrases import PHRASE
 from saerec_ray.dictionary.sae import read_codes, write_codes, write_dictionary
 from saerec_ray.dictionary.stability import read_stability, write_stability
 from saerec_ray.dictionary_settings import AttributesConfig
@@ -74,6 +80,23 @@ def test_rare_and_common_values_are_left_out() -> None:
 def test_only_the_attributes_asked_for_are_taken() -> None:
     values, _ = attribute_codes(EASY.model_copy(update={"names": ["size"]}), ITEMS)
     assert values == [("size", "L")]
+
+
+def test_found_phrases_are_taken_besides_the_attributes_asked_for() -> None:
+    items = [{**item, PHRASE: ["Star Wars"]} for item in ITEMS]
+    asked = {**EASY.model_dump(), "names": ["size"]}
+    values, _ = attribute_codes(AttributesConfig.model_validate({**asked, "phrases": {}}), items)
+    assert values == [(PHRASE, "Star Wars"), ("size", "L")]
+
+
+@pytest.mark.parametrize("phrases", [None, {}], ids=["without phrases of texts", "with them"])
+def test_a_field_called_phrase_is_refused_where_it_would_be_taken(phrases: dict[str, int] | None) -> None:
+    items = [*ITEMS, {PHRASE: ["of the shop"]}]
+    config = AttributesConfig.model_validate({"phrases": phrases})
+    with pytest.raises(InputError, match=r"attribute called phrase.*rename it in the source"):
+        refuse_own_phrases(config, items)
+    refuse_own_phrases(config.model_copy(update={"names": ["brand"]}), items)
+    refuse_own_phrases(config, ITEMS)
 
 
 def test_an_attribute_that_no_item_has_is_named_with_those_there_are() -> None:

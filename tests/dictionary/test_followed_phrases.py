@@ -17,6 +17,7 @@ from saerec_ray.dictionary.followed_phrases import (
     follow,
     overlap,
     value_carriers,
+    with_phrases,
 )
 from saerec_ray.dictionary_settings import FollowedPhrasesConfig
 from tests.backbone.small_sets import Parts, sequences_of
@@ -102,11 +103,10 @@ def test_a_phrase_with_the_items_of_an_attribute_value_is_left_out_and_attribute
     assert any(each.get(PHRASE) for each in found[A_SERIES:])
 
 
-def test_a_field_that_is_called_phrase_keeps_its_values() -> None:
-    own = [{PHRASE: ["of the shop"]} for _ in TEXTS]
-    found = add_followed_phrases(EASY, TEXTS, own, sequences_of(fans()))
-    assert all(each[PHRASE][0] == "of the shop" for each in found)
-    assert max(len(each[PHRASE]) for each in found) > 1
+def test_a_field_that_is_called_phrase_gives_way_to_what_its_texts_have() -> None:
+    own = [{PHRASE: ["Star Wars"], "brand": ["acme"]}] * 2
+    read = with_phrases(["Star Wars", "Hello Kitty"], 2, ["Hello Kitty figure", "figure"], own)
+    assert read == [{"brand": ["acme"], PHRASE: ["Hello Kitty"]}, {"brand": ["acme"]}]
 
 
 @pytest.mark.parametrize("change", [{"min_items": 13}, {"max_share": 0.2}, {"min_lift": 100.0}])
