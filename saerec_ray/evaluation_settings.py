@@ -33,7 +33,9 @@ class EvaluateConfig(Section):
         description=f"What to measure ({', '.join(EVERY_PART)}); all: without cold where train.cold_share is 0, and "
         "without transfer where other_domains is empty",
     )
-    cutoffs: list[int] = Field(default=[5, 10, 20], description="Lengths of the lists that are measured")
+    cutoffs: list[Annotated[int, Field(ge=1)]] = Field(
+        default=[5, 10, 20], min_length=1, description="Lengths of the lists that are measured, rising"
+    )
     list_users: int = Field(
         5000, ge=1, description="Users whose lists are measured for popularity and coverage"
     )
@@ -88,6 +90,12 @@ class EvaluateConfig(Section):
     judged_texts: int = Field(
         20, ge=20, multiple_of=20, description="Texts the language model is asked about for each label"
     )
+
+    @model_validator(mode="after")
+    def _cutoffs_rise(self) -> EvaluateConfig:
+        if self.cutoffs != sorted(set(self.cutoffs)):
+            raise ValueError(f"cutoffs must rise, but are {self.cutoffs}")
+        return self
 
     @model_validator(mode="after")
     def _strengths_rise(self) -> EvaluateConfig:

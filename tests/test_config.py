@@ -232,6 +232,12 @@ def test_attributes_without_phrases_are_described_as_before_there_were_phrases()
     assert digest(with_phrases) != digest(AttributesConfig())
 
 
+@pytest.mark.parametrize("cutoffs", [[], [0, 5], [-1], [10, 5], [5, 5]])
+def test_list_lengths_that_cannot_be_measured_are_refused_before_anything_runs(cutoffs: list[int]) -> None:
+    message = refusal({"prepare": {"source": SOURCE}, "evaluate": {"cutoffs": cutoffs}})
+    assert re.search(r"evaluate.*cutoffs", message)
+
+
 def test_values_never_change_after_loading() -> None:
     with pytest.raises(ValueError, match="frozen"):
         config().train.epochs = 3  # type: ignore[misc]
