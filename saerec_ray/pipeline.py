@@ -269,6 +269,14 @@ def _evaluate(job: Job) -> dict[str, Any]:
     return metrics
 
 
+def _evaluation_settings(config: Config) -> list[Any]:
+    """What decides the report: also the language model that judges labels, if one does, wherever it is asked."""
+    settings: list[Any] = [config.evaluate, config.train, config.seed]
+    if (judge := config.intents.language_model) is not None and "intents" in config.evaluate.parts:
+        settings.append(judge.model_dump(mode="json", include={"model", "mode", "temperature"}))
+    return settings
+
+
 def _bundle(job: Job) -> dict[str, Any]:
     return assemble_bundle(job.config, job.workdir, job.folder)
 
@@ -300,7 +308,7 @@ STAGES = (
     Stage(
         "evaluate",
         ("prepare", "embed", "dictionary", "intents", "train"),
-        lambda c: [c.evaluate, c.train, c.seed],
+        _evaluation_settings,
         _evaluate,
     ),
     Stage("bundle", ("prepare", "embed", "dictionary", "intents", "train", "evaluate"), lambda c: c, _bundle),

@@ -358,6 +358,25 @@ def test_every_section_that_shapes_a_result_is_among_the_settings_of_its_stage(s
         assert settings_of(chosen, after) != settings_of(chosen, before), (stage, override)
 
 
+@pytest.mark.parametrize(
+    ("change", "another"),
+    [("model=other", True), ("temperature=0.1", True), ("base_url=http://elsewhere/v1", False)],
+)
+def test_a_report_is_made_again_for_another_judge_of_labels_and_not_for_another_address_of_it(
+    shop: Path, change: str, another: bool
+) -> None:
+    evaluate = STAGES[STAGE_NAMES.index("evaluate")]
+    asked = "intents.language_model={base_url: 'http://here/v1', model: one}"
+    judged = load_config(shop, [asked])
+    changed = load_config(shop, [asked, f"intents.language_model.{change}"])
+    assert (settings_of(evaluate, changed) != settings_of(evaluate, judged)) == another
+    assert settings_of(evaluate, judged) != settings_of(evaluate, load_config(shop))
+    without_labels = load_config(shop, [asked, "evaluate.parts=[accuracy]"])
+    assert settings_of(evaluate, without_labels) == settings_of(
+        evaluate, load_config(shop, ["evaluate.parts=[accuracy]"])
+    )
+
+
 def test_every_stage_reads_earlier_stages_only() -> None:
     for place, stage in enumerate(STAGES):
         assert {name.partition("/")[0] for name in stage.reads} <= set(STAGE_NAMES[:place])
