@@ -35,7 +35,7 @@ from saerec_ray.bundle_tensors import (
 from saerec_ray.config import Config, digest
 from saerec_ray.data.prepared import ITEMS_FILE, ITEMS_SCHEMA, PreparedItems, items_table, read_items
 from saerec_ray.errors import BundleError
-from saerec_ray.hashed_files import FileRecord, ManifestFormat, fault_of_files, records, sync_files
+from saerec_ray.hashed_files import FileRecord, ManifestFormat, fault_of_files, records
 from saerec_ray.intents.catalogue import CATALOGUE_FILE, Catalogue, write_catalogue
 from saerec_ray.intents.population import Population
 from saerec_ray.manifest import MANIFEST_NAME, hash_files, replaced_folder, timestamp, write_json
@@ -163,7 +163,6 @@ def write_bundle(content: BundleContent, origin: BundleOrigin, target: Path) -> 
             manifest_sha256="",
         )
         manifest = manifest.model_copy(update={"manifest_sha256": manifest.content_sha256()})
-        sync_files(folder)
         write_json(folder / BUNDLE_MANIFEST, manifest.model_dump(mode="json"))
     return manifest
 

@@ -25,7 +25,7 @@ from saerec_ray.config import digest, named_model
 from saerec_ray.dictionary.sae import CODES_FILE, write_codes
 from saerec_ray.errors import InputError
 from saerec_ray.evaluation_settings import DOMAIN_NAME
-from saerec_ray.hashed_files import FileRecord, ManifestFormat, fault_of_files, records, sync_files
+from saerec_ray.hashed_files import FileRecord, ManifestFormat, fault_of_files, records
 from saerec_ray.manifest import hash_files, recorded_versions, replaced_folder, timestamp, write_json
 
 FORMAT_VERSION = 1
@@ -139,7 +139,6 @@ def write_foreign_items(
                 manifest_sha256="",
             )
             manifest = manifest.model_copy(update={"manifest_sha256": manifest.content_sha256()})
-            sync_files(folder)
             write_json(folder / FOREIGN_MANIFEST, manifest.model_dump(mode="json"))
     except OSError as error:
         raise InputError(f"The folder {target} cannot be written: {error.strerror or error}.") from error

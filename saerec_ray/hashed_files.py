@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -51,10 +50,3 @@ def fault_of_files(folder: Path, files: Mapping[str, FileRecord], beside: Collec
         if file_sha256(path) != record.sha256:
             return f"the content of {name} does not match its hash"
     return None
-
-
-def sync_files(folder: Path) -> None:
-    """Waits until everything in the folder is on the disk."""
-    for path in folder.iterdir():
-        with path.open("rb") as handle:
-            os.fsync(handle.fileno())

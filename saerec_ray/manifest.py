@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import functools
 import hashlib
 import importlib.metadata
@@ -140,6 +141,19 @@ def write_json(path: Path, value: Any) -> None:
     temporary.replace(path)
 
 
+def _sync(path: Path) -> None:
+    """Waits until a file, or the names in a folder, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        # Some network file systems cannot do this for a folder, and say so.
+        if not (path.is_dir() and error.errno == errno.EINVAL):
+            raise
+    finally:
+        os.close(handle)
+
+
 def restore_folder(target: Path) -> None:
     """Puts back what a killed `replaced_folder` had moved away and not replaced yet."""
     old = _old(target)
@@ -153,7 +167,10 @@ def _old(target: Path) -> Path:
 
 @contextlib.contextmanager
 def replaced_folder(target: Path) -> Iterator[Path]:
-    """Yields an empty folder beside `target`; on success it takes the target's place, on failure it goes."""
+    """Yields an empty folder beside `target`; on success it takes the target's place, on failure it goes.
+
+    The old one goes when the new one is on the disk, with all that is in it: a power cut leaves one of them whole.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
     restore_folder(target)
     aside, old = target.with_name(f".{target.name}.writing"), _old(target)
@@ -161,6 +178,8 @@ def replaced_folder(target: Path) -> Iterator[Path]:
     aside.mkdir()
     try:
         yield aside
+        for path in (*aside.rglob("*"), aside):
+            _sync(path)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
@@ -168,4 +187,5 @@ def replaced_folder(target: Path) -> Iterator[Path]:
     if target.exists():
         target.rename(old)
     aside.rename(target)
+    _sync(target.parent)
     shutil.rmtree(old, ignore_errors=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -337,7 +338,7 @@ def test_a_writer_that_fails_half_way_leaves_the_old_bundle_as_it_was(
     def full_disk(*_arguments: object) -> None:
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(bundles, "sync_files", full_disk)
+    monkeypatch.setattr(os, "fsync", full_disk)
     with pytest.raises(OSError, match="No space left"):
         write_bundle(content_of(whole), BundleOrigin("0" * 64, "1" * 64, {}, 7), copied)
     assert load_bundle(copied).manifest == whole.manifest

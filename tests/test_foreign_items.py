@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +17,6 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_array
 
-from saerec_ray import foreign_items
 from saerec_ray.bundle import Bundle
 from saerec_ray.dictionary.sae import CODES_FILE
 from saerec_ray.errors import InputError
@@ -244,11 +244,11 @@ def test_ids_that_are_not_of_the_domain_are_refused(
 def test_a_disk_that_fails_is_told_in_one_sentence_and_leaves_the_old_folder(
     home: Bundle, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(_folder: Path) -> None:
+    def full(_handle: int) -> None:
         raise OSError(28, "No space left on device")
 
     before = shutil.copytree(folder, folder.parent / "before")
-    monkeypatch.setattr(foreign_items, "sync_files", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(InputError, match="cannot be written: No space left on device"):
         write_foreign_items(mugs(home, 5), home, SOURCE, False, folder)
     for path in before.iterdir():

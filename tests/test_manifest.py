@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -121,6 +122,23 @@ def test_an_error_leaves_the_old_folder_and_nothing_else(finished: Path, error: 
 
     with pytest.raises(error):
         write_half()
+    assert is_current(finished, "f1")
+    assert [path.name for path in finished.parent.iterdir()] == ["embed"]
+
+
+def test_a_disk_that_does_not_take_the_new_files_leaves_the_old_folder_and_nothing_else(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def write() -> None:
+        with replaced_folder(finished) as folder:
+            (folder / "new.bin").write_bytes(b"new")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        write()
     assert is_current(finished, "f1")
     assert [path.name for path in finished.parent.iterdir()] == ["embed"]
 
