@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 from pydantic import ValidationError
+from safetensors import SafetensorError
 from scipy.sparse import csr_array
 
 from saerec_ray.bundle import BUNDLE_MANIFEST, Bundle, load_bundle
@@ -80,7 +81,7 @@ def read_earlier(path: Path) -> EarlierRun:
             embed=EmbedConfig.model_validate(read_manifest(path / "embed").config["settings"]),
             stability=None if stability is None else stability[: dictionary.width],
         )
-    except (StageError, ValidationError, KeyError, OSError, ValueError) as error:
+    except (StageError, ValidationError, KeyError, IndexError, OSError, ValueError, SafetensorError) as error:
         raise InputError(f"The work directory {path} cannot be used: {error}") from error
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pyarrow as pa
-from safetensors import SafetensorError
 
 from saerec_ray.config import Config, EmbedConfig, digest
 from saerec_ray.cross_domain import check_files, check_language_model, finished, read_other, stage_reader
@@ -91,7 +90,7 @@ def read_other_domain(name: str, path: Path, embed: EmbedConfig) -> OtherDomain:
     try:
         earlier = read_earlier(path)
         sequences = read_sequences(path / "prepare")
-    except (KeyError, ValueError, OSError, pa.ArrowException, SafetensorError) as error:
+    except (KeyError, ValueError, OSError, pa.ArrowException) as error:
         raise InputError(f"The work directory {path} cannot be used: {error}") from error
     return OtherDomain(
         name,

@@ -16,8 +16,15 @@ from rich.console import Console
 from saerec_ray import pipeline
 from saerec_ray.bundle import load_bundle
 from saerec_ray.config import Config, EmbedConfig, load_config
-from saerec_ray.dictionary.sae import Dictionary, read_dictionary, write_codes, write_dictionary
-from saerec_ray.dictionary.stability import write_stability
+from saerec_ray.dictionary.sae import (
+    CODES_FILE,
+    DICTIONARY_FILE,
+    Dictionary,
+    read_dictionary,
+    write_codes,
+    write_dictionary,
+)
+from saerec_ray.dictionary.stability import STABILITY_FILE, write_stability
 from saerec_ray.dictionary_settings import DictionaryConfig
 from saerec_ray.earlier import _from_bundle, earlier_sha256, read_earlier, settled
 from saerec_ray.errors import InputError
@@ -173,6 +180,19 @@ def test_a_damaged_work_directory_is_refused(bundle: Path, tmp_path: Path) -> No
         read_earlier(tmp_path / "out")
     write_json(tmp_path / "out" / "intents" / "catalogue.json", {})
     with pytest.raises(InputError, match="cannot be used"):
+        read_earlier(tmp_path / "out")
+
+
+@pytest.mark.parametrize("file", [DICTIONARY_FILE, CODES_FILE, STABILITY_FILE])
+@pytest.mark.parametrize("kept", [0, 20, -1])
+def test_a_work_directory_with_a_file_cut_short_is_refused(
+    bundle: Path, tmp_path: Path, file: str, kept: int
+) -> None:
+    write_workdir(tmp_path / "out", bundle)
+    folder = tmp_path / "out" / "dictionary"
+    write_stability(np.ones(32, dtype=np.float32), folder)
+    (folder / file).write_bytes((folder / file).read_bytes()[:kept])
+    with pytest.raises(InputError, match="out cannot be used"):
         read_earlier(tmp_path / "out")
 
 
