@@ -19,7 +19,7 @@ from saerec_ray.dictionary.metrics import activation_counts, random_dictionary
 from saerec_ray.dictionary.sae import Dictionary, Floats
 from saerec_ray.evaluation.accuracy import Ranks, accuracy, popularity_ranks, target_cases
 from saerec_ray.evaluation.intervals import bootstrap_interval, mean_by_user
-from saerec_ray.evaluation.text_neighbours import CLOSENESS, text_neighbour_ranks
+from saerec_ray.evaluation.text_neighbours import CLOSENESS, centred, text_neighbour_ranks
 from saerec_ray.intents.catalogue import Intent
 from saerec_ray.intents.detection import draw_examples, judge
 from saerec_ray.intents.identity import assign, direction_cosines
@@ -41,14 +41,13 @@ def dictionary_transfer(
     these items for all dictionaries. The control has random directions under the same inference rule and sparsity.
     Where these items do not vary, as when there is but one, what is lost of them is unknown: None.
     """
-    centred = recentred(foreign, vectors)
     held_out = vectors[unseen]
     native_codes = native.encode(vectors)
     active = max(1, round(native.encode(held_out).nnz / max(len(held_out), 1)))
     readers = {
         "native": native,
         "foreign": foreign,
-        "foreign_recentred": centred,
+        "foreign_recentred": recentred(foreign, vectors),
         "random": random_dictionary(native, vectors, active, seed),
     }
     varied = len(held_out) > 0 and bool((held_out != held_out[0]).any())
@@ -160,10 +159,10 @@ def profile_transfer(
         stateless = replace(encoded, states=np.zeros_like(encoded.states))
         ranks[f"intent prior, {name}"] = model_ranks(_profile_only(model.space), model.prior, stateless)
     ranks["popularity"] = popularity_ranks(model.space.popularity, users.cases)
-    centred = [each - each.mean(axis=0) for each in (vectors, foreign_vectors)]
+    own_centres = [centred(each, np.ones(len(each), dtype=bool)) for each in (vectors, foreign_vectors)]
     for kind, (here, there) in {
         "text neighbours": (vectors, foreign_vectors),
-        "centred text neighbours": (centred[0], centred[1]),
+        "centred text neighbours": (own_centres[0], own_centres[1]),
     }.items():
         histories = [there[history] for history in users.foreign_histories]
         for closeness in CLOSENESS:

@@ -15,6 +15,7 @@ from saerec_ray.backbone.validation import HeldOut
 from saerec_ray.config import TrainConfig
 from saerec_ray.dictionary.adoption import recentred, unexplained_about_own_mean
 from saerec_ray.dictionary.sae import Dictionary, Scaling, unit_rows
+from saerec_ray.evaluation.text_neighbours import CLOSENESS, centred
 from saerec_ray.evaluation.transfer import (
     SharedUsers,
     TrainedModel,
@@ -95,7 +96,8 @@ def test_only_unseen_items_are_reconstructed() -> None:
 def test_centring_anew_helps_where_the_domain_lies_elsewhere() -> None:
     offset = 2 * BASIS[-1].astype(np.float32)
     vectors = unit_rows(texts_along(HERE, 10) + offset)
-    away = read_by(HERE)
+    home_mean = unit_rows(texts_along(HERE, 9)).mean(axis=0)
+    away = read_by(HERE, home_mean)
     assert unexplained_about_own_mean(recentred(away, vectors), vectors) < unexplained_about_own_mean(
         away, vectors
     )
@@ -103,7 +105,7 @@ def test_centring_anew_helps_where_the_domain_lies_elsewhere() -> None:
 
 def test_unexplained_variance_does_not_depend_on_where_a_useless_dictionary_is_centred() -> None:
     vectors = texts_along(HERE, 11)
-    nothing = replace(read_by(THERE), threshold=10.0)
+    nothing = replace(read_by(THERE, np.full(WIDTH, 0.1, np.float32)), threshold=10.0)
     assert unexplained_about_own_mean(recentred(nothing, vectors), vectors) == pytest.approx(1, abs=1e-5)
 
 
@@ -214,6 +216,19 @@ def test_tastes_that_two_domains_share_beat_popularity() -> None:
     worst = profile_transfer(model, {}, there, here, users)["popularity"]
     assert worst["HR@10"] == 0
     assert worst["AUC"] < 0.1
+
+
+def test_centred_text_neighbours_are_those_of_unit_vectors_around_the_mean_of_each_domain() -> None:
+    rng = np.random.default_rng(23)
+    here, there = (unit_rows((rng.normal(size=(80, WIDTH)) + 0.5).astype(np.float32)) for _ in range(2))
+    model = trained(read_by(HERE).encode(here), 24)
+    users = users_of(rng.integers(0, 80, (8, 3)).tolist(), list(range(8)))
+    everything = np.ones(80, dtype=bool)
+    found = profile_transfer(model, {}, there, here, users)
+    moved = profile_transfer(model, {}, centred(there, everything), centred(here, everything), users)
+    for closeness in CLOSENESS:
+        name = f"text neighbours, {closeness}"
+        assert found[f"centred {name}"] == moved[name] != found[name]
 
 
 def test_text_neighbours_are_told_which_items_were_met_last() -> None:
