@@ -199,7 +199,7 @@ def settled(config: Config) -> Config:
             f"dictionary.width is {wanted.width}, but the dictionary of {wanted.source} has {width} latents; "
             "leave dictionary.width out or set it to that."
         )
-    taken = {name: getattr(source.settings, name) for name in ("kind", "active", "prefixes")}
+    taken = {name: getattr(source.settings, name) for name in ("kind", "centre", "active", "prefixes")}
     dictionary = wanted.model_copy(update={**taken, "width": width})
     return config.model_copy(update={"dictionary": dictionary})
 

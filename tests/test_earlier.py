@@ -55,7 +55,7 @@ def write_workdir(target: Path, bundle: Path) -> None:
     write_dictionary(Dictionary.from_arrays(loaded.dictionary), target / "dictionary")
     write_codes(loaded.space.codes, target / "dictionary")
     write_catalogue(loaded.catalogue, target / "intents")
-    dictionary = DictionaryConfig(width=32, active=4, kind="batchtopk").model_dump(mode="json")
+    dictionary = DictionaryConfig(width=32, active=4, kind="batchtopk", centre=False).model_dump(mode="json")
     for name, settings, reads in (
         ("prepare", {}, ()),
         ("embed", EmbedConfig(max_tokens=32).model_dump(mode="json"), ()),
@@ -209,6 +209,7 @@ def test_settings_of_the_source_replace_those_not_asked_for(bundle: Path, tmp_pa
     write_workdir(tmp_path / "out", bundle)
     config = settled(shop_config(tmp_path, f"dictionary.source={tmp_path / 'out'}", "embed.max_tokens=32"))
     assert (config.dictionary.width, config.dictionary.active, config.dictionary.kind) == (32, 4, "batchtopk")
+    assert not config.dictionary.centre
     assert config.dictionary.source == tmp_path / "out"
 
 

@@ -34,7 +34,7 @@ def adopt_dictionary(
 ) -> dict[str, Any]:
     """Writes a dictionary from elsewhere with the codes of the items in `embedded`.
 
-    With `config.recentre` its inputs are centred on the mean of these items, not on that of its own. The
+    With `config.recentre` its inputs are centred on the mean of these items, not on that of its own; see recentred. The
     scale of the codes is set anew, so that the backbone meets codes of the usual size. The stability of its
     latents, (latents,), is taken over as it is. Reviews count in the codes, except those of the items
     `without_reviews`. Returns the metrics.
@@ -66,7 +66,12 @@ def adopt_dictionary(
 
 
 def recentred(dictionary: Dictionary, vectors: Floats) -> Dictionary:
-    """The dictionary with its inputs centred on the mean of these vectors, (items, d); the scale stays."""
+    """The dictionary with its inputs centred on the mean of these vectors, (items, d); the scale stays.
+
+    One that was trained on inputs that are not centred, whose mean is 0, reads others so, too.
+    """
+    if not dictionary.scaling.mean.any():
+        return dictionary
     mean = unit_rows(vectors).mean(axis=0)
     return replace(dictionary, scaling=replace(dictionary.scaling, mean=mean))
 

@@ -44,8 +44,9 @@ class ForeignReader:
         """The codes of foreign items as those of a cold item of the run: sparse float32 (items, latents).
 
         `vectors`: their text embeddings by the language model of the run, (items, d). With `recentre` they are
-        centred on their own mean, else on that of the run, as cold items of the run are. The scale of the codes
-        stays that of the run. Raises InputError when the vectors have another length than the dictionary reads.
+        centred on their own mean (see recentred), else on that of the run, as cold items of the run are. The scale of
+        the codes stays that of the run. Raises InputError when the vectors have another length than the dictionary
+        reads.
         """
         text = self.dictionaries.text
         expected = text.decoder.shape[1]

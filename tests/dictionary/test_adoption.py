@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -87,6 +88,14 @@ def test_centred_anew_the_mean_item_lies_at_the_origin(embedded: Path, tmp_path:
     np.testing.assert_allclose(taken.scaling.apply(vectors).mean(axis=0), 0, atol=1e-5)
     assert taken.scaling.factor == foreign().scaling.factor
     np.testing.assert_allclose(taken.scaling.mean, recentred(foreign(), vectors).scaling.mean)
+
+
+def test_a_dictionary_that_was_trained_without_centring_is_not_centred_either(
+    embedded: Path, tmp_path: Path
+) -> None:
+    plain = replace(foreign(), scaling=Scaling(np.zeros(D, np.float32), 3.0))
+    adopt_dictionary(DictionaryConfig(width=8, active=2), plain, embedded, tmp_path)
+    assert not read_dictionary(tmp_path).scaling.mean.any()
 
 
 def test_vectors_of_another_length_are_refused_in_one_sentence(tmp_path: Path) -> None:

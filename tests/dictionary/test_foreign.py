@@ -13,6 +13,7 @@ from saerec_ray.dictionary.attributes import AttributeValue, attribute_codes
 from saerec_ray.dictionary.concatenated import Dictionaries
 from saerec_ray.dictionary.followed_phrases import PHRASE, followed_phrases, with_phrases
 from saerec_ray.dictionary.foreign import ForeignReader, learnt_alone
+from saerec_ray.dictionary.sae import Scaling
 from saerec_ray.dictionary_settings import AttributesConfig, FollowedPhrasesConfig
 from saerec_ray.errors import InputError
 from tests.backbone.small_sets import Parts, sequences_of
@@ -21,7 +22,8 @@ from tests.two_shops import TOYS
 
 LENGTH, TEXT_LATENTS, TOGETHER = 24, 10, 4
 RNG = np.random.default_rng(0)
-TEXT = plain_dictionary(RNG.normal(size=(TEXT_LATENTS, LENGTH)).astype(np.float32))
+NOT_CENTRED = plain_dictionary(RNG.normal(size=(TEXT_LATENTS, LENGTH)).astype(np.float32))
+TEXT = replace(NOT_CENTRED, scaling=Scaling(RNG.normal(scale=0.05, size=LENGTH).astype(np.float32), 1.0))
 SECOND = plain_dictionary(RNG.normal(size=(TOGETHER, 6)).astype(np.float32))
 VECTORS = RNG.normal(size=(len(TOYS), LENGTH)).astype(np.float32)
 TEXTS = [title for title, _ in TOYS]
@@ -100,6 +102,12 @@ def test_the_centre_is_that_of_the_foreign_texts_or_of_the_run_and_attributes_do
     assert abs(centred - kept).max() > 0.1
     for read in (centred, kept):
         np.testing.assert_array_equal(read[:, TEXT_LATENTS:].toarray(), own[:, TEXT_LATENTS:].toarray())
+
+
+def test_a_dictionary_that_was_trained_without_centring_reads_foreign_texts_so_too() -> None:
+    reader = ForeignReader(Dictionaries(NOT_CENTRED))
+    read = reader.codes(VECTORS + 3, TEXTS, BRANDS, recentre=True)
+    np.testing.assert_array_equal(read.toarray(), NOT_CENTRED.encode(VECTORS + 3).toarray())
 
 
 def test_of_the_phrases_of_a_text_the_surest_count_even_where_they_have_no_latent(
