@@ -224,7 +224,8 @@ def _cost_line(rule: str, curve: dict[str, Any]) -> Series | None:
 def _representation_figures(found: dict[str, Any]) -> list[str]:
     pairs = sorted((float(length), row) for length, row in found["lengths"].items())
     lengths, rows = [length for length, _ in pairs], [row for _, row in pairs]
-    shares = sorted(rows[0]["preference"])
+    planted = rows[0]["preference"]
+    shares = [share for share in sorted(planted) if planted[share]["power"] is not None]
     power = [
         Series(f"{float(share):.0%} planted", lengths, [row["preference"][share]["power"] for row in rows])
         for share in shares
@@ -244,10 +245,9 @@ def _representation_figures(found: dict[str, Any]) -> list[str]:
     wrong.append(Series("promised", lengths, [promised] * len(lengths)))
     found_it = "Share of simulated users whose planted intent is found, by how long their history is."
     wrongly = "Share of wrong verdicts by history length: lines above the promised one break the promise."
-    figures = [
-        _figure(line_chart(power, "history length", "power", found_it), found_it),
-        _figure(line_chart(wrong, "history length", "share of wrong verdicts", wrongly), wrongly),
-    ]
+    figures = [_figure(line_chart(wrong, "history length", "share of wrong verdicts", wrongly), wrongly)]
+    if power:
+        figures.insert(0, _figure(line_chart(power, "history length", "power", found_it), found_it))
     if compared := found.get("list_against_history"):
         edges = compared["edges"]
         middles = [(low + high) / 2 for low, high in itertools.pairwise(edges)]

@@ -45,7 +45,7 @@ class Simulator:
         )
 
     def with_aversion(self, intent: int, length: int, rng: np.random.Generator) -> Indices:
-        """A user who never meets a carrier of one intent."""
+        """A user who never meets a carrier of one intent, which is one of avoidable_intents."""
         weights = self.weights.copy()
         weights[self.space.carriers(intent)[0]] = 0
         return self._draw(weights / weights.sum(), length, rng)
@@ -68,8 +68,19 @@ class Simulator:
 
 def plantable_intents(space: ItemSpace, weights: Doubles) -> Indices:
     """Intents that a simulated user can like: carried by at least 5 items the population met."""
+    return np.flatnonzero(_met_carriers(space, weights) >= MIN_CARRIERS).astype(np.int64)
+
+
+def avoidable_intents(space: ItemSpace, weights: Doubles) -> Indices:
+    """Plantable intents that a simulated user can avoid: not every item the population met carries them."""
+    intents = plantable_intents(space, weights)
+    return intents[_met_carriers(space, weights)[intents] < np.count_nonzero(weights)]
+
+
+def _met_carriers(space: ItemSpace, weights: Doubles) -> Indices:
+    """Items the population met that carry each intent: (intents,)."""
     met = space.codes[np.flatnonzero(weights)] > 0
-    return np.flatnonzero(np.asarray(met.sum(axis=0)).ravel() >= MIN_CARRIERS).astype(np.int64)
+    return np.asarray(met.sum(axis=0), dtype=np.int64).ravel()
 
 
 def representation(
@@ -97,17 +108,17 @@ def representation(
     """
     weights = interactions / interactions.sum()
     simulator = Simulator(space, weights)
-    intents = plantable_intents(space, weights)
+    plantable, avoidable = plantable_intents(space, weights), avoidable_intents(space, weights)
     lengths: dict[str, Any] = {}
     for done, length in enumerate(LENGTHS):
         rng = np.random.default_rng([seed, length])
         lengths[str(length)] = {
             "chance_users": _chance_users(simulator, population, length, count, rng),
             "preference": {
-                f"{share:g}": _preference(simulator, population, intents, share, length, count, rng)
+                f"{share:g}": _preference(simulator, population, plantable, share, length, count, rng)
                 for share in PLANTED_SHARES
             },
-            "aversion": _aversion(simulator, population, intents, length, count, rng),
+            "aversion": _aversion(simulator, population, avoidable, length, count, rng),
             "under_possible": float((length * population.activation_rates >= MIN_EXPECTED_COUNT).mean()),
         }
         if on_progress:
@@ -152,7 +163,9 @@ def _preference(
     length: int,
     count: int,
     rng: np.random.Generator,
-) -> dict[str, float]:
+) -> dict[str, float | None]:
+    if len(intents) == 0:
+        return {"power": None, "false_discovery_rate": None}
     usual = population.means.astype(np.float64)
     hits, false_shares = [], []
     for _ in range(count):
@@ -172,7 +185,9 @@ def _aversion(
     length: int,
     count: int,
     rng: np.random.Generator,
-) -> dict[str, Any]:
+) -> dict[str, float | None]:
+    if len(intents) == 0:
+        return {"power": None, "possible": None, "power_where_possible": None}
     hits, possible = [], []
     for _ in range(count):
         intent = int(rng.choice(intents))

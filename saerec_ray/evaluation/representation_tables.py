@@ -26,14 +26,14 @@ def representation_lines(found: dict[str, Any]) -> Lines:
         ]
         for share in shares:
             cells += [
-                f"{row['preference'][share]['power']:.0%}",
-                f"{row['preference'][share]['false_discovery_rate']:.1%}",
+                number(row["preference"][share]["power"], ".0%"),
+                number(row["preference"][share]["false_discovery_rate"], ".1%"),
             ]
         avoided = row["aversion"]
         rows.append(
             [
                 *cells,
-                f"{avoided['power']:.0%}",
+                number(avoided["power"], ".0%"),
                 number(avoided["power_where_possible"], ".0%"),
                 f"{row['under_possible']:.1%}",
             ]

@@ -371,7 +371,7 @@ def representation_tables(found: dict[str, Any]) -> Lines:
             length,
             f"{row['chance_users']['share_with_any_verdict']:.1%}",
             *(
-                f"{row['preference'][share][figure]:.1%}"
+                number(row["preference"][share][figure], ".1%")
                 for share in shares
                 for figure in ("power", "false_discovery_rate")
             ),

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from saerec_ray.evaluation import representation as module
-from saerec_ray.evaluation.representation import LENGTHS, Simulator, plantable_intents, representation
+from saerec_ray.evaluation.html_report import html_report
+from saerec_ray.evaluation.representation import (
+    LENGTHS,
+    MIN_CARRIERS,
+    Simulator,
+    avoidable_intents,
+    plantable_intents,
+    representation,
+)
+from saerec_ray.evaluation.representation_tables import representation_lines
 from saerec_ray.intents.population import Population, Representation, Verdict, measure_population
 from saerec_ray.scoring import Floats, ItemSpace
 from tests.evaluation.toy_models import random_toy
@@ -135,6 +144,32 @@ def test_aversions_found_are_counted_apart_where_the_rule_allows_a_verdict(
     assert rows["5"]["aversion"] == {"power": 1.0, "possible": 0.0, "power_where_possible": None}
     assert rows["100"]["aversion"]["possible"] > 0.9
     assert rows["100"]["aversion"]["power_where_possible"] == 1
+
+
+def test_where_no_intent_can_be_liked_or_avoided_nothing_is_said_of_that() -> None:
+    space, population, interactions = setting(8)
+    few = np.where(np.arange(200) < MIN_CARRIERS - 1, interactions + 1, 0)
+    found = representation(space, population, few, 2, 1)
+    for row in found["lengths"].values():
+        assert row["preference"]["0.3"] == {"power": None, "false_discovery_rate": None}
+        assert row["aversion"] == {"power": None, "possible": None, "power_where_possible": None}
+        assert row["chance_users"]["share_with_any_verdict"] is not None
+    lines = "\n".join(representation_lines(found))
+    assert "| – | – | – | – | – | – |" in lines
+    page = html_report({"protocol": "", "cutoffs": [5], "representation": found})
+    assert "share of wrong verdicts" in page
+    assert "whose planted intent is found" not in page
+
+
+def test_an_intent_that_every_met_item_carries_can_be_liked_and_not_avoided() -> None:
+    space, population, _ = setting(9)
+    weights = np.zeros(200)
+    weights[space.carriers(3)[0][:MIN_CARRIERS]] = 1 / MIN_CARRIERS
+    assert 3 in plantable_intents(space, weights)
+    assert 3 not in avoidable_intents(space, weights)
+    row = representation(space, population, weights, 2, 1)["lengths"]["10"]
+    assert row["preference"]["0.3"]["power"] is not None
+    assert row["aversion"]["power"] is None
 
 
 def test_how_many_intents_a_history_can_be_called_short_of_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
