@@ -59,6 +59,7 @@ def test_members_are_among_the_strongest_and_the_intruder_is_inactive() -> None:
     intruder_accuracy(CODES, Watching(ATTRIBUTES.name, ATTRIBUTES.rows), np.array([3]), seed=1)
     values = CODES.toarray()[:, 3]
     strongest = set(np.argsort(-values)[:STRONGEST].tolist())
+    assert seen, "or nothing below is looked at"
     for items in seen:
         assert set(items[:4].tolist()) <= strongest
         assert len(set(items[:4].tolist())) == 4
