@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -50,8 +50,9 @@ def embed(
     started = time.monotonic()
     items, reviews = read_items(prepared), read_reviews(prepared)
     texts = items.texts + (reviews.texts if reviews else [])
-    device = "cuda" if cluster.gpus and torch.cuda.is_available() else "cpu"
-    precision = chosen_precision(config.precision, device)
+    engine = _chosen_engine(cluster)
+    gpu = cluster.gpus and _has_gpu(engine)
+    precision = chosen_precision(config.precision, "cuda" if gpu else "cpu")
     fingerprint = model_fingerprint(config.model, model_location(config.model), precision, config.max_tokens)
     cache = EmbeddingCache(cache_folder, fingerprint)
     keys = [text_key(fingerprint, text) for text in texts]
@@ -59,7 +60,7 @@ def embed(
     missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in known}
     if missing:
         done = 0
-        for count in _encode_chunks(config, cluster, precision, missing, cache.folder):
+        for count in _encode_chunks(config, engine, gpu, precision, missing, cache.folder):
             done += count
             if on_progress:
                 on_progress(done, len(missing))
@@ -102,8 +103,29 @@ def load_review_embeddings(folder: Path) -> tuple[Floats, npt.NDArray[np.int64]]
     return arrays["embeddings"], arrays["items"].astype(np.int64)
 
 
+def _chosen_engine(cluster: ClusterConfig) -> Literal["ray", "local"]:
+    if cluster.engine != "auto":
+        return cluster.engine
+    return "ray" if importlib.util.find_spec("ray") else "local"
+
+
+def _has_gpu(engine: Literal["ray", "local"]) -> bool:
+    """Whether there is a GPU where texts are encoded: with Ray on any node of the cluster."""
+    if engine == "local":
+        return torch.cuda.is_available()
+    with start_ray():
+        import ray
+
+        return bool(ray.cluster_resources().get("GPU", 0) >= 1)  # type: ignore[no-untyped-call]
+
+
 def _encode_chunks(
-    config: EmbedConfig, cluster: ClusterConfig, precision: str, missing: dict[bytes, str], cache_folder: Path
+    config: EmbedConfig,
+    engine: Literal["ray", "local"],
+    gpu: bool,
+    precision: str,
+    missing: dict[bytes, str],
+    cache_folder: Path,
 ) -> Iterator[int]:
     """Encodes texts into cache parts and yields how many each finished chunk had."""
     # Texts of one length share a batch, so that padding is not computed.
@@ -111,16 +133,13 @@ def _encode_chunks(
     table = pa.table(
         {"key": pa.array([key for key, _ in ordered], pa.binary(16)), "text": [text for _, text in ordered]}
     )
-    engine = cluster.engine
-    if engine == "auto":
-        engine = "ray" if importlib.util.find_spec("ray") else "local"
     settings: dict[str, Any] = {
         "model": config.model,
         "precision": precision,
         "max_tokens": config.max_tokens,
         "batch_size": config.batch_size,
         "cache_folder": str(cache_folder.absolute()),
-        "gpu": cluster.gpus and torch.cuda.is_available(),
+        "gpu": gpu,
     }
     if engine == "local":
         encoder = _ChunkEncoder(**settings)
@@ -146,7 +165,9 @@ class _ChunkEncoder:
         gpu: bool,
     ) -> None:
         torch.set_num_threads(1)
-        self._encoder = TextEncoder(model, precision, max_tokens, "cuda" if gpu else "cpu")  # type: ignore[arg-type]
+        # Ray counts a GPU that a torch for CPUs cannot use.
+        device = "cuda" if gpu and torch.cuda.is_available() else "cpu"
+        self._encoder = TextEncoder(model, precision, max_tokens, device)  # type: ignore[arg-type]
         self._batch_size, self._folder = batch_size, Path(cache_folder)
 
     def __call__(self, chunk: pa.Table) -> pa.Table:

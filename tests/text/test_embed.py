@@ -169,3 +169,22 @@ def test_actors_of_ray_data_give_every_item_the_vector_it_has_without_ray(tmp_pa
         assert (metrics["encoded_now"], metrics["from_cache"]) == (1, len(MANY))
     assert same(found, expected(MANY))
     assert same(more, expected(grown))
+
+
+@pytest.mark.ray
+def test_a_gpu_of_the_cluster_counts_although_this_machine_has_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray believes what it is told of a machine: the actor gets the place of a GPU and computes without one."""
+    import ray
+
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    monkeypatch.setattr("saerec_ray.precision._cpu_has_bfloat16", lambda: False)
+    ray.init(num_cpus=2, num_gpus=1, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+    try:
+        found, metrics = embed_texts(tmp_path, TEXTS, "ray", gpus=True, precision="auto")
+        _, without = embed_texts(tmp_path, TEXTS, "ray", gpus=False, precision="auto")
+    finally:
+        ray.shutdown()
+    assert found.keys() == TEXTS.keys()
+    assert (metrics["precision"], without["precision"]) == ("bfloat16", "float32")

@@ -32,12 +32,18 @@ def write_items(folder: Path, texts: dict[str, str]) -> Path:
 
 
 def embed_texts(
-    workdir: Path, texts: dict[str, str], engine: str = "local", on_progress: Any = None, **settings: Any
+    workdir: Path,
+    texts: dict[str, str],
+    engine: str = "local",
+    on_progress: Any = None,
+    *,
+    gpus: bool = False,
+    **settings: Any,
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Vectors by item id, and the metrics; the cache is in `workdir`."""
     prepared, folder = write_items(workdir / "prepare", texts), workdir / "embed"
     folder.mkdir(exist_ok=True)
     config = EmbedConfig.model_validate({"model": MODEL, "precision": "float32", **settings})
-    cluster = ClusterConfig.model_validate({"engine": engine, "gpus": False})
+    cluster = ClusterConfig.model_validate({"engine": engine, "gpus": gpus})
     metrics = embed(config, cluster, prepared, folder, workdir / "cache", on_progress)
     return dict(zip(texts, load_embeddings(folder), strict=True)), metrics
