@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import delete, event, func, insert, select, update
+from sqlalchemy import delete, event, func, insert, select, tuple_, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -36,8 +36,12 @@ from saerec_server.steering import Change, Profile, StoredChange, WriteMode
 from saerec_server.validation import MICROSECONDS
 
 TIMEOUT_SECONDS = 0.6
-"""No database operation waits longer; with the time SQLite waits for its lock, callers have an answer within a
-second."""
+"""No database operation of a call waits longer; with the time SQLite waits for its lock, callers have an answer
+within a second."""
+SWEEP_TIMEOUT_SECONDS = 5.0
+"""Nobody waits for a sweep, so it may stand in line behind calls for longer."""
+SWEEP_ROWS = 250
+"""Few enough that a write of a call, which waits for the transaction of a sweep, is hardly slower."""
 BUSY_MILLISECONDS = 300
 _DAY = 86_400 * MICROSECONDS
 
@@ -205,17 +209,25 @@ class Store:
                 )
         return int(count or 0), profile.revision > 0
 
-    async def sweep(self, now: int) -> None:
-        """Removes what expired; nothing reads it any more."""
+    async def sweep(self, now: int) -> bool:
+        """Removes some of what expired, which nothing reads any more; returns whether more of it may be left.
+
+        At most SWEEP_ROWS of a table, each table in a transaction of its own.
+        """
         expired = (
             (tables.adjustments.c.expire_time, now),
             (tables.event_ids.c.write_time, now - EVENT_ID_SECONDS * MICROSECONDS),
             (tables.replies.c.create_time, now - REQUEST_ID_SECONDS * MICROSECONDS),
             (tables.revisions.c.create_time, now - REVISION_SECONDS * MICROSECONDS),
         )
-        async with self._transaction() as connection:
-            for column, end in expired:
-                await connection.execute(delete(column.table).where(column <= end))
+        more = False
+        for column, end in expired:
+            table, key = column.table, column.table.primary_key
+            some = select(*key).where(column <= end).limit(SWEEP_ROWS)
+            async with self._transaction(SWEEP_TIMEOUT_SECONDS) as connection:
+                removed = await connection.execute(delete(table).where(tuple_(*key).in_(some)))
+            more = more or removed.rowcount == SWEEP_ROWS
+        return more
 
     @contextlib.asynccontextmanager
     async def _connection(self) -> AsyncIterator[AsyncConnection]:
@@ -225,11 +237,11 @@ class Store:
                 yield connection
 
     @contextlib.asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
+    async def _transaction(self, seconds: float = TIMEOUT_SECONDS) -> AsyncIterator[AsyncConnection]:
         """A connection that commits at the end, or changes nothing."""
         with _failures():
             writer = self._engine.execution_options(writes=True)
-            async with asyncio.timeout(TIMEOUT_SECONDS), self._writing, writer.begin() as connection:
+            async with asyncio.timeout(seconds), self._writing, writer.begin() as connection:
                 yield connection
 
 

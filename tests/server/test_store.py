@@ -17,7 +17,7 @@ from saerec_ray.scoring import Mode
 from saerec_server.limits import EVENT_ID_SECONDS, REQUEST_ID_SECONDS, REVISION_SECONDS
 from saerec_server.records import Reply, Revision, SteeringWrite, StoredEvent
 from saerec_server.steering import GENESIS, Change, Profile, StoredChange, WriteMode
-from saerec_server.store import RevisionConflictError, Store
+from saerec_server.store import SWEEP_ROWS, RevisionConflictError, Store
 
 T = TypeVar("T")
 SECOND = 1_000_000
@@ -197,3 +197,18 @@ def test_a_sweep_removes_what_expired_and_nothing_else(path: Path) -> None:
     assert counts(REQUEST_ID_SECONDS + 1) == [0, 0, 1, 1, 1, 1]
     assert counts(EVENT_ID_SECONDS + 1) == [0, 0, 0, 1, 1, 1]
     assert counts(REVISION_SECONDS + 1) == [0, 0, 0, 0, 1, 1]
+
+
+def test_a_backlog_is_removed_in_parts_so_that_no_transaction_is_long(path: Path) -> None:
+    backlog = 2 * SWEEP_ROWS + 1
+
+    async def work(store: Store) -> list[int]:
+        await store.write_events([event(number) for number in range(backlog)], NOW)
+        left, more = [], True
+        while more:
+            more = await store.sweep(NOW + EVENT_ID_SECONDS * SECOND)
+            async with store._connection() as connection:
+                left.append((await connection.execute(text("SELECT count(*) FROM event_ids"))).scalar_one())
+        return left
+
+    assert with_store(path, work) == [backlog - SWEEP_ROWS, 1, 0]

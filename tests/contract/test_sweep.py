@@ -1,0 +1,35 @@
+"""Expired state leaves the database of a running server."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from pathlib import Path
+
+from saerec_server.limits import EVENT_ID_SECONDS
+from saerec_server.settings import ServerSettings
+from saerec_server.store import SWEEP_ROWS
+from tests.contract.asking import event, write
+from tests.contract.running import running
+
+
+def test_a_server_removes_a_backlog_while_it_takes_writes(
+    bundle_folder: Path, tmp_path: Path, user: str
+) -> None:
+    settings = ServerSettings(bundle=bundle_folder, port=0, drain_seconds=0, state=tmp_path / "state.sqlite")
+    with running(settings):
+        pass
+    long_ago = time.time_ns() // 1000 - EVENT_ID_SECONDS * 1_000_000
+    rows = [(f"old {number}", user, long_ago) for number in range(4 * SWEEP_ROWS)]
+    connection = sqlite3.connect(settings.state_path)
+    with connection:
+        connection.executemany("INSERT INTO event_ids (event_id, user_id, write_time) VALUES (?, ?, ?)", rows)
+    with running(settings) as api:
+        written, left = 0, len(rows)
+        end = time.monotonic() + 30
+        while left and time.monotonic() < end:
+            written += api.events.WriteEvents(write(event(user, "item-0001"))).accepted_count
+            query = "SELECT count(*) FROM event_ids WHERE write_time <= ?"
+            (left,) = connection.execute(query, [long_ago]).fetchone()
+        assert (left, written > 0) == (0, True)
+    connection.close()
