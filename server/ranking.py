@@ -5,6 +5,7 @@ Recommend, ExplainUser and the preview of a steering write all rank through this
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,7 @@ from saerec_ray.scoring import (
     Adjustment,
     Floats,
     Indices,
+    Parts,
     companion_parts,
     decompose,
     excluded_items,
@@ -186,33 +188,38 @@ class Ranker:
 
     def explain(self, ranking: Ranking) -> list[ItemReasons]:
         """Why each listed item got its score, in the order of the list."""
-        without: dict[int, Floats] = {}
-        return [self._explain_item(ranking, int(item), without) for item in ranking.items]
-
-    def _explain_item(self, ranking: Ranking, item: int, without: dict[int, Floats]) -> ItemReasons:
-        user, space = ranking.user, self.bundle.space
-        steering = [
-            (shift.adjustment.intent, change_of(shift.items, shift.changes, item))
-            for shift in ranking.scored.steering
-        ]
-        before = rank_of(ranking.unsteered_scores, item) if ranking.adjustments else 0
+        user, items = ranking.user, ranking.items.tolist()
         if user.cold:
-            return ItemReasons([], 0.0, 0.0, float(space.popularity[item]), 0.0, steering, before, [], [])
-        parts = decompose(space, user.state, user.values, item, user.companions)
-        listed = listed_intents(parts, self.published)
-        reasons = []
-        for place in listed:
-            intent = int(parts.intents[place])
-            if intent not in without:
-                without[intent] = ranking.scores_without(intent)
-            reasons.append(
-                IntentReason(
-                    intent=intent,
-                    contribution=float(parts.contributions[place]),
-                    contribution_vs_average=float(parts.contributions_vs_average[place]),
-                    rank_without=rank_of(without[intent], item),
-                )
+            return [self._popularity_reasons(ranking, item) for item in items]
+        parts = [
+            decompose(self.bundle.space, user.state, user.values, item, user.companions) for item in items
+        ]
+        listed = [listed_intents(each, self.published) for each in parts]
+        named = [each.intents[places].tolist() for each, places in zip(parts, listed, strict=True)]
+        ranks = _ranks_without(ranking, items, named)
+        return [
+            self._item_reasons(ranking, item, *known)
+            for item, *known in zip(items, parts, listed, ranks, strict=True)
+        ]
+
+    def _popularity_reasons(self, ranking: Ranking, item: int) -> ItemReasons:
+        popularity = float(self.bundle.space.popularity[item])
+        steering, before = _steering_of(ranking, item), _unsteered_rank(ranking, item)
+        return ItemReasons([], 0.0, 0.0, popularity, 0.0, steering, before, [], [])
+
+    def _item_reasons(
+        self, ranking: Ranking, item: int, parts: Parts, listed: Indices, ranks: Sequence[int]
+    ) -> ItemReasons:
+        user = ranking.user
+        reasons = [
+            IntentReason(
+                intent=int(parts.intents[place]),
+                contribution=float(parts.contributions[place]),
+                contribution_vs_average=float(parts.contributions_vs_average[place]),
+                rank_without=rank,
             )
+            for place, rank in zip(listed, ranks, strict=True)
+        ]
         others = np.delete(parts.contributions, listed)
         return ItemReasons(
             intents=reasons,
@@ -220,8 +227,8 @@ class Ranker:
             residual=parts.residual,
             bias=parts.bias,
             companions=parts.companions,
-            steering=steering,
-            unsteered_rank=before,
+            steering=_steering_of(ranking, item),
+            unsteered_rank=_unsteered_rank(ranking, item),
             evidence=history_evidence(
                 self.history.space.codes,
                 user.history,
@@ -242,6 +249,35 @@ class Ranker:
         whole = np.ones(1, dtype=np.float32)
         codes = self.history.space.codes
         return history_evidence(codes, user.history, user.weights, np.array([intent]), whole, count)
+
+
+def _ranks_without(ranking: Ranking, items: Sequence[int], named: Sequence[Sequence[int]]) -> list[list[int]]:
+    """The rank of each item without each of the intents named for it, in the order of `named`.
+
+    Intent by intent: the scores without one are as long as the catalogue, and only those of one are held at a time.
+    """
+    listing = defaultdict[int, list[int]](list)
+    for item, intents in zip(items, named, strict=True):
+        for intent in intents:
+            listing[intent].append(item)
+    ranks = {}
+    for intent, carriers in listing.items():
+        scores = ranking.scores_without(intent)
+        ranks |= {(item, intent): rank_of(scores, item) for item in carriers}
+    return [[ranks[item, intent] for intent in intents] for item, intents in zip(items, named, strict=True)]
+
+
+def _steering_of(ranking: Ranking, item: int) -> list[tuple[int, float]]:
+    """The intents that steering acts on, and what it adds to one item."""
+    return [
+        (shift.adjustment.intent, change_of(shift.items, shift.changes, item))
+        for shift in ranking.scored.steering
+    ]
+
+
+def _unsteered_rank(ranking: Ranking, item: int) -> int:
+    """The item's rank without any adjustment; 0 when none acts."""
+    return rank_of(ranking.unsteered_scores, item) if ranking.adjustments else 0
 
 
 def change_of(items: Indices, changes: Floats, item: int) -> float:
