@@ -59,18 +59,20 @@ def explain_user(
     ranker: Ranker,
     user: User,
     history: Sequence[int],
+    seen: Sequence[int],
     adjustments: Sequence[Adjustment],
     max_intents: int,
     max_evidence: int,
 ) -> UserInsight:
     """The published intents that stand out, then those worth most to the user.
 
-    Intents significantly over- or under-represented in `history` (all known interactions) come first, by
-    their z-score; the others by their weight. Items of other domains are left out of that comparison: the
-    population met items of this catalogue alone, so how often it met an intent says nothing of others.
+    Intents significantly over- or under-represented in `history` come first, by their z-score; the others by
+    their weight. Shares are of the first page, which holds no item of `seen`. Items of other domains are left
+    out of the comparison: the population met items of this catalogue alone, so how often it met an intent says
+    nothing of others.
     """
     everything = np.ones(ranker.bundle.space.item_count, dtype=bool)
-    ranking = ranker.rank(user, adjustments, _unseen(ranker, everything, history), PAGE)
+    ranking = ranker.rank(user, adjustments, _unseen(ranker, everything, seen), PAGE)
     compared = compare_with_population(
         ranker.bundle.space.codes,
         np.asarray(ranker.history.at_home(history), dtype=np.int64),

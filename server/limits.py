@@ -8,6 +8,7 @@ MAX_ID_BYTES = 256
 DEFAULT_PAGE_SIZE = 20
 MAX_PAGE_SIZE = 200
 MAX_HISTORY = 200
+MAX_SEEN_EVENTS = 5_000  # of one user: whose items do not come back
 MAX_LISTED_ITEM_IDS = 1_000  # allow and deny lists, each
 MAX_CONDITIONS = 32
 MAX_CONDITION_VALUES = 256

@@ -65,7 +65,7 @@ class RecommenderService(RecommenderServiceServicer):
         history = known.items(model)
         ranker = model.ranker
         user = await self._compute.run(context, lambda: ranker.user(history))
-        seen = model.history.at_home(history) if ask.filter.exclude_seen else ()
+        seen = known.seen(model) if ask.filter.exclude_seen else ()
 
         def rank() -> Ranking:
             mask = model.attributes.mask(ask.filter.filter, seen)
@@ -129,10 +129,11 @@ class RecommenderService(RecommenderServiceServicer):
         known = await known_user(self._store, model, who, reads_profile=True)
         active = known.profile.active(now_microseconds())
         acting = overlay(model.intents, active, []).acting
-        history = known.items(model)
+        history, seen = known.items(model), known.seen(model)
         user = await self._compute.run(context, lambda: model.ranker.user(history))
         insight = await self._compute.run(
-            context, lambda: explain_user(model.ranker, user, history, acting, max_intents, max_evidence)
+            context,
+            lambda: explain_user(model.ranker, user, history, seen, acting, max_intents, max_evidence),
         )
         response = messages.ExplainUserResponse(
             intents=build.user_intents(model, known, insight),

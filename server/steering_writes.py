@@ -152,12 +152,12 @@ class SteeringWriter:
         known = await known_user(self._store, model, who, reads_profile=False)
         if known.degradations:
             raise StoreError("the history that the effect is measured on could not be read")
-        history = known.items(model)
+        history, seen = known.items(model), known.seen(model)
         old = overlay(model.intents, before.active(now), []).acting
         new = overlay(model.intents, after.active(now), []).acting
         return await self._compute.run(
             context,
-            lambda: steering_effect(model.ranker, model.ranker.user(history), history, old, new),
+            lambda: steering_effect(model.ranker, model.ranker.user(history), seen, old, new),
         )
 
 

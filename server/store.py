@@ -101,6 +101,18 @@ class Store:
             rows = (await connection.execute(query)).all()
         return [StoredInteraction(row.item_id, row.event_time) for row in reversed(rows)]
 
+    async def item_ids(self, user_id: str, limit: int) -> set[str]:
+        """The items of the user's latest `limit` interactions."""
+        latest = (
+            select(tables.events.c.item_id)
+            .where(tables.events.c.user_id == user_id)
+            .order_by(tables.events.c.event_time.desc(), tables.events.c.sequence.desc())
+            .limit(limit)
+            .subquery()
+        )
+        async with self._connection() as connection:
+            return set((await connection.execute(select(latest.c.item_id).distinct())).scalars())
+
     async def profile(self, user_id: str) -> Profile:
         """The user's steering profile; an empty one when the user never steered."""
         async with self._connection() as connection:

@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass, field
 
 from saerec_ray.v1 import recommender_service_pb2 as messages
-from saerec_server.limits import MAX_HISTORY
+from saerec_server.limits import MAX_HISTORY, MAX_SEEN_EVENTS
 from saerec_server.records import StoredInteraction
 from saerec_server.registry import LoadedModel
 from saerec_server.requests import Interaction, Who
@@ -23,12 +23,19 @@ class KnownUser:
 
     interactions: list[Interaction]
     unknown_item_ids: list[str]  # of the request's history
+    earlier_item_ids: set[str]  # of stored interactions too old to be among these
     profile: Profile
     degradations: list[messages.Degradation.ValueType] = field(default_factory=list)
 
     def items(self, model: LoadedModel) -> list[int]:
-        """The places in `model.history` of what the user met."""
+        """The places in `model.history` of the interactions."""
         return [model.history.index[each.item_id] for each in self.interactions]
+
+    def seen(self, model: LoadedModel) -> list[int]:
+        """The places of all items of the catalogue that the user met, however long ago."""
+        index = model.history.index
+        earlier = [index[item_id] for item_id in self.earlier_item_ids if item_id in index]
+        return model.history.at_home([*self.items(model), *earlier])
 
     def read(self, model: LoadedModel) -> list[Interaction]:
         """The latest interactions, which are all that the model reads."""
@@ -38,13 +45,14 @@ class KnownUser:
 async def known_user(store: Store, model: LoadedModel, who: Who, *, reads_profile: bool) -> KnownUser:
     """Reads what is stored; a store that fails costs that part of the state, not the answer."""
     degradations: list[messages.Degradation.ValueType] = []
-    stored, profile = await asyncio.gather(
+    (stored, earlier), profile = await asyncio.gather(
         _history(store, who, degradations), _profile(store, who, degradations, reads_profile)
     )
     past = [Interaction(each.item_id, each.event_time) for each in stored]
     return KnownUser(
         interactions=[each for each in (*past, *who.history) if each.item_id in model.history.index],
         unknown_item_ids=[each.item_id for each in who.history if each.item_id not in model.history.index],
+        earlier_item_ids=earlier,
         profile=profile,
         degradations=sorted(degradations),
     )
@@ -52,15 +60,18 @@ async def known_user(store: Store, model: LoadedModel, who: Who, *, reads_profil
 
 async def _history(
     store: Store, who: Who, degradations: list[messages.Degradation.ValueType]
-) -> list[StoredInteraction]:
+) -> tuple[list[StoredInteraction], set[str]]:
+    """The latest interactions, and the items of all that count as seen when there are more."""
     if not who.reads_store:
-        return []
+        return [], set()
     try:
-        return await store.history(who.user_id, MAX_HISTORY)
+        latest = await store.history(who.user_id, MAX_HISTORY)
+        more = len(latest) == MAX_HISTORY
+        return latest, await store.item_ids(who.user_id, MAX_SEEN_EVENTS) if more else set()
     except StoreError:
         logger.exception("stored history could not be read")
         degradations.append(messages.DEGRADATION_HISTORY_UNAVAILABLE)
-        return []
+        return [], set()
 
 
 async def _profile(

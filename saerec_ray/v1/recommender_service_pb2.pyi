@@ -83,7 +83,7 @@ class _SeenPolicyEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._Enu
     SEEN_POLICY_UNSPECIFIED: _SeenPolicy.ValueType  # 0
     """The scenario's default; as long as there are no scenarios, SEEN_POLICY_EXCLUDE."""
     SEEN_POLICY_EXCLUDE: _SeenPolicy.ValueType  # 1
-    """Never return an item in the user's known history."""
+    """Never return an item of the history that is read: the request's, and the latest 5000 stored events."""
     SEEN_POLICY_ALLOW: _SeenPolicy.ValueType  # 2
     """Return them like any other item."""
 
@@ -93,7 +93,7 @@ class SeenPolicy(_SeenPolicy, metaclass=_SeenPolicyEnumTypeWrapper):
 SEEN_POLICY_UNSPECIFIED: SeenPolicy.ValueType  # 0
 """The scenario's default; as long as there are no scenarios, SEEN_POLICY_EXCLUDE."""
 SEEN_POLICY_EXCLUDE: SeenPolicy.ValueType  # 1
-"""Never return an item in the user's known history."""
+"""Never return an item of the history that is read: the request's, and the latest 5000 stored events."""
 SEEN_POLICY_ALLOW: SeenPolicy.ValueType  # 2
 """Return them like any other item."""
 global___SeenPolicy = SeenPolicy

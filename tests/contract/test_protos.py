@@ -133,6 +133,14 @@ def test_the_comment_states_the_limit_that_the_server_enforces(field: str, state
     assert stated in field_comments()[field]
 
 
+def test_contract_and_page_state_how_many_events_count_as_seen() -> None:
+    stated = f"latest {limits.MAX_SEEN_EVENTS}"
+    assert f"{stated} stored events" in (ROOT / "protos/saerec_ray/v1/recommender_service.proto").read_text(
+        "utf-8"
+    )
+    assert f"items of the {stated} count as met" in PAGE.read_text("utf-8")
+
+
 def test_how_far_steering_may_go_is_written_as_the_score_computes_it() -> None:
     share = f"{SHIFT_LIMIT:.0%}"
     page = " ".join(PAGE.read_text("utf-8").split())

@@ -171,7 +171,7 @@ def test_a_user_is_explained_by_published_intents_significant_ones_first(
     history = data.draw(histories(bundle, min_size=0))
     user = ranker.user(history)
     edits = data.draw(adjustment_lists(bundle))
-    insight = explain_user(ranker, user, history, edits, 10, 3)
+    insight = explain_user(ranker, user, history, history, edits, 10, 3)
     assert all(bundle.catalogue.intents[reason.intent].published for reason in insight.reasons)
     significant = [reason.verdict.value != "typical" for reason in insight.reasons]
     assert significant == sorted(significant, reverse=True)

@@ -86,9 +86,9 @@ def test_verdicts_are_those_of_the_items_of_the_catalogue_alone(
 ) -> None:
     ranker, history = travelled.ranker, data.draw(histories(travelled))
     every = travelled.bundle.space.intent_count
-    mixed = explain_user(ranker, ranker.user(history), history, [], every, 3)
+    mixed = explain_user(ranker, ranker.user(history), history, history, [], every, 3)
     home = travelled.history.at_home(history)
-    alone = explain_user(ranker, ranker.user(home), home, [], every, 3)
+    alone = explain_user(ranker, ranker.user(home), home, home, [], every, 3)
     compared = [
         {each.intent: (each.verdict, each.log_lift, each.z_score) for each in insight.reasons}
         for insight in (mixed, alone)

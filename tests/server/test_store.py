@@ -87,6 +87,15 @@ def test_history_is_the_latest_oldest_first(path: Path) -> None:
     assert with_store(path, work) == ["i2", "i1"]
 
 
+def test_the_items_of_the_latest_interactions_are_named_once(path: Path) -> None:
+    async def work(store: Store) -> set[str]:
+        again = dataclasses.replace(event(5, age=1), item_id="i2")
+        await store.write_events([*(event(number, age=number) for number in (2, 3, 4)), again], NOW)
+        return await store.item_ids("u", 3)
+
+    assert with_store(path, work) == {"i2", "i3"}
+
+
 def test_events_of_the_same_time_keep_their_order(path: Path) -> None:
     async def work(store: Store) -> list[str]:
         await store.write_events([event(number) for number in (5, 4, 6)], NOW)
