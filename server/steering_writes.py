@@ -98,7 +98,8 @@ class SteeringWriter:
                 )
             if not edit.validate_only:
                 return messages.SteerIntentsResponse.FromString(state.reply.content)
-        _check_rate(state, now)
+        if not edit.validate_only:
+            _check_rate(state, now)
         profile = state.profile
         if edit.etag and edit.etag != profile.etag:
             raise ApiError(

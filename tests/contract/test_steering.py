@@ -253,6 +253,17 @@ def test_the_eleventh_write_in_a_minute_is_refused_with_the_time_to_wait(
     assert profile(api, user).revision == 10
 
 
+def test_a_preview_is_no_write_and_is_answered_after_the_last_one_of_the_minute(
+    api: Api, user: str, steerable: list[str]
+) -> None:
+    for _ in range(11):
+        steer(api, user, adjust(steerable[0]), validate_only=True)
+    for number in range(10):
+        steer(api, user, adjust(steerable[0], BOOST, 0.01 + number / 100))
+    preview = steer(api, user, adjust(steerable[1]), validate_only=True)
+    assert len(preview.profile.adjustments) == 2
+
+
 def test_writes_at_the_same_time_are_applied_one_after_the_other(
     api: Api, user: str, steerable: list[str]
 ) -> None:
