@@ -14,7 +14,7 @@ import pytest
 from saerec_ray.bundle import Bundle
 from saerec_ray.v1 import common_pb2, event_service_pb2, intent_service_pb2
 from saerec_ray.v1 import recommender_service_pb2 as messages
-from tests.contract.asking import BOOST, EXCLUDE, SUPPRESS, adjust, event, met, write
+from tests.contract.asking import BOOST, EXCLUDE, SUPPRESS, adjust, answer, event, met, write
 from tests.contract.running import Api, Refusal, refusal
 
 LONGEST = "i" * 256
@@ -141,7 +141,11 @@ def test_strength_is_above_0_and_at_most_1(
 
 
 def test_exclude_ignores_its_strength(api: Api, bundle: Bundle, steerable: list[str]) -> None:
-    recommend(api, bundle, steering=messages.InlineSteering(adjustments=[adjust(steerable[0], EXCLUDE, 0.0)]))
+    def listed(strength: float | None) -> list[tuple[str, float]]:
+        inline = messages.InlineSteering(adjustments=[adjust(steerable[0], EXCLUDE, strength)])
+        return answer(recommend(api, bundle, page_size=200, steering=inline))
+
+    assert listed(0.0) == listed(1.0) != answer(recommend(api, bundle, page_size=200))
 
 
 def test_five_inline_boosts_act_and_a_sixth_is_refused(
@@ -195,7 +199,12 @@ def test_a_ttl_outside_1_minute_to_365_days_is_refused(
 def test_a_ttl_of_1_minute_and_of_365_days_is_accepted(
     api: Api, user: str, steerable: list[str], seconds: int
 ) -> None:
-    steer(api, user_id=user, adjustments=[adjust(steerable[0])], ttl={"seconds": seconds})
+    request = messages.SteerIntentsRequest(user_id=user, adjustments=[adjust(steerable[0])])
+    request.ttl.FromSeconds(seconds)
+    api.recommender.SteerIntents(request)
+    read = api.recommender.GetSteeringProfile(messages.GetSteeringProfileRequest(user_id=user))
+    (stored,) = read.profile.adjustments
+    assert stored.expire_time.seconds == pytest.approx(time.time() + seconds, abs=30)
 
 
 def test_a_reason_has_at_most_512_bytes(api: Api, user: str, steerable: list[str]) -> None:
