@@ -28,7 +28,7 @@ from saerec_ray.v1 import (
 from saerec_server import limits
 from saerec_server.compute import Compute
 from saerec_server.event_service import EventService
-from saerec_server.health import HealthService
+from saerec_server.health import MAX_WATCHES, HealthService
 from saerec_server.intent_service import IntentService
 from saerec_server.interceptors.admission import AdmissionInterceptor
 from saerec_server.interceptors.faults import FaultInterceptor
@@ -46,6 +46,8 @@ SERVICES = (
     intent_service_pb2.DESCRIPTOR.services_by_name["IntentService"].full_name,
     event_service_pb2.DESCRIPTOR.services_by_name["EventService"].full_name,
 )
+GRACE_SECONDS = 25.0
+"""For calls under way to end, when the server is asked to stop."""
 SWEEP_SECONDS = 3_600.0
 SWEEP_PAUSE_SECONDS = 0.05
 """Between two parts of a long sweep: calls come first."""
@@ -74,7 +76,7 @@ class RunningServer:
         await self.health.enter_graceful_shutdown()
         await asyncio.sleep(self.settings.drain_seconds)
         self.health.end_watches()
-        await self.server.stop(self.settings.grace_seconds)
+        await self.server.stop(GRACE_SECONDS)
 
 
 @contextlib.asynccontextmanager
@@ -84,9 +86,7 @@ async def started(settings: ServerSettings) -> AsyncIterator[RunningServer]:
     Raises BundleError when the bundle is refused and InputError when a folder of foreign items is, or when the
     state database or the port cannot be used.
     """
-    registry = ModelRegistry(
-        load_model(settings.bundle, settings.exact_limit, settings.pool_size, settings.cross_domain)
-    )
+    registry = ModelRegistry(load_model(settings.bundle, cross_domain=settings.cross_domain))
     async with contextlib.AsyncExitStack() as stack:
         store = await Store.open(settings.state_path)
         stack.push_async_callback(store.close)
@@ -97,7 +97,8 @@ async def started(settings: ServerSettings) -> AsyncIterator[RunningServer]:
         server = grpc.aio.server(
             interceptors=(TraceInterceptor(), FaultInterceptor(), AdmissionInterceptor(settings.max_calls)),
             options=_OPTIONS,
-            maximum_concurrent_rpcs=4 * settings.max_calls,
+            # Room to refuse calls with a reason, whoever watches: gRPC's own refusal has none.
+            maximum_concurrent_rpcs=4 * settings.max_calls + MAX_WATCHES,
         )
         recommender_service_pb2_grpc.add_RecommenderServiceServicer_to_server(
             RecommenderService(registry, store, compute), server
