@@ -214,7 +214,7 @@ def evaluate(
     cls=StageGroup,
     invoke_without_command=True,
     help="With list, show or search: ask a running server. With diff or group: read bundles. "
-    "With outcome: read a work directory. "
+    "With outcome or cards: read a work directory. "
     "With edit: correct what the catalogue says. "
     f"With --config: the stage. {_STAGE_HELP['intents']}",
 )
@@ -234,7 +234,8 @@ def intents_stage(
         return
     if config is None:
         raise InputError(
-            "saerec intents needs --config to run the stage, or list, show, search, edit, diff, group or outcome."
+            "saerec intents needs --config to run the stage, or list, show, search, edit, diff, group, outcome or "
+            "cards."
         )
     _run(config, workdir, overrides, "intents", strict, force)
 
@@ -320,7 +321,9 @@ class LogLevel(StrEnum):
 def serve(
     bundle: Annotated[Path, typer.Option("--bundle", "-b", help="Bundle directory.")] = Path("out/bundle"),
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", "-p", help="Port to listen on; 0 takes a free one.")] = 50051,
+    port: Annotated[
+        int, typer.Option("--port", "-p", min=0, max=65_535, help="Port to listen on; 0 takes a free one.")
+    ] = 50051,
     state: Annotated[
         Path | None,
         typer.Option(help="SQLite file with histories and steering profiles; by default beside the bundle."),
@@ -334,11 +337,15 @@ def serve(
     drain_seconds: Annotated[
         float, typer.Option(min=0, help="Wait this long between turning unhealthy and refusing calls.")
     ] = 5.0,
+    threads: Annotated[int, typer.Option(min=1, max=256, help="Threads that rank.")] = 2,
+    max_calls: Annotated[int, typer.Option(min=1, help="Calls answered at once; more are refused.")] = 64,
     reflection: Annotated[bool, typer.Option(help="Let clients list the services.")] = False,
     log_level: Annotated[LogLevel, typer.Option(help="How much to log.")] = LogLevel.INFO,
 ) -> None:
     """Serve a bundle over gRPC until SIGTERM or Ctrl-C, then finish the calls under way."""
     import logging
+
+    from pydantic import ValidationError
 
     from saerec_server.serve import run_server
     from saerec_server.settings import ServerSettings
@@ -350,15 +357,22 @@ def serve(
             f"Serving {bundle} on {host}:{bound_port}. Stop with Ctrl-C.", highlight=False, soft_wrap=True
         )
 
-    settings = ServerSettings(
-        bundle=bundle,
-        cross_domain=tuple(cross_domain or ()),
-        host=host,
-        port=port,
-        state=state,
-        reflection=reflection,
-        drain_seconds=drain_seconds,
-    )
+    try:
+        settings = ServerSettings(
+            bundle=bundle,
+            cross_domain=tuple(cross_domain or ()),
+            host=host,
+            port=port,
+            state=state,
+            reflection=reflection,
+            drain_seconds=drain_seconds,
+            threads=threads,
+            max_calls=max_calls,
+        )
+    except ValidationError as error:
+        wrong = error.errors()[0]
+        option = f"--{wrong['loc'][0]}".replace("_", "-")
+        raise InputError(f"{option} cannot be {str(wrong['input'])!r}: {wrong['msg']}.") from error
     run_server(settings, ready)
 
 

@@ -6,8 +6,6 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from saerec_ray.retrieval import EXACT_LIMIT, POOL_SIZE
-
 STATE_FILE = "state.sqlite"
 
 
@@ -25,15 +23,13 @@ class ServerSettings(BaseModel):
     state: Path | None = Field(None, description=f"State database; by default {STATE_FILE} beside the bundle")
     reflection: bool = Field(False, description="Answer gRPC reflection, for tools such as grpcurl")
     drain_seconds: float = Field(
-        5.0, ge=0, description="Between turning unhealthy and refusing calls, when asked to stop"
+        5.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Between turning unhealthy and refusing calls, when asked to stop",
     )
-    grace_seconds: float = Field(25.0, ge=0, description="For calls in flight to end, when asked to stop")
     threads: int = Field(2, ge=1, le=256, description="Threads that rank")
     max_calls: int = Field(64, ge=1, description="Calls answered at once; more are shed")
-    exact_limit: int = Field(
-        EXACT_LIMIT, ge=0, description="Larger catalogues are ranked through candidates with a certificate"
-    )
-    pool_size: int = Field(POOL_SIZE, ge=1, description="Dense candidates of a large catalogue, at least")
 
     @property
     def state_path(self) -> Path:

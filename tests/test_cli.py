@@ -140,7 +140,10 @@ def test_a_configuration_that_is_wrong_ends_with_2_and_names_what_is_wrong(
         ),
         (("presets", "bauty"), "There is no file or preset called bauty"),
         (("train", "--config", "demo", "--set", "train.epochs"), "--set needs key=value"),
-        (("intents", "--force"), "saerec intents needs --config to run the stage"),
+        (
+            ("intents", "--force"),
+            "needs --config to run the stage, or list, show, search, edit, diff, group, outcome or cards",
+        ),
         (("run",), "Missing option '--config'"),
         (
             ("run", "--config", "demo", "--dictionary-from", "/nowhere"),
@@ -148,6 +151,15 @@ def test_a_configuration_that_is_wrong_ends_with_2_and_names_what_is_wrong(
         ),
         (("run", "--config", "demo", "--epochs", "3"), "No such option"),
         (("serve", "--log-level", "loud"), "'loud' is not one of"),
+        (("serve", "--port", "70000"), "Invalid value for '--port'"),
+        (("serve", "--threads", "0"), "Invalid value for '--threads'"),
+        (("serve", "--max-calls", "0"), "Invalid value for '--max-calls'"),
+        (("serve", "--host", ""), "--host cannot be ''"),
+        (("serve", "--drain-seconds", "nan"), "--drain-seconds"),
+        (
+            ("serve", "--drain-seconds", "inf"),
+            "--drain-seconds cannot be 'inf': Input should be a finite number.",
+        ),
         (("serve", "--bundle", "/nowhere", "--port", "0"), "/nowhere"),
     ],
 )

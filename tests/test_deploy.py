@@ -15,6 +15,7 @@ import yaml
 from ray.runtime_env import RuntimeEnv
 
 from saerec_ray import cli
+from saerec_server.serve import GRACE_SECONDS
 from saerec_server.settings import ServerSettings
 
 ROOT = Path(__file__).parents[1]
@@ -156,8 +157,7 @@ def test_all_ports_agree() -> None:
 def test_the_server_has_time_to_drain_before_it_is_killed() -> None:
     pod = document("Deployment")["spec"]["template"]["spec"]
     drain = parsed(container("Deployment")["args"])["drain_seconds"]
-    grace = ServerSettings.model_fields["grace_seconds"].default
-    assert pod["terminationGracePeriodSeconds"] >= drain + grace + MARGIN_SECONDS
+    assert pod["terminationGracePeriodSeconds"] >= drain + GRACE_SECONDS + MARGIN_SECONDS
     readiness = container("Deployment")["readinessProbe"]
     assert readiness["periodSeconds"] * readiness["failureThreshold"] < drain, "balancers notice in time"
 
