@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import sys
 
-_CLIENT_COMMANDS = {"recommend", "explain", "steer", "intents", "version"}
-_EXTRAS = {"serve": "serve", "demo": "demo"} | dict.fromkeys(_CLIENT_COMMANDS, "cli")
-_TRAINING = "train"  # every other command is a stage
+_NEEDED = {
+    "cli": ["recommend", "explain", "steer", "version", "intents list", "intents show", "intents search"],
+    "serve": [
+        "serve",
+        "presets",
+        *(f"intents {call}" for call in ("diff", "group", "edit", "outcome", "cards")),
+    ],
+    "demo": ["demo"],
+}
+_EXTRAS = {command: extra for extra, commands in _NEEDED.items() for command in commands}
+_TRAINING = "train"  # every other command is a stage or reads what only training reads
 
 
 def main() -> None:
@@ -29,7 +37,10 @@ def _advice(missing: str) -> str:
             "The saerec command needs an extra: pip install 'saerec-ray[cli]' to call a server, "
             "'saerec-ray[serve]' to run one, 'saerec-ray[train]' to train."
         )
-    command = next((argument for argument in sys.argv[1:] if not argument.startswith("-")), "")
+    words = [argument for argument in sys.argv[1:] if not argument.startswith("-")]
+    command = next(
+        (each for each in (" ".join(words[:2]), *words[:1]) if each in _EXTRAS), " ".join(words[:1])
+    )
     extra = _EXTRAS.get(command, _TRAINING)
     return f"saerec {command} needs the package {missing}: pip install 'saerec-ray[{extra}]'."
 
