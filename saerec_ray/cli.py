@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sys
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
@@ -67,17 +69,22 @@ def _run(
     from saerec_ray.pipeline import run_stages
     from saerec_ray.progress import Reporter
 
+    with _stoppable(), Reporter() as reporter:
+        run_stages(load_config(config, overrides), workdir, reporter, only, strict=strict, force=force)
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """SIGTERM ends the block as Ctrl-C does: everything that was started is taken down."""
     signal.signal(signal.SIGTERM, _stop)
     try:
-        with Reporter() as reporter:
-            run_stages(load_config(config, overrides), workdir, reporter, only, strict=strict, force=force)
+        yield
     except KeyboardInterrupt as stop:
         (number,) = stop.args or (signal.SIGINT,)
         _fail("Stopped. Finished stages are kept; run the same command again to go on.", 128 + number)
 
 
 def _stop(number: int, _frame: FrameType | None) -> None:
-    """SIGTERM ends a run as Ctrl-C does: everything that was started is taken down."""
     raise KeyboardInterrupt(number)
 
 
@@ -388,7 +395,8 @@ def demo(
     """Train on MovieLens, serve, and show recommendations, explanations and steering."""
     from saerec_ray.demo import run_demo
 
-    run_demo(workdir, keep_serving=keep_serving)
+    with _stoppable():
+        run_demo(workdir, keep_serving=keep_serving)
 
 
 @app.command()

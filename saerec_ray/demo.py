@@ -20,7 +20,7 @@ from rich.syntax import Syntax
 
 from saerec_ray import service_tables
 from saerec_ray.bundle import Bundle, load_bundle
-from saerec_ray.client import Client
+from saerec_ray.client import Client, SaerecError
 from saerec_ray.config import load_config
 from saerec_ray.data.prepared import read_sequences
 from saerec_ray.errors import StageError
@@ -38,8 +38,9 @@ COMPARED = 10
 CANDIDATES = 20
 BOOST_STRENGTH = 0.5
 MOST_HISTORY = 60
-_START_SECONDS = 60.0
-_CALL_SECONDS = 5.0
+SERVER_LOG = "server.log"
+_START_SECONDS = 180.0
+_CALL_SECONDS = 20.0
 
 
 def run_demo(workdir: Path, *, keep_serving: bool) -> None:
@@ -53,14 +54,14 @@ def run_demo(workdir: Path, *, keep_serving: bool) -> None:
     bundle = load_bundle(workdir / "bundle")
     history = _telling_history(bundle, workdir)
     console.print("Starting the server ...")
-    with _server(workdir) as target, Client(target) as client:
+    with _server(workdir) as target, _client(target, workdir / SERVER_LOG) as client:
         _write_history(client, bundle, history)
         tried = _intents_to_try(client)
         _show_product(console, client, tried)
         _show_next_steps(console, target, workdir, tried)
         if keep_serving:
-            console.print(f"\nServing on {target}. Stop with Ctrl-C.", highlight=False)
             with contextlib.suppress(KeyboardInterrupt):
+                console.print(f"\nServing on {target}. Stop with Ctrl-C.", highlight=False)
                 signal.pause()
 
 
@@ -166,7 +167,7 @@ def _write_history(client: Client, bundle: Bundle, history: list[str]) -> None:
 def _server(workdir: Path) -> Iterator[str]:
     """A server process on a free port for the length of the block; yields its address when it answers."""
     options = ["--bundle", str(workdir / "bundle"), "--port", "0", "--drain-seconds", "0"]
-    log_path = workdir / "server.log"
+    log_path = workdir / SERVER_LOG
     with log_path.open("w") as log:
         process = subprocess.Popen(  # noqa: S603 (our own command)
             [sys.executable, "-m", "saerec_ray", "serve", *options],
@@ -179,6 +180,19 @@ def _server(workdir: Path) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait()
+
+
+@contextlib.contextmanager
+def _client(target: str, log_path: Path) -> Iterator[Client]:
+    """A client whose failed calls end the demo with a sentence."""
+    with Client(target) as client:
+        try:
+            yield client
+        except SaerecError as error:
+            raise StageError(
+                f"The server of the demo did not answer a call as it should: {error} See {log_path}, and run the "
+                "demo again: what is trained is kept."
+            ) from error
 
 
 def _announced_port(process: subprocess.Popen[bytes], log_path: Path) -> int:
