@@ -198,8 +198,8 @@ class Ranker:
         named = [each.intents[places].tolist() for each, places in zip(parts, listed, strict=True)]
         ranks = _ranks_without(ranking, items, named)
         return [
-            self._item_reasons(ranking, item, *known)
-            for item, *known in zip(items, parts, listed, ranks, strict=True)
+            self._item_reasons(ranking, item, known, places, without)
+            for item, known, places, without in zip(items, parts, listed, ranks, strict=True)
         ]
 
     def _popularity_reasons(self, ranking: Ranking, item: int) -> ItemReasons:
@@ -260,7 +260,7 @@ def _ranks_without(ranking: Ranking, items: Sequence[int], named: Sequence[Seque
     for item, intents in zip(items, named, strict=True):
         for intent in intents:
             listing[intent].append(item)
-    ranks = {}
+    ranks: dict[tuple[int, int], int] = {}
     for intent, carriers in listing.items():
         scores = ranking.scores_without(intent)
         ranks |= {(item, intent): rank_of(scores, item) for item in carriers}
