@@ -25,7 +25,6 @@ class UserStates:
 
     states: Floats  # h_u: (users, d_model)
     profiles: Floats  # a_u: (users, intents)
-    gates: Floats  # weight of own state, personal and public branch: (users, 1 to 3)
     history_weights: list[Floats]  # alpha_ut for the items read, oldest first; each sums to 1
     companions: csr_array  # c_u of the items read: (users, items)
 
@@ -115,25 +114,23 @@ class UserEncoder:
     def encode(self, histories: Sequence[npt.NDArray[np.integer[Any]]]) -> UserStates:
         """Encodes non-empty histories of item indices, oldest first; only the latest max_length are read.
 
-        History weights, profiles and gates are means over the members.
+        History weights and profiles are means over the members.
         """
         recent = [history[-self.max_length :] for history in histories]
         items, present = right_aligned(recent)
-        states, gates, weights = [], [], []
+        states, weights = [], []
         for model, item_vectors, intent_vectors in zip(
             self._members, self._item_vectors, self._intent_vectors, strict=True
         ):
             own = model.history_weights(present)
             profiles = user_profiles(items, own, self._context)
-            state, gate = model(item_vectors[items], present, profiles, intent_vectors, self._context)
+            state, _ = model(item_vectors[items], present, profiles, intent_vectors, self._context)
             states.append(state / len(self._members))
-            gates.append(gate)
             weights.append(own)
         mean_weights = torch.stack(weights).mean(dim=0)  # (batch, length)
         return UserStates(
             states=torch.cat(states, dim=1).numpy(),
             profiles=user_profiles(items, mean_weights, self._context).numpy(),
-            gates=torch.stack(gates).mean(dim=0).numpy(),
             history_weights=[row[-len(own) :].numpy() for row, own in zip(mean_weights, recent, strict=True)],
             companions=companion_strengths(self._space, recent),
         )

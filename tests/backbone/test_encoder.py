@@ -39,7 +39,7 @@ HISTORIES = [
 
 
 @pytest.mark.parametrize("branches", ["none", "personal", "public", "both"])
-def test_states_gates_and_profiles_are_those_of_the_trained_backbone(branches: str) -> None:
+def test_states_and_profiles_are_those_of_the_trained_backbone(branches: str) -> None:
     configuration = small_settings(branches=branches)
     weights = untrained_weights(configuration, FROZEN)
     trained = Backbone(ITEMS, configuration, torch.from_numpy(FROZEN.decoder))
@@ -50,13 +50,12 @@ def test_states_gates_and_profiles_are_those_of_the_trained_backbone(branches: s
     with torch.inference_mode():
         alpha = trained.encoder.history_weights(present)
         profiles = user_profiles(items, alpha, context)
-        states, gates = trained.encoder(
+        states, _ = trained.encoder(
             trained.items(context)[items], present, profiles, trained.items.intent_vectors, context
         )
     _, encoder = small_encoder(FROZEN, branches=branches)
     users = encoder.encode(HISTORIES)
     np.testing.assert_allclose(users.states, states, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(users.gates, gates, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(users.profiles, profiles, rtol=1e-6, atol=1e-7)
     for row, history in enumerate(HISTORIES):
         np.testing.assert_array_equal(users.history_weights[row], alpha[row, -len(history) :])
@@ -104,7 +103,6 @@ def test_an_ensemble_scores_with_the_mean_of_its_members() -> None:
     )
     found = base_scores(space, users.states, intent_values(space, users.states, users.profiles))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(users.gates, np.mean([of.gates for _, of in apart], axis=0), rtol=1e-5)
     for row, weights in enumerate(users.history_weights):
         assert weights.sum() == pytest.approx(1)
         np.testing.assert_allclose(weights, np.mean([of.history_weights[row] for _, of in apart], axis=0))

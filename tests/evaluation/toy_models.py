@@ -151,6 +151,5 @@ class AveragingEncoder:
             [np.asarray(self._space.codes[history].sum(axis=0)).ravel() for history in histories]
         ).astype(np.float32)
         states: Floats = profiles @ self._space.intent_vectors
-        ones = np.ones((len(histories), 1), dtype=np.float32)
         weights = [np.full(len(h), 1 / len(h)) for h in histories]
-        return UserStates(states, profiles, ones, weights, companion_strengths(self._space, histories))
+        return UserStates(states, profiles, weights, companion_strengths(self._space, histories))
