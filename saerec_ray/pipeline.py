@@ -40,6 +40,7 @@ from saerec_ray.intents.policy import policy_file
 from saerec_ray.intents.stage import POPULATION_FILE, build_intents
 from saerec_ray.manifest import (
     MANIFEST_NAME,
+    SOURCES,
     Manifest,
     file_sha256,
     hash_files,
@@ -48,6 +49,7 @@ from saerec_ray.manifest import (
     recorded_versions,
     replaced_folder,
     restore_folder,
+    sources_hash,
     timestamp,
     write_json,
 )
@@ -362,8 +364,9 @@ def _run_stage(
     )
     target = workdir / stage.name
     if not force and is_current(target, fingerprint):
-        reporter.skip(stage.name)
-        return read_manifest(target)
+        manifest = read_manifest(target)
+        reporter.skip(stage.name, other_code=manifest.versions.get(SOURCES) != sources_hash())
+        return manifest
     reporter.begin(stage.name)
     started = time.monotonic()
     with replaced_folder(target) as folder:

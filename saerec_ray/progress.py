@@ -70,9 +70,10 @@ class Reporter:
             self._task = None
         self._print(f"{self._stage}: {message}")
 
-    def skip(self, stage: str) -> None:
-        """The stage had nothing to do."""
-        self._print(f"{stage}: unchanged, skipped")
+    def skip(self, stage: str, *, other_code: bool = False) -> None:
+        """The stage had nothing to do; `other_code` says that its result is of another state of this library."""
+        told = " (made by other code of this version; --force makes it again)" if other_code else ""
+        self._print(f"{stage}: unchanged, skipped{told}")
 
     def _print(self, line: str) -> None:
         self.console.print(line, highlight=False, markup=False, soft_wrap=True)

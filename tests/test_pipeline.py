@@ -29,7 +29,7 @@ from saerec_ray.config import Config, load_config
 from saerec_ray.data.prepared import ITEMS_FILE, PreparedItems, items_table
 from saerec_ray.errors import InputError, StageError
 from saerec_ray.intents.stage import POPULATION_FILE
-from saerec_ray.manifest import MANIFEST_NAME, Manifest, is_current, read_manifest
+from saerec_ray.manifest import MANIFEST_NAME, SOURCES, Manifest, is_current, read_manifest
 from saerec_ray.pipeline import RUNS_FOLDER, STAGE_NAMES, STAGES, Job, Stage, run_stages
 from saerec_ray.progress import Reporter
 from saerec_ray.text.embed import EMBEDDINGS_FILE
@@ -129,6 +129,26 @@ def test_all_stages_run_once_in_order_and_are_skipped_when_nothing_changed(run: 
     assert run() == []
     assert {name: read_manifest(tmp_path / "out" / name).finished for name in STAGE_NAMES} == before
     assert list((tmp_path / "out" / RUNS_FOLDER).iterdir()) == [], "checkpoints of finished stages go"
+
+
+def test_it_is_told_when_a_skipped_result_was_made_by_other_code_of_this_version(
+    run: Run, tmp_path: Path, shop: Path
+) -> None:
+    def said() -> list[str]:
+        console = Console(file=io.StringIO(), width=200)
+        with Reporter(console) as reporter:
+            run_stages(load_config(shop), tmp_path / "out", reporter)
+        return console.file.getvalue().splitlines()  # type: ignore[attr-defined, no-any-return]
+
+    run()
+    assert "embed: unchanged, skipped" in said()
+    manifest = tmp_path / "out" / "embed" / MANIFEST_NAME
+    finished = json.loads(manifest.read_text("utf-8"))
+    finished["versions"][SOURCES] = "0" * 12
+    manifest.write_text(json.dumps(finished), "utf-8")
+    assert [line for line in said() if "other code" in line] == [
+        "embed: unchanged, skipped (made by other code of this version; --force makes it again)"
+    ]
 
 
 def test_a_manifest_says_what_was_read_done_and_written(run: Run, tmp_path: Path, shop: Path) -> None:
