@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -135,6 +136,8 @@ def write_synthetic_bundle(
     with torch.no_grad():
         encoder.branch_scale.fill_(0.5)
     decoder = rng.normal(size=(intents, d_text)).astype(np.float32)
+    centre = np.full(decoder.shape[1], 0.01, dtype=np.float32)
+    centred = replace(plain_dictionary(decoder), scaling=Scaling(centre, 1.0))
     content = BundleContent(
         config=config,
         items=prepared,
@@ -150,7 +153,7 @@ def write_synthetic_bundle(
         value_quantiles=np.percentile(values, np.linspace(0, 100, 101), axis=0).astype(np.float32),
         label_vectors=(decoder / np.linalg.norm(decoder, axis=1, keepdims=True)).astype(np.float32),
         backbone={f"0.{name}": tensor.numpy() for name, tensor in encoder.state_dict().items()},
-        dictionary=plain_dictionary(decoder).arrays(),
+        dictionary=centred.arrays(),
         evaluation={},
     )
     origin = BundleOrigin("0" * 64, "1" * 64, {"python": "3"}, seed)
