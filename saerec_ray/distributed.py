@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib.util
 import json
 import os
 import queue
@@ -17,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.distributed
@@ -33,13 +32,12 @@ from saerec_ray.attempts import (
 )
 from saerec_ray.errors import StageError
 from saerec_ray.local_workers import latest_checkpoint, run_local
-from saerec_ray.ray_connection import start_ray
+from saerec_ray.ray_connection import Engine, chosen_engine, start_ray
 from saerec_ray.worker import Loop, Values, Worker, append_values
 
 __all__ = ["Engine", "Loop", "OnLog", "Worker", "average_sparse", "run", "run_many", "wrap"]
 
 OnLog = Callable[[dict[str, Any]], None]
-Engine = Literal["auto", "ray", "local"]
 
 _POLL_SECONDS = 0.2
 _RAY_POLL_SECONDS = "0.2"
@@ -103,7 +101,7 @@ def run(
     other error is retried from the last checkpoint, and after `max_failures` times becomes a StageError
     with the worker's own message.
     """
-    engine = _chosen_engine(engine)
+    engine = chosen_engine(engine)
     latest = _latest_ray_checkpoint if engine == "ray" else latest_checkpoint
     identity = {"parameters": parameters, "workers": workers, "engine": engine}
     attempt = begin_attempt(folder.absolute(), name, identity, latest)
@@ -147,7 +145,7 @@ def run_many(
             on_log=None if on_log is None else functools.partial(on_log, name),
         )
 
-    if _chosen_engine(engine) == "local":
+    if chosen_engine(engine) == "local":
         return {name: run_one(name) for name in parameters}
     with start_ray():
         return _side_by_side(run_one, list(parameters), _room(workers, gpus))
@@ -190,12 +188,6 @@ def _room(workers: int, gpus: bool) -> int:
     resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
     kind = "GPU" if gpus and resources.get("GPU", 0) >= workers else "CPU"
     return max(1, int(resources.get(kind, 0) // workers))
-
-
-def _chosen_engine(engine: Engine) -> Literal["ray", "local"]:
-    if engine != "auto":
-        return engine
-    return "ray" if importlib.util.find_spec("ray") else "local"
 
 
 @contextlib.contextmanager

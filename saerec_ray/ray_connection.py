@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import logging
 import os
 import signal
@@ -11,15 +12,25 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from saerec_ray.attempts import first_line
 from saerec_ray.errors import StageError
+
+Engine = Literal["auto", "ray", "local"]
 
 _START_TRIES = 3
 _OBJECT_STORE_BYTES = 256 << 20
 
 _kept_until: contextlib.ExitStack | None = None
 """What shuts Ray down, within `ray_kept`."""
+
+
+def chosen_engine(engine: Engine) -> Literal["ray", "local"]:
+    """What `auto` stands for: Ray where it is installed."""
+    if engine != "auto":
+        return engine
+    return "ray" if importlib.util.find_spec("ray") else "local"
 
 
 @contextlib.contextmanager

@@ -23,7 +23,7 @@ class KnownUser:
 
     interactions: list[Interaction]
     unknown_item_ids: list[str]  # of the request's history
-    earlier_item_ids: set[str]  # of stored interactions too old to be among these
+    earlier_item_ids: set[str]  # of all stored interactions that are read, where there are more than these
     profile: Profile
     degradations: list[messages.Degradation.ValueType] = field(default_factory=list)
 
@@ -32,7 +32,7 @@ class KnownUser:
         return [model.history.index[each.item_id] for each in self.interactions]
 
     def seen(self, model: LoadedModel) -> list[int]:
-        """The places of all items of the catalogue that the user met, however long ago."""
+        """The places of all items of the catalogue that the user met, as far back as is read."""
         index = model.history.index
         earlier = [index[item_id] for item_id in self.earlier_item_ids if item_id in index]
         return model.history.at_home([*self.items(model), *earlier])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +18,7 @@ from saerec_ray.config import ClusterConfig, EmbedConfig
 from saerec_ray.data.prepared import read_items, read_reviews
 from saerec_ray.errors import StageError
 from saerec_ray.precision import chosen_precision
-from saerec_ray.ray_connection import start_ray
+from saerec_ray.ray_connection import chosen_engine, start_ray
 from saerec_ray.text.cache import EmbeddingCache, text_key, write_part
 from saerec_ray.text.encoder import TextEncoder, model_fingerprint, model_location
 
@@ -50,7 +49,7 @@ def embed(
     started = time.monotonic()
     items, reviews = read_items(prepared), read_reviews(prepared)
     texts = items.texts + (reviews.texts if reviews else [])
-    engine = _chosen_engine(cluster)
+    engine = chosen_engine(cluster.engine)
     gpu = cluster.gpus and _has_gpu(engine)
     precision = chosen_precision(config.precision, "cuda" if gpu else "cpu")
     fingerprint = model_fingerprint(config.model, model_location(config.model), precision, config.max_tokens)
@@ -101,12 +100,6 @@ def load_review_embeddings(folder: Path) -> tuple[Floats, npt.NDArray[np.int64]]
         return np.empty((0, load_embeddings(folder).shape[1]), dtype=np.float32), np.empty(0, dtype=np.int64)
     arrays = load_file(path)
     return arrays["embeddings"], arrays["items"].astype(np.int64)
-
-
-def _chosen_engine(cluster: ClusterConfig) -> Literal["ray", "local"]:
-    if cluster.engine != "auto":
-        return cluster.engine
-    return "ray" if importlib.util.find_spec("ray") else "local"
 
 
 def _has_gpu(engine: Literal["ray", "local"]) -> bool:
