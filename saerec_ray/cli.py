@@ -346,6 +346,9 @@ def serve(
     ] = 5.0,
     threads: Annotated[int, typer.Option(min=1, max=256, help="Threads that rank.")] = 2,
     max_calls: Annotated[int, typer.Option(min=1, help="Calls answered at once; more are refused.")] = 64,
+    state_seconds: Annotated[
+        float, typer.Option(min=0.1, max=60, help="Longest wait of a call for the state database.")
+    ] = 0.6,
     reflection: Annotated[bool, typer.Option(help="Let clients list the services.")] = False,
     log_level: Annotated[LogLevel, typer.Option(help="How much to log.")] = LogLevel.INFO,
 ) -> None:
@@ -375,6 +378,7 @@ def serve(
             drain_seconds=drain_seconds,
             threads=threads,
             max_calls=max_calls,
+            state_seconds=state_seconds,
         )
     except ValidationError as error:
         wrong = error.errors()[0]

@@ -88,7 +88,7 @@ async def started(settings: ServerSettings) -> AsyncIterator[RunningServer]:
     """
     registry = ModelRegistry(load_model(settings.bundle, cross_domain=settings.cross_domain))
     async with contextlib.AsyncExitStack() as stack:
-        store = await Store.open(settings.state_path)
+        store = await Store.open(settings.state_path, settings.state_seconds)
         stack.push_async_callback(store.close)
         compute = Compute(settings.threads)
         stack.callback(compute.close)

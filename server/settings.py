@@ -30,6 +30,13 @@ class ServerSettings(BaseModel):
     )
     threads: int = Field(2, ge=1, le=256, description="Threads that rank")
     max_calls: int = Field(64, ge=1, description="Calls answered at once; more are shed")
+    state_seconds: float = Field(
+        0.6,
+        ge=0.1,
+        le=60,
+        description="Longest wait of a call for the state database. With the half of it that SQLite may wait for "
+        "its lock, callers have an answer within a second",
+    )
 
     @property
     def state_path(self) -> Path:

@@ -35,14 +35,10 @@ from saerec_server.records import (
 from saerec_server.steering import Change, Profile, StoredChange, WriteMode
 from saerec_server.validation import MICROSECONDS
 
-TIMEOUT_SECONDS = 0.6
-"""No database operation of a call waits longer; with the time SQLite waits for its lock, callers have an answer
-within a second."""
 SWEEP_TIMEOUT_SECONDS = 5.0
 """Nobody waits for a sweep, so it may stand in line behind calls for longer."""
 SWEEP_ROWS = 250
 """Few enough that a write of a call, which waits for the transaction of a sweep, is hardly slower."""
-BUSY_MILLISECONDS = 300
 _DAY = 86_400 * MICROSECONDS
 
 
@@ -55,21 +51,25 @@ class RevisionConflictError(Exception):
 
 
 class Store:
-    """The state database. Every method raises StoreError when the database fails."""
+    """The state database. Every method raises StoreError when the database fails, or does not answer in time."""
 
-    def __init__(self, engine: AsyncEngine, store_id: str) -> None:
+    def __init__(self, engine: AsyncEngine, store_id: str, seconds: float) -> None:
         self._engine = engine
+        self._seconds = seconds
         # SQLite has one writer at a time: waiting in line here is fair, its own polling is not.
         self._writing = asyncio.Lock() if engine.dialect.name == "sqlite" else contextlib.nullcontext()
         self.store_id = store_id
 
     @classmethod
-    async def open(cls, path: Path) -> Store:
-        """Opens or creates a SQLite file. Raises InputError when it cannot be used."""
+    async def open(cls, path: Path, seconds: float) -> Store:
+        """Opens or creates a SQLite file; no operation but a sweep waits for longer than `seconds`.
+
+        Raises InputError when it cannot be used.
+        """
         engine = create_async_engine(f"sqlite+aiosqlite:///{path}")
-        _configure_sqlite(engine)
+        _configure_sqlite(engine, seconds / 2)
         try:
-            _check_file(path)
+            _check_file(path, seconds / 2)
             async with engine.execution_options(writes=True).begin() as connection:
                 await connection.run_sync(tables.metadata.create_all)
                 store_id = await _identify(connection, path)
@@ -83,7 +83,7 @@ class Store:
         except InputError:
             await engine.dispose()
             raise
-        return cls(engine, store_id)
+        return cls(engine, store_id, seconds)
 
     async def close(self) -> None:
         """Closes all connections."""
@@ -245,15 +245,15 @@ class Store:
     async def _connection(self) -> AsyncIterator[AsyncConnection]:
         """A connection for reading."""
         with _failures():
-            async with asyncio.timeout(TIMEOUT_SECONDS), self._engine.connect() as connection:
+            async with asyncio.timeout(self._seconds), self._engine.connect() as connection:
                 yield connection
 
     @contextlib.asynccontextmanager
-    async def _transaction(self, seconds: float = TIMEOUT_SECONDS) -> AsyncIterator[AsyncConnection]:
+    async def _transaction(self, seconds: float | None = None) -> AsyncIterator[AsyncConnection]:
         """A connection that commits at the end, or changes nothing."""
         with _failures():
             writer = self._engine.execution_options(writes=True)
-            async with asyncio.timeout(seconds), self._writing, writer.begin() as connection:
+            async with asyncio.timeout(seconds or self._seconds), self._writing, writer.begin() as connection:
                 yield connection
 
 
@@ -267,21 +267,21 @@ def _failures() -> Any:
         raise StoreError("the state database failed") from error
 
 
-def _check_file(path: Path) -> None:
+def _check_file(path: Path, lock_seconds: float) -> None:
     """Raises sqlite3.Error when the file is damaged or no database at all."""
-    with contextlib.closing(sqlite3.connect(path, timeout=BUSY_MILLISECONDS / 1000)) as connection:
+    with contextlib.closing(sqlite3.connect(path, timeout=lock_seconds)) as connection:
         (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if found != "ok":
         raise sqlite3.DatabaseError(found)
 
 
-def _configure_sqlite(engine: AsyncEngine) -> None:
+def _configure_sqlite(engine: AsyncEngine, lock_seconds: float) -> None:
     """Durable commits, and transactions that take the write lock at once instead of failing half-way."""
 
     def connected(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # the driver's own BEGIN would come too late
         cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout={BUSY_MILLISECONDS}")
+        cursor.execute(f"PRAGMA busy_timeout={round(lock_seconds * 1000)}")
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=FULL")
         cursor.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import importlib.util
 import os
 import signal
 import threading
@@ -22,6 +23,13 @@ from tests.small_run import run_small
 
 if TYPE_CHECKING:
     from tests.command_line import Outcome, Run
+
+if importlib.util.find_spec("hypothesis"):  # the client alone is tested too where it is all there is
+    from hypothesis import settings
+
+    # How long one example takes says more of what else the machine does than of the code.
+    settings.register_profile("patient", deadline=None)
+    settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -55,7 +55,7 @@ def queries(draw: st.DrawFn, space: ItemSpace) -> Query:
     )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(data=st.data())
 def test_a_list_certified_exact_equals_the_list_over_the_whole_catalogue(
     bundle: Bundle, whole: Retriever, pooled: Retriever, data: st.DataObject

@@ -43,7 +43,7 @@ from tests.synthetic import synthetic_codes, synthetic_companions
 
 Doubles = npt.NDArray[np.float64]
 seeds = st.integers(0, 2**32 - 1)
-laws = settings(max_examples=60, deadline=None)
+laws = settings(max_examples=60)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from saerec_ray.backbone.batches import PrefixSamples
 from tests.backbone.small_sets import Parts, any_users, sequences_of
 
-laws = settings(max_examples=60, deadline=None)
+laws = settings(max_examples=60)
 Pair = tuple[tuple[int, ...], int]
 
 

@@ -56,7 +56,7 @@ def test_a_share_that_leaves_nothing_is_refused() -> None:
         draw_cold_items(3, 0.99, 1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(users=any_users(), seed=st.integers(0, 1000))
 def test_every_part_of_every_user_loses_its_cold_items_and_nothing_else(
     users: list[Parts], seed: int

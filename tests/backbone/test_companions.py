@@ -35,7 +35,7 @@ HISTORIES = st.lists(st.lists(st.integers(0, 11), max_size=12), min_size=1, max_
 
 
 @given(HISTORIES)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_rates_are_those_of_the_definition(histories: list[list[int]]) -> None:
     users: list[Parts] = [(history, [3], [4]) for history in histories]
     expected = np.zeros((12, 12))

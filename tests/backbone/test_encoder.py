@@ -161,7 +161,7 @@ def test_weights_of_other_branches_than_configured_are_refused() -> None:
         UserEncoder(small_settings(branches="both"), encoder.weights(), space, FROZEN.prior)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32 - 1), density=st.floats(0, 1))
 def test_padded_codes_are_the_codes(seed: int, density: float) -> None:
     rng = np.random.default_rng(seed)

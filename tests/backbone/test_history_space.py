@@ -45,7 +45,7 @@ def encoded(bundle: Bundle, space: ItemSpace, history: list[int]) -> UserStates:
 
 
 @given(st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_copy_of_a_cold_item_counts_as_the_cold_item_does(bundle: Bundle, data: st.DataObject) -> None:
     home = bundle.space.item_count
     copies = data.draw(st.lists(st.integers(COLD, home - 1), min_size=1, max_size=4))

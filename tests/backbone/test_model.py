@@ -24,7 +24,7 @@ from saerec_ray.backbone.model import (
 )
 from tests.backbone.small_sets import INTENTS, ITEMS, frozen_of, grouped_users, sequences_of, small_settings
 
-laws = settings(max_examples=40, deadline=None)
+laws = settings(max_examples=40)
 histories = st.lists(st.integers(0, ITEMS - 1), min_size=1, max_size=8)
 FROZEN = frozen_of(sequences_of(grouped_users()))
 CODES = np.asarray(FROZEN.codes.todense())

@@ -73,7 +73,7 @@ def share(space: ItemSpace, users: EncodedUsers) -> float:
 
 
 @given(st.integers(0, 2**16), st.integers(12, 40), st.floats(0.05, 0.9), st.floats(0, 3))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_bias_is_the_smallest_that_lists_new_items_as_often_as_asked(
     seed: int, items: int, part: float, exposure: float
 ) -> None:

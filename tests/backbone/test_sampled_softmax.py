@@ -30,7 +30,7 @@ def test_the_expected_number_of_draws_is_recorded() -> None:
     np.testing.assert_allclose(negatives.log_expected.exp(), expected[negatives.items.numpy()], rtol=1e-5)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(key=st.lists(st.integers(0, 2**31), min_size=1, max_size=3), count=st.integers(1, 50))
 def test_draws_depend_on_the_key_alone(key: list[int], count: int) -> None:
     first, second = (NegativeSampler(INTERACTIONS).draw(count, key) for _ in range(2))

@@ -33,7 +33,7 @@ from tests.backbone.small_sets import (
     small_encoder,
 )
 
-laws = settings(max_examples=80, deadline=None)
+laws = settings(max_examples=80)
 Floats = npt.NDArray[np.float32]
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from saerec_ray.bundle import Bundle, load_bundle
-from saerec_server.settings import ServerSettings
-from tests.contract.running import Api, running
+from tests.contract.running import Api, running, settings_of
 from tests.synthetic import write_synthetic_bundle
 
 
@@ -24,7 +23,7 @@ def bundle(bundle_folder: Path) -> Bundle:
 
 @pytest.fixture(scope="session")
 def api(bundle_folder: Path) -> Iterator[Api]:
-    with running(ServerSettings(bundle=bundle_folder, port=0, drain_seconds=0, reflection=True)) as served:
+    with running(settings_of(bundle_folder, reflection=True)) as served:
         yield served
 
 

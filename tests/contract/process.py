@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from saerec_server.settings import ServerSettings
+from tests.contract.running import settings_of
 
 _PROGRAM = """
 import sys
@@ -52,7 +53,7 @@ class ServerProcess:
 
 @contextlib.contextmanager
 def server_process(bundle: Path, state: Path, drain_seconds: float = 0) -> Iterator[ServerProcess]:
-    process = ServerProcess(ServerSettings(bundle=bundle, port=0, state=state, drain_seconds=drain_seconds))
+    process = ServerProcess(settings_of(bundle, state=state, drain_seconds=drain_seconds))
     try:
         yield process
     finally:

@@ -7,6 +7,8 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
@@ -18,6 +20,15 @@ from saerec_ray.v1 import (
 )
 from saerec_server.serve import started
 from saerec_server.settings import ServerSettings
+
+PATIENCE = 30.0
+"""Seconds for the state database, of which other tests leave the disk little time."""
+
+
+def settings_of(bundle: Path, state: Path | None = None, **others: Any) -> ServerSettings:
+    """Settings of a server that waits for its state database for as long as tests beside it may take."""
+    given = {"port": 0, "drain_seconds": 0, "state_seconds": PATIENCE, **others}
+    return ServerSettings(bundle=bundle, state=state, **given)
 
 
 @dataclass(frozen=True)

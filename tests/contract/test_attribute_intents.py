@@ -11,8 +11,7 @@ import pytest
 from saerec_ray.bundle import Bundle, BundleOrigin, write_bundle
 from saerec_ray.intents.catalogue import Intent
 from saerec_ray.v1 import intent_service_pb2
-from saerec_server.settings import ServerSettings
-from tests.contract.running import Api, running
+from tests.contract.running import Api, running, settings_of
 
 LABEL = "Zebrawood Atelier"
 
@@ -32,7 +31,7 @@ def branded(bundle: Bundle, brand: Intent, tmp_path_factory: pytest.TempPathFact
     folder: Path = tmp_path_factory.mktemp("branded") / "bundle"
     content = replace(bundle, catalogue=bundle.catalogue.model_copy(update={"intents": intents}))
     write_bundle(content, BundleOrigin("0" * 64, "1" * 64, {}, 7), folder)
-    with running(ServerSettings(bundle=folder, port=0, drain_seconds=0)) as api:
+    with running(settings_of(folder)) as api:
         yield api
 
 

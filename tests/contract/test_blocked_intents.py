@@ -15,9 +15,8 @@ from saerec_ray.intents.catalogue import Intent
 from saerec_ray.intents.policy import Policy, enforce
 from saerec_ray.v1 import common_pb2, intent_service_pb2
 from saerec_ray.v1 import recommender_service_pb2 as messages
-from saerec_server.settings import ServerSettings
 from tests.contract.asking import BOOST, SUPPRESS, adjust, met, total
-from tests.contract.running import Api, refusal, running
+from tests.contract.running import Api, refusal, running, settings_of
 from tests.synthetic import DEPRECATED_ID
 
 TOPIC = "fragrance allergies"
@@ -51,7 +50,7 @@ def strict_folder(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="module")
 def strict(strict_folder: Path) -> Iterator[Api]:
-    with running(ServerSettings(bundle=strict_folder, port=0, drain_seconds=0)) as api:
+    with running(settings_of(strict_folder)) as api:
         yield api
 
 
@@ -172,11 +171,11 @@ def test_steering_stored_before_the_policy_is_skipped_and_named_by_id_alone(
     before = {each.intent_id: each for each in bundle.catalogue.intents}
     was_steerable = next(each.intent_id for each in hidden if before[each.intent_id].steerable)
     state = tmp_path / "state.sqlite"
-    with running(ServerSettings(bundle=bundle_folder, port=0, drain_seconds=0, state=state)) as api:
+    with running(settings_of(bundle_folder, state=state)) as api:
         api.recommender.SteerIntents(
             messages.SteerIntentsRequest(user_id="u", adjustments=[adjust(was_steerable)])
         )
-    with running(ServerSettings(bundle=strict_folder, port=0, drain_seconds=0, state=state)) as api:
+    with running(settings_of(strict_folder, state=state)) as api:
         request = messages.RecommendRequest(user_id="u", history=met(bundle, 1, 2))
         answered = api.recommender.Recommend(request)
         (skipped,) = answered.skipped_adjustments

@@ -16,9 +16,8 @@ from saerec_ray.bundle import Bundle
 from saerec_ray.errors import BundleError, InputError
 from saerec_ray.v1 import common_pb2, event_service_pb2, intent_service_pb2
 from saerec_ray.v1 import recommender_service_pb2 as messages
-from saerec_server.settings import ServerSettings
 from tests.contract.asking import SUPPRESS, adjust, met
-from tests.contract.running import Api, connected, decoded, refusal, running
+from tests.contract.running import Api, connected, decoded, refusal, running, settings_of
 
 METHODS = [
     "/saerec_ray.v1.RecommenderService/Recommend",
@@ -113,7 +112,7 @@ def test_an_unexpected_error_is_opaque_and_logged_with_its_trace(
     async def broken(*_: object) -> None:
         raise ZeroDivisionError("secret detail")
 
-    settings_ = ServerSettings(bundle=bundle_folder, port=0, drain_seconds=0, state=tmp_path / "s.sqlite")
+    settings_ = settings_of(bundle_folder, state=tmp_path / "s.sqlite")
     with running(settings_) as api:
         monkeypatch.setattr(Store, "profile", broken)
         with pytest.raises(grpc.RpcError) as error:
@@ -126,9 +125,7 @@ def test_an_unexpected_error_is_opaque_and_logged_with_its_trace(
 
 
 def test_calls_beyond_the_limit_are_shed_with_a_time_to_wait(bundle_folder: Path, tmp_path: Path) -> None:
-    settings_ = ServerSettings(
-        bundle=bundle_folder, port=0, drain_seconds=0, state=tmp_path / "s.sqlite", max_calls=1
-    )
+    settings_ = settings_of(bundle_folder, state=tmp_path / "s.sqlite", max_calls=1)
     with running(settings_) as api:
         request = messages.RecommendRequest(
             user_id="u", page_size=200, view=messages.RECOMMEND_VIEW_EXPLAINED
@@ -165,7 +162,7 @@ def test_reflection_answers_only_when_asked_for(api: Api, bundle_folder: Path, t
         return [each.name for each in answered.list_services_response.service]
 
     assert "saerec_ray.v1.RecommenderService" in services(api.channel)
-    settings_ = ServerSettings(bundle=bundle_folder, port=0, drain_seconds=0, state=tmp_path / "s.sqlite")
+    settings_ = settings_of(bundle_folder, state=tmp_path / "s.sqlite")
     with running(settings_) as plain, pytest.raises(grpc.RpcError) as error:
         services(plain.channel)
     assert error.value.code() == grpc.StatusCode.UNIMPLEMENTED
@@ -174,13 +171,13 @@ def test_reflection_answers_only_when_asked_for(api: Api, bundle_folder: Path, t
 def test_a_refused_bundle_stops_the_start_with_the_reason(bundle_folder: Path, tmp_path: Path) -> None:
     with (
         pytest.raises(BundleError, match="There is no bundle"),
-        running(ServerSettings(bundle=tmp_path / "nothing", port=0)),
+        running(settings_of(tmp_path / "nothing")),
     ):
         pass
 
 
 def test_a_port_in_use_stops_the_start_with_the_reason(api: Api, bundle_folder: Path, tmp_path: Path) -> None:
-    taken = ServerSettings(bundle=bundle_folder, port=api.port, state=tmp_path / "s.sqlite")
+    taken = settings_of(bundle_folder, port=api.port, state=tmp_path / "s.sqlite")
     with pytest.raises(InputError, match="is in use"), running(taken):
         pass
     with connected(api.port) as other:
@@ -298,7 +295,7 @@ def requests(intent_ids: list[str]) -> st.SearchStrategy[object]:
     )
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=500, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_no_message_whatever_makes_the_server_fail(api: Api, bundle: Bundle, data: st.DataObject) -> None:
     intent_ids = [each.intent_id for each in bundle.catalogue.intents]

@@ -12,17 +12,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from saerec_ray.bundle import Bundle
 from saerec_ray.v1 import recommender_service_pb2 as messages
 from saerec_server.health import HealthService
-from saerec_server.settings import ServerSettings
 from tests.contract.asking import met
-from tests.contract.running import running
+from tests.contract.running import running, settings_of
 
 EVERYTHING = health_pb2.HealthCheckRequest()
 
 
 def test_calls_are_answered_however_many_watch(bundle_folder: Path, bundle: Bundle, tmp_path: Path) -> None:
-    settings = ServerSettings(
-        bundle=bundle_folder, port=0, drain_seconds=0, state=tmp_path / "state.sqlite", max_calls=1
-    )
+    settings = settings_of(bundle_folder, state=tmp_path / "state.sqlite", max_calls=1)
     with running(settings) as api:
         watches = [health_pb2_grpc.HealthStub(api.channel).Watch(EVERYTHING) for _ in range(20)]
         assert {next(watch).status for watch in watches} == {health_pb2.HealthCheckResponse.SERVING}

@@ -75,7 +75,7 @@ def test_sigterm_under_load_loses_no_admitted_call(bundle_folder: Path, tmp_path
             asked = time.monotonic()
             results = [writer.result(60) for writer in writers]
         assert process.exit_code() == 0
-        assert time.monotonic() - asked < 10, "a watched health status held up the end"
+        assert time.monotonic() - asked < 20, "a watched health status held up the end"
         assert health.result(60)[:2] == [
             health_pb2.HealthCheckResponse.SERVING,
             health_pb2.HealthCheckResponse.NOT_SERVING,

@@ -7,16 +7,15 @@ import time
 from pathlib import Path
 
 from saerec_server.limits import EVENT_ID_SECONDS
-from saerec_server.settings import ServerSettings
 from saerec_server.store import SWEEP_ROWS
 from tests.contract.asking import event, write
-from tests.contract.running import running
+from tests.contract.running import running, settings_of
 
 
 def test_a_server_removes_a_backlog_while_it_takes_writes(
     bundle_folder: Path, tmp_path: Path, user: str
 ) -> None:
-    settings = ServerSettings(bundle=bundle_folder, port=0, drain_seconds=0, state=tmp_path / "state.sqlite")
+    settings = settings_of(bundle_folder, state=tmp_path / "state.sqlite")
     with running(settings):
         pass
     long_ago = time.time_ns() // 1000 - EVENT_ID_SECONDS * 1_000_000

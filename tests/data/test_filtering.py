@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from saerec_ray.data.filtering import in_order, k_core, leave_one_out, split_by_time, without_repeats
 from saerec_ray.errors import InputError
 
-laws = settings(max_examples=150, deadline=None)
+laws = settings(max_examples=150)
 pairs = st.lists(st.tuples(st.integers(0, 7), st.integers(0, 7)), max_size=60)
 times = st.integers(-5, 40) | st.sampled_from([-(2**62), 2**62])
 rows = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5), times), min_size=1, max_size=50)

@@ -143,7 +143,7 @@ interactions = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(interactions, st.sampled_from(["keep", "first", "last"]), st.integers(1, 3), st.integers(1, 3))
 def test_every_small_set_is_prepared_as_the_oracle_says(
     rows: list[tuple[str, str, int]], repeats: str, user_core: int, item_core: int
@@ -175,7 +175,7 @@ timed = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(timed)
 def test_a_time_split_on_disk_holds_nothing_later_than_the_test_period(
     rows: list[tuple[str, str, int]],

@@ -141,7 +141,7 @@ HISTORIES = st.lists(st.lists(st.integers(0, 29), max_size=8), min_size=1, max_s
 
 
 @given(HISTORIES, st.integers(1, 4), st.integers(0, 2**16))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_counts_are_those_of_the_definition(histories: list[list[int]], window: int, seed: int) -> None:
     users: list[Parts] = [(history, [3], [4]) for history in histories]
     rng = np.random.default_rng(seed)
@@ -164,7 +164,7 @@ def test_counts_do_not_depend_on_how_many_interactions_are_taken_at_once(
 
 
 @given(st.integers(0, 2**16))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_kept_phrases_are_unlike_each_other_and_every_other_one_is_like_a_surer_one(seed: int) -> None:
     rng = np.random.default_rng(seed)
     has = csr_array((rng.random((9, 8)) < 0.5).astype(np.float32))

@@ -33,7 +33,7 @@ def reaching(p: torch.Tensor, limit: torch.Tensor) -> torch.Tensor:
     return p * ((p >= limit) & (p > 0))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**31), active=st.integers(1, 24), silent=st.floats(-1.5, 2.5))
 def test_the_entries_of_a_batch_are_those_of_sorting_it_whole(seed: int, active: int, silent: float) -> None:
     p = torch.empty(30, 40).normal_(generator=torch.Generator().manual_seed(seed)) - silent
@@ -51,7 +51,7 @@ def test_a_sample_that_misleads_does_not_change_the_entries_of_a_batch() -> None
         assert torch.equal(dense(entries_of_batch(p, 3), p), reaching(p, limit))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**31), active=st.integers(1, 24), silent=st.floats(-1.5, 2.5))
 def test_the_entries_of_rows_are_their_own_largest(seed: int, active: int, silent: float) -> None:
     p = torch.empty(30, 40).normal_(generator=torch.Generator().manual_seed(seed)) - silent

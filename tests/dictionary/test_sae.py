@@ -105,7 +105,7 @@ def test_the_training_items_have_as_many_latents_as_asked_for_on_average(kind: s
 
 
 @kinds
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**32 - 1), size=st.integers(1, 40))
 def test_an_item_has_the_same_code_alone_and_in_any_batch(kind: str, seed: int, size: int) -> None:
     _, dictionary = exported(kind)
@@ -164,7 +164,7 @@ def test_scaled_codes_have_unit_mean_square_length_and_decode_to_the_same() -> N
     assert with_scaled_codes(scaled, vectors()).code_scale == pytest.approx(scaled.code_scale)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**32 - 1), active=st.integers(1, 8), most=st.integers(1, 16))
 def test_the_threshold_lets_through_as_many_as_asked_for(seed: int, active: int, most: int) -> None:
     activations = np.random.default_rng(seed).gamma(1.0, size=(50, 16)).astype(np.float32)

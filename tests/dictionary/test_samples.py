@@ -74,7 +74,7 @@ def build(embedded: Path, folder: Path, **options: Any) -> dict[str, Any]:
     return build_dictionary(SETTINGS, LOCAL, SEED, embedded, folder, folder / "runs", **options)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(reviews=st.lists(st.integers(0, 5), max_size=9).map(sorted), scale=st.sampled_from([1.0, 0.25]))
 def test_the_code_of_an_item_is_half_its_text_and_half_all_its_reviews(
     reviews: list[int], scale: float
@@ -88,7 +88,7 @@ def test_the_code_of_an_item_is_half_its_text_and_half_all_its_reviews(
         np.testing.assert_allclose(found[item], expected, atol=1e-5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**31), most=st.integers(0, 6))
 def test_of_each_code_the_largest_entries_stay_as_they_are(seed: int, most: int) -> None:
     rng = np.random.default_rng(seed)

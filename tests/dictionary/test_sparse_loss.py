@@ -88,7 +88,7 @@ def outcome(fvu: Tensor, cosine: Tensor, residual: Tensor, own: dict[str, Tensor
     return {name: value.detach() for name, value in (losses | gradients).items() if value is not None}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**31),
     prefixes=st.sampled_from([[14], [3, 14], [1, 5, 9, 14]]),

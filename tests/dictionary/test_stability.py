@@ -43,7 +43,7 @@ def rows(count: int, d: int, seed: int) -> Floats:
     return planted_directions(count, d, seed)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**31), count=st.integers(1, 5))
 def test_partners_are_those_of_the_best_of_all_one_to_one_matchings(seed: int, count: int) -> None:
     first, second = rows(count, 3, seed), rows(count, 3, seed + 1)

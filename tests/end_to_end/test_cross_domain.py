@@ -19,10 +19,9 @@ from saerec_ray.foreign_items import load_foreign_items
 from saerec_ray.pipeline import run_stages
 from saerec_ray.progress import Reporter
 from saerec_ray.v1 import recommender_service_pb2 as messages
-from saerec_server.settings import ServerSettings
 from tests.command_line import Run
 from tests.contract.asking import total
-from tests.contract.running import running
+from tests.contract.running import running, settings_of
 from tests.two_shops import mugs_config, toys_config
 
 PATIENCE = 60.0
@@ -54,8 +53,8 @@ def read(shops: Path) -> Path:
 @pytest.fixture(scope="module")
 def target(shops: Path, read: Path) -> Iterator[str]:
     """A server that knows mugs and copies of the toys."""
-    settings = ServerSettings(
-        bundle=shops / "toys" / "bundle",
+    settings = settings_of(
+        shops / "toys" / "bundle",
         cross_domain=(read / "mugs", read / "toys"),
         port=0,
         state=shops / "state.sqlite",
@@ -250,9 +249,7 @@ def test_the_commands_that_call_a_server_take_mugs_in_histories(target: str, sae
 
 
 def test_without_the_folder_mugs_are_unknown(shops: Path) -> None:
-    settings = ServerSettings(
-        bundle=shops / "toys" / "bundle", port=0, state=shops / "other.sqlite", drain_seconds=0
-    )
+    settings = settings_of(shops / "toys" / "bundle", state=shops / "other.sqlite")
     with running(settings) as api, Client(f"127.0.0.1:{api.port}") as plain:
         answer = recommended(plain, [KITTY_MUG, "i3"])
         assert list(answer.unknown_item_ids) == [KITTY_MUG]

@@ -106,7 +106,7 @@ def test_where_the_vectors_rank_no_better_than_nothing_there_is_no_share_to_reco
     assert found["codings"]["own"]["recovered_interval"] is None
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(st.floats(0.1, 10))
 def test_the_length_of_all_vectors_does_not_matter(factor: float) -> None:
     ours = recommend(VECTORS - MEAN, cases(10)).ranks

@@ -21,7 +21,7 @@ from saerec_ray.scoring import decompose
 from tests.evaluation.toy_models import planted_toy, random_toy
 
 seeds = st.integers(0, 2**32 - 1)
-laws = settings(max_examples=30, deadline=None)
+laws = settings(max_examples=30)
 
 
 @laws

@@ -22,7 +22,7 @@ from tests.evaluation.toy_models import AveragingEncoder, Toy, held, planted_toy
 from tests.synthetic import write_synthetic_bundle
 
 seeds = st.integers(0, 2**32 - 1)
-laws = settings(max_examples=40, deadline=None)
+laws = settings(max_examples=40)
 ALL = np.ones(12, dtype=bool)
 
 

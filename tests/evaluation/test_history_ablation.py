@@ -25,7 +25,7 @@ from saerec_ray.scoring import intent_values, prior
 from tests.evaluation.toy_models import AveragingEncoder, Toy, planted_toy, random_toy
 
 seeds = st.integers(0, 2**32 - 1)
-laws = settings(max_examples=40, deadline=None)
+laws = settings(max_examples=40)
 
 
 def averaging(toy: Toy) -> tuple[Toy, UserEncoder]:

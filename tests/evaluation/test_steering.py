@@ -37,7 +37,7 @@ from tests.evaluation.toy_models import Toy, planted_toy, random_toy
 from tests.synthetic import _catalogue
 
 seeds = st.integers(0, 2**32 - 1)
-laws = settings(max_examples=25, deadline=None)
+laws = settings(max_examples=25)
 STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 
 

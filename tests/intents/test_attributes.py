@@ -137,7 +137,7 @@ def test_among_true_ones_the_share_of_false_matches_stays_below_the_rate(
 
 
 @given(st.lists(st.integers(0, 4), min_size=2, max_size=12), st.data())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_auc_is_the_share_of_pairs_in_which_the_positive_is_ahead(
     scores: list[int], data: st.DataObject
 ) -> None:

@@ -20,7 +20,7 @@ def directions(count: int = 40, seed: int = 0) -> np.ndarray:
 
 
 @given(st.permutations(range(12)))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_an_id_belongs_to_a_direction_wherever_it_stands(order: list[int]) -> None:
     rows = directions(12)
     ids = stable_ids(rows)

@@ -85,7 +85,7 @@ def test_the_catalogue_names_published_parents_of_published_children() -> None:
     assert all(each.parent_id is None for each in found.intents)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10_000), density=st.floats(0.05, 0.9))
 def test_relative_phi_is_containment_beyond_chance(seed: int, density: float) -> None:
     codes = sparse_codes(np.random.default_rng(seed), 60, 5, density)

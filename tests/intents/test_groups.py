@@ -75,7 +75,7 @@ def test_only_steerable_intents_are_members(change: dict[str, object]) -> None:
     assert latents_of(group_from_items(intents, csr_array(codes.astype(np.float32)), [0, 1], 5)) == [2]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10_000), size=st.integers(1, 6))
 def test_weights_fall_from_one_and_no_weak_member_is_kept(seed: int, size: int) -> None:
     rng = np.random.default_rng(seed)

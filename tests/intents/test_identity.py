@@ -57,7 +57,7 @@ def carried(old: NamedLatents, new: NamedLatents) -> Catalogue:
     return carry_over(old, new, match_latents(old, new))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10_000))
 def test_ids_follow_latents_into_any_order(seed: int) -> None:
     old = dictionary(seed)
@@ -70,7 +70,7 @@ def test_ids_follow_latents_into_any_order(seed: int) -> None:
     assert catalogue.deprecated == []
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seeds=st.lists(st.integers(0, 10_000), min_size=3, max_size=5, unique=True))
 def test_no_id_is_ever_used_twice_and_no_visible_one_is_lost(seeds: list[int]) -> None:
     current = dictionary(seeds[0])

@@ -166,7 +166,7 @@ def test_the_evidence_is_from_items_the_property_was_not_chosen_on(planted: Plan
     assert found(with_texts(planted, formed.items.texts, last)) == []
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 2**32 - 1), share=st.floats(0.05, 0.5))
 def test_latents_that_follow_nothing_are_never_nuisance(seed: int, share: float) -> None:
     planted = plant(items_a_topic=40)

@@ -64,7 +64,7 @@ def dense_latents(codes: csr_array, count: int) -> list[int]:
     return np.argsort(-np.diff(codes.tocsc().indptr))[:count].tolist()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(seed=st.integers(0, 10_000), count=st.integers(1, 6))
 def test_a_planted_outcome_is_found_and_its_intents_named(
     codes: csr_array, intents: list[Intent], seed: int, count: int
@@ -199,7 +199,7 @@ def test_the_supervised_direction_gathers_what_no_intent_holds_alone(intents: li
 # The parts
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32 - 1), ties=st.booleans())
 def test_aucs_and_p_values_are_those_of_mann_and_whitney(seed: int, ties: bool) -> None:
     rng = np.random.default_rng(seed)
@@ -220,7 +220,7 @@ def test_a_column_without_differences_tells_nothing() -> None:
     assert (aucs[0], p_values[0]) == (0.5, 1.0)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_ridge_weights_are_the_best_ones_that_are_not_negative(seed: int) -> None:
     rng = np.random.default_rng(seed)

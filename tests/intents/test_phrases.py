@@ -26,7 +26,7 @@ def z_score(y: float, x: float, size_y: float, size_x: float, prior: float, tota
 
 
 @given(st.integers(0, 2**32 - 1))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_log_odds_are_the_published_formula_with_a_prior_of_500_background_phrases(seed: int) -> None:
     rng = np.random.default_rng(seed)
     positive, negative = rng.gamma(1.0, 5.0, (2, 3, 7)).astype(np.float32)

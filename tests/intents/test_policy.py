@@ -107,7 +107,7 @@ def blocks(planted: Planted, catalogue: Catalogue, label: str, phrase: str) -> b
     return result.catalogue.intents[0].state == "blocked"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(word=WORDS, before=WORDS, after=WORDS)
 def test_every_word_matches_itself_and_its_plural_in_s_wherever_it_stands(
     planted: Planted, catalogue: Catalogue, word: str, before: str, after: str
@@ -117,7 +117,7 @@ def test_every_word_matches_itself_and_its_plural_in_s_wherever_it_stands(
         assert blocks(planted, catalogue, f"{before} {said.upper()} {after}", listed)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(stem=WORDS)
 def test_plurals_of_words_that_hiss_or_end_in_y_match_in_both_directions(
     planted: Planted, catalogue: Catalogue, stem: str
@@ -128,7 +128,7 @@ def test_plurals_of_words_that_hiss_or_end_in_y_match_in_both_directions(
         assert blocks(planted, catalogue, one, many)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(one=WORDS, other=WORDS, ending=st.sampled_from(["", "s", "es", "ies"]))
 def test_which_of_two_words_the_policy_lists_makes_no_difference(
     planted: Planted, catalogue: Catalogue, one: str, other: str, ending: str
@@ -192,7 +192,7 @@ def test_half_of_the_activation_on_listed_items_is_enough_and_less_is_not(
         assert (result.catalogue.intents[0].state == "blocked") == expected
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     chosen=st.sets(st.integers(0, len(TOPICS) - 1)),
     words=st.lists(st.sampled_from(sorted(TOPICS)), max_size=3),

@@ -17,7 +17,7 @@ from saerec_ray.intents.population import Population, Verdict, compare_with_popu
 from tests.synthetic import synthetic_codes
 
 seeds = st.integers(0, 2**32 - 1)
-laws = settings(max_examples=40, deadline=None)
+laws = settings(max_examples=40)
 
 
 def random_population(
@@ -160,7 +160,6 @@ def test_a_long_one_sided_history_is_over_in_one_intent_and_under_in_the_other()
 
 
 @given(st.integers(1, 9))
-@settings(deadline=None)
 def test_a_short_history_is_never_under(length: int) -> None:
     """At a rate of one half, nine items let expect four and a half; were it five, nothing else would stop it."""
     codes, population = two_sided_world()

@@ -16,7 +16,7 @@ from saerec_server.ranking import Ranker
 from saerec_server.registry import LoadedModel
 from tests.property.steering_cases import adjustment_lists, histories, masks
 
-laws = settings(max_examples=80, deadline=None)
+laws = settings(max_examples=80)
 
 
 @laws

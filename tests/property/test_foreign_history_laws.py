@@ -17,7 +17,7 @@ from tests.property.steering_cases import adjustment_lists, masks
 from tests.synthetic import synthetic_codes, write_synthetic_bundle
 
 FOREIGN = 60
-laws = settings(max_examples=60, deadline=None)
+laws = settings(max_examples=60)
 
 
 @pytest.fixture(scope="module", params=[EXACT_LIMIT, 0], ids=["exact", "candidates"])

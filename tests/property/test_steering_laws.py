@@ -32,7 +32,7 @@ from tests.property.steering_cases import (
     strengths,
 )
 
-laws = settings(max_examples=120, deadline=None)
+laws = settings(max_examples=120)
 ROUNDING = 1e-5
 
 

@@ -26,7 +26,7 @@ NOW = time.time_ns() // 1000
 
 def with_store(path: Path, work: Callable[[Store], Awaitable[T]]) -> T:
     async def main() -> T:
-        store = await Store.open(path)
+        store = await Store.open(path, seconds=30.0)
         try:
             return await work(store)
         finally:
