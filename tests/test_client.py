@@ -258,7 +258,7 @@ def test_a_slow_answer_ends_at_the_timeout_of_the_call(server: ScriptedServer, c
         return EMPTY
 
     server.answer("Recommend", slow)
-    for timeout in (None, 0.05):
+    for timeout in (None, 0.3):
         started = time.monotonic()
         with pytest.raises(SaerecError) as caught:
             client.recommend("u1", timeout=timeout)
@@ -357,7 +357,7 @@ def test_the_async_client_answers_retries_pages_and_fails_alike(server: Scripted
 
     ranked, listed, error = asyncio.run(calls())
     assert ranked == "r1"
-    assert len(server.requests["Recommend"]) <= 2, "a call that ran out of time is not repeated"
+    assert len(server.requests["Recommend"]) == 2
     assert listed == [INTENT, OTHER]
     assert (error.code, error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD")
     assert error.field_violations == [FieldViolation("intent_id", "must not be empty")]
