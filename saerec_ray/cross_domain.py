@@ -64,6 +64,8 @@ class CrossDomainSummary:
     """The same of attribute values and phrases."""
     with_exact: float
     """Share of the items that have any of these."""
+    recentred: bool
+    """Whether the texts were centred on their own mean."""
 
 
 def read_across(home: Path, other: Path, name: str, target: Path, *, recentre: bool) -> CrossDomainSummary:
@@ -80,8 +82,10 @@ def read_across(home: Path, other: Path, name: str, target: Path, *, recentre: b
     items = ForeignItems(
         name, [foreign_id(name, each) for each in found.items.ids], list(found.items.titles), codes
     )
-    write_foreign_items(items, run.bundle, found.record, recentre, target)
-    return _summary(codes, run.reader.dictionaries)
+    dictionaries = run.reader.dictionaries
+    moved = recentre and bool(dictionaries.text.scaling.mean.any())  # else nothing is centred; see recentred
+    write_foreign_items(items, run.bundle, found.record, moved, target)
+    return _summary(codes, dictionaries, moved)
 
 
 def read_home(path: Path) -> Home:
@@ -250,7 +254,7 @@ def check_files(workdir: Path, manifest: Manifest) -> None:
         raise InputError(f"{folder / damaged[0]} is damaged; run the {manifest.stage} stage again.")
 
 
-def _summary(codes: csr_array, dictionaries: Dictionaries) -> CrossDomainSummary:
+def _summary(codes: csr_array, dictionaries: Dictionaries, recentred: bool) -> CrossDomainSummary:
     rows = np.repeat(np.arange(codes.shape[0]), np.diff(codes.indptr))
     exact = np.bincount(rows[codes.indices >= dictionaries.learnt], minlength=codes.shape[0])
     return CrossDomainSummary(
@@ -258,4 +262,5 @@ def _summary(codes: csr_array, dictionaries: Dictionaries) -> CrossDomainSummary
         learnt=float((codes.nnz - exact.sum()) / codes.shape[0]),
         exact=float(exact.mean()),
         with_exact=float((exact > 0).mean()),
+        recentred=recentred,
     )

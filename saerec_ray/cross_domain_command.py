@@ -48,7 +48,7 @@ def cross_domain(
 
     summary = read_across(workdir, source, name, output, recentre=recentre)
     if as_json:
-        report = {"folder": str(output), "name": name, "recentred": recentre, **dataclasses.asdict(summary)}
+        report = {"folder": str(output), "name": name, **dataclasses.asdict(summary)}
         sys.stdout.write(json.dumps(report, indent=2) + "\n")
         return
     bundle = workdir if (workdir / BUNDLE_MANIFEST).is_file() else workdir / BUNDLE_FOLDER

@@ -370,7 +370,9 @@ def _run_stage(
     reporter.begin(stage.name)
     started = time.monotonic()
     with replaced_folder(target) as folder:
-        runs = workdir / RUNS_FOLDER / f"{stage.name}-{fingerprint[:12]}"
+        # What other code began is not gone on with: its half and ours would not add up to what either makes.
+        attempt = digest({"stage": fingerprint, SOURCES: sources_hash()})
+        runs = workdir / RUNS_FOLDER / f"{stage.name}-{attempt[:12]}"
         metrics = stage.run(Job(config, workdir, folder, runs, reporter, strict))
         seconds = time.monotonic() - started
         manifest = Manifest(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from saerec_ray.bundle import load_bundle
+from saerec_ray.bundle import BundleOrigin, load_bundle, write_bundle
 from saerec_ray.config import EmbedConfig
 from saerec_ray.cross_domain import read_across, read_home, read_other
 from saerec_ray.data.prepared import ITEMS_FILE
@@ -75,6 +76,19 @@ def test_the_centre_is_chosen_and_recorded(home: Path, tmp_path: Path) -> None:
     kept, centred = (load_foreign_items(tmp_path / str(each), bundle) for each in (False, True))
     assert (kept.manifest.recentred, centred.manifest.recentred) == (False, True)
     assert abs(kept.codes - centred.codes).max() > 0
+
+
+def test_texts_are_not_centred_for_a_dictionary_that_was_trained_without(home: Path, tmp_path: Path) -> None:
+    bundle = load_bundle(home / "bundle")
+    plain = {
+        name: np.zeros_like(value) if name == "mean" else value for name, value in bundle.dictionary.items()
+    }
+    origin = BundleOrigin("0" * 64, "1" * 64, {}, 7)
+    write_bundle(replace(bundle, dictionary=plain), origin, tmp_path / "home" / "bundle")
+    write_other(tmp_path / "other", home / "bundle")
+    summary = read_across(tmp_path / "home", tmp_path / "other", "mugs", tmp_path / "read", recentre=True)
+    read = load_foreign_items(tmp_path / "read", load_bundle(tmp_path / "home" / "bundle"))
+    assert (summary.recentred, read.manifest.recentred) == (False, False)
 
 
 def test_another_language_model_is_refused(home: Path, tmp_path: Path, saerec: Run) -> None:
