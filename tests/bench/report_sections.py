@@ -18,16 +18,14 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # for tests.*, when run as a program
 
-from saerec_ray.evaluation.cold import AMONG, SCORERS
-from saerec_ray.evaluation.cold_tables import SCORER_NAMES, bias_sentence
 from saerec_ray.evaluation.deletion import CUTOFFS, ORDERS
 from saerec_ray.evaluation.faithfulness_tables import history_rows
 from saerec_ray.evaluation.list_against_history import LISTS
-from saerec_ray.evaluation.markdown_report import MODELS, history_lengths
 from saerec_ray.evaluation.markdown_tables import in_order, interval, number
 from saerec_ray.evaluation.segments import FEWEST_RUNS
 from saerec_ray.evaluation.steering_runs import RULES
 from saerec_ray.evaluation.steering_tables import RULE_NAMES, concept_lines, segment_cell
+from tests.bench.accuracy_sections import accuracy_tables, cold_table, explained_table
 from tests.bench.dictionary_sections import DICTIONARY_PARTS, dictionary_tables
 from tests.bench.published import (
     PAGE,
@@ -73,11 +71,11 @@ def read_report(workdir: Path) -> dict[str, Any]:
     return report
 
 
-def run_section(name: str, report: dict[str, Any], versions: dict[str, str]) -> str:
-    """The section on one run."""
+def run_section(name: str, report: dict[str, Any], versions: dict[str, str], training_seconds: float) -> str:
+    """The section on one run, whose models were trained in so many seconds."""
     body: Lines = []
     if "accuracy" in report:
-        body += accuracy_tables(report)
+        body += accuracy_tables(report, training_seconds)
     if "cold" in report:
         body += cold_table(report["cold"])
     if "explanations" in report:
@@ -91,98 +89,6 @@ def run_section(name: str, report: dict[str, Any], versions: dict[str, str]) -> 
     body += dictionary_tables(report)
     about = [report["protocol"], circumstances((report["seed"],), ("torch",), versions)]
     return section(f"The report of one run, {name}", about, [shown_command()], body)
-
-
-def accuracy_tables(report: dict[str, Any]) -> Lines:
-    """NDCG by history length, and what lists look like."""
-    details = report["accuracy_details"]["test"]
-    if not details:
-        return []
-    models = in_order(details, MODELS)
-    lengths = history_lengths(details)
-    metric = f"NDCG@{10 if 10 in report['cutoffs'] else report['cutoffs'][0]}"
-    counts = models[0][1]["by_history_length"]
-    users = report["accuracy_users"]["test"]
-    return [
-        "### Accuracy by history length",
-        "",
-        f"{metric} on test, {users['measured']} of {users['all']} users.",
-        "",
-        *table(
-            ["model", *(f"{length} known ({counts[length]['targets']:.0f} targets)" for length in lengths)],
-            (
-                [name, *(f"{row['by_history_length'][length][metric]:.4f}" for length in lengths)]
-                for name, row in models
-            ),
-        ),
-        "",
-        "### Lists of 10",
-        "",
-        "Popularity: mean number of training interactions of an item. Bias: that of lists over that of histories. "
-        f"Coverage: share of the catalogue in any list of {models[0][1]['lists']['users']:.0f} users.",
-        "",
-        *table(
-            ["model", "popularity of lists", "of histories", "bias", "coverage"],
-            (
-                [
-                    name,
-                    *(f"{row['lists'][key]:.1f}" for key in ("list_popularity", "history_popularity")),
-                    f"{row['lists']['popularity_bias']:.2f}",
-                    f"{row['lists']['catalogue_coverage']:.1%}",
-                ]
-                for name, row in models
-            ),
-        ),
-        "",
-    ]
-
-
-def cold_table(found: dict[str, Any]) -> Lines:
-    """Items that training never met."""
-    rows = [
-        [SCORER_NAMES[name], *(f"{row[among][each]:.4f}" for among in AMONG for each in ("HR@10", "NDCG@10"))]
-        for name, row in in_order(found["models"], SCORERS)
-    ]
-    verdicts = [
-        f"among {'all items' if among == 'all' else 'cold items'} {judged['HR@10_difference']:+.4f} "
-        f"({interval(judged['HR@10_difference_interval'], '+.4f')})"
-        for among, judged in found["against_best"].items()
-    ]
-    return [
-        "### Cold items",
-        "",
-        f"{found['cold_items']} items kept out of training, {found['targets']} targets of {found['users']} users. "
-        "Popularity finds none among all items by definition. Centred text: embeddings less the mean of the items that "
-        "training met. HR@10 of intents against the best baseline, with 95% "
-        f"intervals: {', '.join(verdicts)}.",
-        "",
-        *table(["ranked by", "HR@10, all items", "NDCG@10", "HR@10, cold items", "NDCG@10"], rows),
-        "",
-        bias_sentence(found["bias"]),
-        "",
-    ]
-
-
-def explained_table(found: dict[str, Any]) -> Lines:
-    """How much of a score intents explain."""
-    rows = [
-        [
-            name,
-            str(found[f"{name}_items"]),
-            *(number(found[f"{name}_explained_share_{figure}"], ".3f") for figure in ("median", "p10")),
-        ]
-        for name in ("warm", "cold")
-    ]
-    return [
-        "### Share of a score that intents explain",
-        "",
-        f"Lists of 20 of {found['users']} users. Cold: listed items without training interactions; they have no "
-        "companions, and those without a residual a share of 1 by construction. Largest error when parts are added up "
-        f"again {found['completeness_error']:.1e}.",
-        "",
-        *table(["items", "listed", "median", "tenth percentile"], rows),
-        "",
-    ]
 
 
 def faithfulness_tables(found: dict[str, Any]) -> Lines:
@@ -442,7 +348,8 @@ def main() -> None:
         parser.error("--set is about a run that --data makes: name the set with --data, or leave --set out")
     reports = [(name, read_report(folder), folder) for name, folder in asked.run]
     for name, report, folder in reports:
-        text = run_section(name, report, read(folder / "evaluate" / "stage.json")["versions"])
+        versions = read(folder / "evaluate" / "stage.json")["versions"]
+        text = run_section(name, report, versions, read(folder / "train" / "stage.json")["seconds"])
         write_section(asked.page, f"report {name}", text)
 
 

@@ -31,7 +31,7 @@ FEW = {
     "fuzzed_intents": 2,
 }
 TITLES = {
-    "accuracy": ["Accuracy by history length", "Lists of 10"],
+    "accuracy": ["Accuracy", "Accuracy by history length", "Lists of 10"],
     "cold": ["Cold items"],
     "explanations": ["Share of a score that intents explain"],
     "faithfulness": [
@@ -103,11 +103,15 @@ def test_a_run_that_is_made_first_is_shown_with_all_its_settings(
 
 
 def test_figures_are_those_of_the_report(report: dict[str, Any]) -> None:
-    text = run_section("toys", report, VERSIONS)
+    text = run_section("toys", report, VERSIONS, 62.0)
     lines = text.splitlines()
+    whole, by_length, *_ = [line for line in lines if line.startswith("| intents | 0")]
+    for metric in ("HR@10", "NDCG@10"):
+        assert f"| {report['accuracy']['test']['intents'][metric]:.4f} |" in whole
+    assert "Training took 62 s." in text
     intents = report["accuracy_details"]["test"]["intents"]
     for group in intents["by_history_length"].values():
-        assert f"{group['NDCG@10']:.4f}" in next(line for line in lines if line.startswith("| intents | "))
+        assert f"{group['NDCG@10']:.4f}" in by_length
     cold = report["cold"]["models"]["text recent"]
     assert any(
         line.startswith(f"| text: mean with the latest items counting most | {cold['all']['HR@10']:.4f}")
@@ -138,7 +142,7 @@ def test_figures_are_those_of_the_report(report: dict[str, Any]) -> None:
 
 
 def test_the_dictionary_and_its_intents_are_published_beside_their_controls(report: dict[str, Any]) -> None:
-    text = run_section("toys", report, VERSIONS)
+    text = run_section("toys", report, VERSIONS, 62.0)
     dictionary, intents = text[text.index("### Dictionary\n") :].split("### Intents\n")
     lost, probed = report["dictionary"]["codings"], report["intents"]["probing"]["codings"]
     for name, shown in (("dictionary", "dictionary"), ("random_dictionary", "random dictionary")):
@@ -162,7 +166,7 @@ def line_of(name: str, text: str) -> str:
 
 def test_every_row_of_a_table_has_a_cell_for_each_head(report: dict[str, Any]) -> None:
     width = 0
-    for line in run_section("toys", report, VERSIONS).splitlines():
+    for line in run_section("toys", report, VERSIONS, 62.0).splitlines():
         if not line.startswith("|"):
             width = 0
             continue
@@ -177,14 +181,14 @@ def test_accuracy_of_a_segment_of_few_lists_is_not_shown(report: dict[str, Any])
     boost["ndcg_segment"] = [0.125] * len(boost["strengths"])
     for runs, cell in ((FEWEST_RUNS - 1, "–"), (FEWEST_RUNS, "0.1250")):
         boost["segment_runs"] = runs
-        text = run_section("toys", few, VERSIONS)
+        text = run_section("toys", few, VERSIONS, 62.0)
         (line,) = [each for each in text.splitlines() if each.startswith("| boost | 1 |")]
         assert line.endswith(f"| {cell} | {runs} |")
 
 
 @pytest.mark.parametrize("part", TITLES)
 def test_what_was_not_measured_is_absent(report: dict[str, Any], part: str) -> None:
-    text = run_section("toys", {key: value for key, value in report.items() if key != part}, VERSIONS)
+    text = run_section("toys", {key: value for key, value in report.items() if key != part}, VERSIONS, 62.0)
     for name, titles in TITLES.items():
         for title in titles:
             assert (f"### {title}\n" in text) is (name != part)
@@ -199,7 +203,7 @@ def test_stability_under_another_seed_is_shown_where_there_are_two_members(repor
         "top_3_jaccard_p10": 0.5,
         "by_chance": 0.13,
     }
-    text = run_section("toys", two, VERSIONS)
+    text = run_section("toys", two, VERSIONS, 62.0)
     assert "| another seed | 9 | 0.74 | 0.50 | 0.13 |" in text
     assert "needs two members" not in text
 
