@@ -62,10 +62,15 @@ class ModelServer:
             )
         deadline = time.monotonic() + _SECONDS_TO_START
         while not self._answers():
-            ended = self._process.poll()
-            assert ended is None, f"the server ended with code {ended}: {self._log.read_text()[-2000:]}"
+            self.check()
             assert time.monotonic() < deadline, f"the server does not answer: {self._log.read_text()[-2000:]}"
             time.sleep(0.2)
+
+    def check(self) -> None:
+        """Fails where the server has ended by itself, as it does when it was compiled for another processor."""
+        assert self._process is not None, "the server was not started"
+        ended = self._process.poll()
+        assert ended is None, f"the server ended with code {ended}: {self._log.read_text()[-2000:]}"
 
     def kill(self) -> None:
         """SIGKILL: whatever it was saying stays unsaid."""

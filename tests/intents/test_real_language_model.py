@@ -116,7 +116,9 @@ def named(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Named:
     folder = copy_of(by_statistics, tmp_path_factory.mktemp("named") / request.param)
-    return name_intents(folder, server, request.param)
+    found = name_intents(folder, server, request.param)
+    server.check()
+    return found
 
 
 def by_model(catalogue: Catalogue) -> list[Intent]:
