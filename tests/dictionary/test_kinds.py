@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from saerec_ray.dictionary import sparse_batch
 from saerec_ray.dictionary.jumprelu import Jump, starting_threshold
 from saerec_ray.dictionary.kinds import Choose
 from saerec_ray.dictionary.sae import Dictionary, read_dictionary, write_dictionary
@@ -31,6 +32,19 @@ def dense(entries: ActiveEntries, p: torch.Tensor) -> torch.Tensor:
 def reaching(p: torch.Tensor, limit: torch.Tensor) -> torch.Tensor:
     """Pre-activations that are positive and reach the limit, zero elsewhere."""
     return p * ((p >= limit) & (p > 0))
+
+
+def test_without_numpy_as_on_a_gpu_entries_and_their_order_are_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    p = torch.empty(50, 40).normal_(generator=torch.Generator().manual_seed(0)) - 1
+    with_numpy = entries_of_batch(p, 5)
+    ordered = order_of(with_numpy.latents, 40)
+    monkeypatch.setattr(sparse_batch, "numpy_reads", lambda _tensor: False)
+    for found, expected in zip(entries_of_batch(p, 5), with_numpy, strict=True):
+        assert torch.equal(found, expected)
+    for found, expected in zip(order_of(with_numpy.latents, 40), ordered, strict=True):
+        assert torch.equal(found, expected)
 
 
 @settings(max_examples=60)
