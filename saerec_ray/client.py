@@ -86,8 +86,8 @@ class SaerecError(Exception):
     """A call that failed.
 
     `code` is the gRPC status, `reason` the name in ErrorReason without its prefix, e.g. "ETAG_MISMATCH", or
-    empty. `field_violations` lists every field that broke its rule. `retry_after` is in seconds, None when the
-    server did not say. `trace_id` names the call in the server's logs.
+    empty. `field_violations` lists the fields that broke their rules, the first 20 of them. `retry_after` is in
+    seconds, None when the server did not say. `trace_id` names the call in the server's logs.
     """
 
     def __init__(

@@ -22,8 +22,6 @@ from saerec_ray.pipeline import STAGE_NAMES, STAGES, Job
 from tests.command_line import Run
 from tests.small_shop import write_shop
 
-README = Path(__file__).parents[1] / "README.md"
-
 
 @pytest.fixture
 def shop(tmp_path: Path) -> Path:
@@ -71,12 +69,6 @@ def test_every_command_has_help_with_a_first_sentence(saerec: Run, command: str)
     done = saerec(*command.split(), "-h")
     assert done.code == 0
     assert re.search(r"Usage: .*?[A-Z][^.:]+[.:]", done.flat)
-
-
-def test_every_command_the_readme_shows_exists() -> None:
-    shown = re.findall(r"\bsaerec(?:_ray)? ([a-z]+(?:-[a-z]+)*)", README.read_text("utf-8"))
-    assert {"run", "serve"} <= set(shown)
-    assert set(shown) - {"command"} <= commands()
 
 
 def test_presets_are_listed_and_printed_as_they_are(saerec: Run) -> None:
