@@ -68,7 +68,7 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     ERROR_REASON_UNSPECIFIED: _ErrorReason.ValueType  # 0
     """Never sent."""
     ERROR_REASON_INVALID_FIELD: _ErrorReason.ValueType  # 1
-    """A field broke its documented rule, e.g. page_size is negative; BadRequest lists every such field."""
+    """A field broke its documented rule, e.g. page_size is negative; BadRequest lists such fields, at most the first 20."""
     ERROR_REASON_INVALID_PAGE_TOKEN: _ErrorReason.ValueType  # 2
     """A page token was malformed, expired, or made for another request. No call pages yet: never sent so far."""
     ERROR_REASON_UNKNOWN_INTENT: _ErrorReason.ValueType  # 3
@@ -106,7 +106,7 @@ class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 """Never sent."""
 ERROR_REASON_INVALID_FIELD: ErrorReason.ValueType  # 1
-"""A field broke its documented rule, e.g. page_size is negative; BadRequest lists every such field."""
+"""A field broke its documented rule, e.g. page_size is negative; BadRequest lists such fields, at most the first 20."""
 ERROR_REASON_INVALID_PAGE_TOKEN: ErrorReason.ValueType  # 2
 """A page token was malformed, expired, or made for another request. No call pages yet: never sent so far."""
 ERROR_REASON_UNKNOWN_INTENT: ErrorReason.ValueType  # 3

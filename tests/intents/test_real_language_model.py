@@ -42,7 +42,7 @@ pytestmark = [
 ]
 
 MODES = ("chat", "completions")
-SETTINGS = {"dictionary.width": "10", "dictionary.active": "2", "cluster.engine": "local"}
+SETTINGS = {"dictionary.width": "16", "dictionary.active": "2", "cluster.engine": "local"}
 MIN_AUC = SMALL_CONFIG["intents"]["min_detection_auc"]  # type: ignore[index]
 SEED = int(str(SMALL_CONFIG["seed"]))
 ENOUGH_ANSWERS = 10
