@@ -300,15 +300,17 @@ def test_with_ray_one_that_fails_lets_those_under_way_finish_and_is_named(tmp_pa
 
 @pytest.mark.parametrize(("at_a_time", "most"), [(1, 1), (2, 2), (9, 5)])
 def test_no_more_trainings_run_at_a_time_than_there_is_room_for(at_a_time: int, most: int) -> None:
-    under_way, seen, lock = 0, [0], threading.Lock()
+    under_way, seen, changed = 0, [0], threading.Condition()
 
     def work(name: str) -> Path:
         nonlocal under_way
-        with lock:
+        with changed:
             under_way += 1
             seen.append(under_way)
-        time.sleep(0.1)
-        with lock:
+            changed.notify_all()
+            changed.wait_for(lambda: max(seen) >= most, 20)
+        time.sleep(0.1)  # for one more than there is room for to come in
+        with changed:
             under_way -= 1
         return Path(name)
 

@@ -191,6 +191,9 @@ def test_a_work_directory_with_a_file_cut_short_is_refused(
     write_workdir(tmp_path / "out", bundle)
     folder = tmp_path / "out" / "dictionary"
     write_stability(np.ones(32, dtype=np.float32), folder)
+    finish_stage(folder, read_manifest(folder).config)
+    finish_stage(tmp_path / "out" / "intents", reads=("prepare", "dictionary"))
+    assert read_earlier(tmp_path / "out").stability is not None, "nothing else is wrong with it"
     (folder / file).write_bytes((folder / file).read_bytes()[:kept])
     with pytest.raises(InputError, match="out cannot be used"):
         read_earlier(tmp_path / "out")

@@ -20,17 +20,17 @@ def test_time_and_samples_are_counted_and_go_on_from_a_checkpoint() -> None:
     time.sleep(0.05)
     kept = first.as_dict(300)
     assert kept["samples"] == 300
-    assert 0.05 <= kept["seconds"] < 5
+    assert 0.05 <= kept["seconds"] < 60
     second = TrainingCost(CPU)
     second.restore({**kept, "seconds": 100.0, "peak_memory_bytes": 1 << 60})
-    assert second.as_dict(900)["seconds"] >= 100
+    assert 100 <= second.as_dict(900)["seconds"] < 160
     assert second.as_dict(900)["peak_memory_bytes"] == 1 << 60
 
 
 def test_a_checkpoint_of_before_costs_were_kept_can_be_gone_on_from() -> None:
     cost = TrainingCost(CPU)
     cost.restore({"epoch": 3})
-    assert cost.as_dict(1)["seconds"] < 5
+    assert cost.as_dict(1)["seconds"] < 60
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets the peak be forgotten")

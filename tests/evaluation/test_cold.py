@@ -166,6 +166,8 @@ def test_intents_explain_all_of_a_cold_items_score_by_construction() -> None:
         for item in np.flatnonzero(COLD):
             parts = decompose(model.space, user.state, user.values, int(item), user.companions)
             assert parts.residual == parts.bias == parts.companions == 0
+            assert parts.contributions.sum() == pytest.approx(user.scores[item], rel=1e-4, abs=1e-5)
+            assert user.scores[item] != 0
 
 
 def test_the_headlines_are_those_of_the_report() -> None:

@@ -386,4 +386,4 @@ def test_steering_shows_more_of_what_is_boosted_and_less_of_what_is_avoided_or_s
         middle = sorted(row["lift"] for row in curve["each"] if row["lift"] is not None)
         assert curve["median_intent"]["lift"] == pytest.approx(np.median(middle))
         assert curve["drift_of_unrelated"][0] == 0
-    assert found["own"]["boost"]["runs"] <= 8
+    assert 0 < found["own"]["boost"]["runs"] <= 8

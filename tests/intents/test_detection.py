@@ -69,7 +69,10 @@ def test_half_of_the_negatives_are_the_nearest_items_that_do_not_carry_it() -> N
 def test_examples_are_items_of_the_given_half_alone() -> None:
     codes = csr_array((np.random.default_rng(0).random((300, 4)) < 0.3).astype(np.float32))
     half = split_halves(300, seed=1)[1]
-    for examples in draw_examples(codes, random_vectors(300), half, seed=0):
+    drawn = draw_examples(codes, random_vectors(300), half, seed=0)
+    assert len(drawn) == 4
+    for examples in drawn:
+        assert examples.judgeable
         assert set(examples.positives) | set(examples.negatives) <= set(half)
 
 

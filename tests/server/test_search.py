@@ -48,8 +48,10 @@ def test_words_come_before_meaning_and_meaning_fills_the_page(bundle: Bundle) ->
     with_word = [
         each.latent for each in bundle.catalogue.intents if each.published and "lipstick" in each.terms
     ]
+    assert with_word
+    assert target not in with_word
     assert {intent for intent, _ in matches[: len(with_word)]} == set(with_word)
-    assert target in [intent for intent, _ in matches[len(with_word) :]] or target in with_word
+    assert matches[len(with_word)] == (target, pytest.approx(0.5))
     assert [score for _, score in matches] == sorted((score for _, score in matches), reverse=True)
 
 
