@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -217,7 +218,7 @@ def test_a_tensor_of_another_shape_or_type_is_refused(
     copied: Path, file: str, name: str, change: Callable[[np.ndarray], np.ndarray]
 ) -> None:
     change_tensor(copied, file, name, change)
-    assert "is refused" in refusal(copied)
+    assert re.search("has shape|of type|too few dimensions|point outside|cannot be read", refusal(copied))
 
 
 @pytest.mark.parametrize("file", [ITEM_TENSORS, INTENT_TENSORS, BACKBONE_TENSORS, DICTIONARY_TENSORS])

@@ -35,8 +35,8 @@ ENGINES = [
     pytest.param("ray", 2, id="ray", marks=pytest.mark.ray),
 ]
 Run = Callable[..., Path]
-RAY_HEARS_OF_A_CHECKPOINT = 1.0
-"""Seconds: longer than the time between two looks of Ray Train at its workers."""
+RAY_HEARS_OF_A_CHECKPOINT = 5.0
+"""Seconds: longer than the time between two looks of Ray Train at its workers, on a busy machine too."""
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -115,7 +115,9 @@ def test_the_other_end_of_the_outcome_can_be_named(
     if output.exists():
         assert not {member.intent_id for member in read_group(output).members} & planted
     _, out, _ = run("--outcome", raised, "--name", "poor quality", "--low", "--json")
-    assert not {each["intent_id"] for each in json.loads(out)["group"]["members"]} & planted
+    members = {each["intent_id"] for each in json.loads(out)["group"]["members"]}
+    assert members
+    assert not members & planted
 
 
 def test_noise_is_no_intent_and_no_file_is_written(

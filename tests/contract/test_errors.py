@@ -17,7 +17,7 @@ from saerec_ray.errors import BundleError, InputError
 from saerec_ray.v1 import common_pb2, event_service_pb2, intent_service_pb2
 from saerec_ray.v1 import recommender_service_pb2 as messages
 from tests.contract.asking import SUPPRESS, adjust, met
-from tests.contract.running import Api, connected, decoded, refusal, running, settings_of
+from tests.contract.running import PATIENCE, Api, connected, decoded, refusal, running, settings_of
 
 METHODS = [
     "/saerec_ray.v1.RecommenderService/Recommend",
@@ -91,7 +91,7 @@ def test_a_deadline_in_the_past_is_exceeded(api: Api, bundle: Bundle) -> None:
     with pytest.raises(grpc.RpcError) as error:
         api.recommender.Recommend(request, timeout=1e-6)
     assert error.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-    assert len(api.recommender.Recommend(request, timeout=5).items) == 20
+    assert len(api.recommender.Recommend(request, timeout=PATIENCE).items) == 20
 
 
 def test_every_answer_carries_a_trace_id(api: Api, bundle: Bundle) -> None:
@@ -303,7 +303,7 @@ def test_no_message_whatever_makes_the_server_fail(api: Api, bundle: Bundle, dat
     stubs = (api.recommender, api.intents, api.events)
     call = next(getattr(stub, method) for stub in stubs if hasattr(stub, method))
     try:
-        call(request, timeout=60)  # an answer, however busy the machine
+        call(request, timeout=2 * PATIENCE)
     except grpc.RpcError as error:
         refused = decoded(error)
         described = f"{method} {request} {refused}"

@@ -13,7 +13,7 @@ from saerec_ray.bundle import Bundle
 from saerec_ray.v1 import recommender_service_pb2 as messages
 from saerec_server.health import HealthService
 from tests.contract.asking import met
-from tests.contract.running import running, settings_of
+from tests.contract.running import PATIENCE, running, settings_of
 
 EVERYTHING = health_pb2.HealthCheckRequest()
 
@@ -42,7 +42,7 @@ def test_watches_beyond_the_limit_are_refused_until_others_end() -> None:
                 await stub.Watch(EVERYTHING).read()
             assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
             first.cancel()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE):
                 while not await _answered(stub):
                     await asyncio.sleep(0.05)
         await server.stop(0)

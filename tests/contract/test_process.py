@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from saerec_ray.v1 import recommender_service_pb2 as messages
 from tests.contract.asking import adjust, event, write
 from tests.contract.process import server_process
-from tests.contract.running import Refusal, connected, decoded
+from tests.contract.running import PATIENCE, Refusal, connected, decoded
 
 
 def test_every_acknowledged_steering_write_survives_kill_9(
@@ -32,9 +32,9 @@ def test_every_acknowledged_steering_write_survives_kill_9(
                 writer = pool.submit(
                     _steer_until_it_breaks, process.port, life, steerable, acknowledged, enough
                 )
-                assert enough.wait(30), "the writes are too slow"
+                assert enough.wait(2 * PATIENCE), "the writes are too slow"
                 process.kill()
-                assert writer.result(30) == grpc.StatusCode.UNAVAILABLE
+                assert writer.result(2 * PATIENCE) == grpc.StatusCode.UNAVAILABLE
     assert len(acknowledged) >= 40
     with server_process(bundle_folder, state) as process, connected(process.port) as api:
         for user, etag in acknowledged.items():
@@ -55,7 +55,7 @@ def _steer_until_it_breaks(
                 user_id=user, adjustments=[adjust(steerable[number % len(steerable)])]
             )
             try:
-                acknowledged[user] = api.recommender.SteerIntents(request, timeout=10).profile.etag
+                acknowledged[user] = api.recommender.SteerIntents(request, timeout=PATIENCE).profile.etag
             except grpc.RpcError as error:
                 return error.code()
             number += 1
@@ -70,7 +70,7 @@ def test_sigterm_under_load_loses_no_admitted_call(bundle_folder: Path, tmp_path
             health = pool.submit(_watched_health, process.port)
             enough = threading.Event()
             writers = [pool.submit(_write_until_refused, process.port, number, enough) for number in range(8)]
-            assert enough.wait(30), "the writes are too slow"
+            assert enough.wait(2 * PATIENCE), "the writes are too slow"
             process.terminate()
             asked = time.monotonic()
             results = [writer.result(60) for writer in writers]
@@ -99,9 +99,9 @@ def _write_until_refused(port: int, writer: int, enough: threading.Event) -> tup
         while True:
             user = f"writer {writer} user {len(written)}"
             try:
-                api.events.WriteEvents(write(event(user, "item-0001")), timeout=10)
+                api.events.WriteEvents(write(event(user, "item-0001")), timeout=PATIENCE)
                 written.append(user)
-                api.recommender.Recommend(messages.RecommendRequest(user_id=user), timeout=10)
+                api.recommender.Recommend(messages.RecommendRequest(user_id=user), timeout=PATIENCE)
                 if len(written) == 10:
                     enough.set()
             except grpc.RpcError as error:

@@ -20,6 +20,7 @@ from safetensors.numpy import load_file, save_file
 import saerec_ray.dictionary
 from saerec_ray.dictionary import Dictionary, encode, fit, fitting, load, save
 from saerec_ray.dictionary.build import train_on
+from saerec_ray.dictionary.metrics import fraction_of_variance_unexplained
 from saerec_ray.dictionary.sae import DICTIONARY_FILE, Floats, write_dictionary
 from saerec_ray.errors import InputError
 from saerec_ray.text.embed import EMBEDDINGS_FILE
@@ -212,9 +213,12 @@ def test_a_stopped_call_is_gone_on_with_by_the_same_call_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_two_processes_train_together() -> None:
+def test_two_processes_train_together(dictionary: Dictionary) -> None:
     found = fit(VECTORS, workers=2, gpus=False, **SMALL)
     assert encode(found, VECTORS).shape == (300, 32)
+    assert not same(found, dictionary), "each takes its strongest latents from its own half of a batch"
+    errors = [fraction_of_variance_unexplained(each, VECTORS) for each in (found, dictionary)]
+    assert errors[0] == pytest.approx(errors[1], rel=0.1)
 
 
 def test_other_vectors_or_settings_do_not_go_on_from_it(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from saerec_ray.dictionary import trainer
 from saerec_ray.dictionary.revival import forget, of_latents, point_anew, unreachable, worst_residuals
 from saerec_ray.dictionary.trainer import DictionaryTraining
 from tests.dictionary.test_trainer import best_of, config, finish, state, training, vectors
-from tests.dictionary.test_training import ACTIVE, WIDTH, bent_model, dead_latents, inputs
+from tests.dictionary.test_training import ACTIVE, BATCH, WIDTH, bent_model, dead_latents, inputs
 
 LOST = 7
 
@@ -54,15 +54,17 @@ def test_new_directions_are_residuals_of_the_worst_explained_inputs_and_not_alik
     written = written_residuals(model)
     written = written[written.norm(dim=1).argsort(descending=True)]
     unit = (written / written.norm(dim=1, keepdim=True)).float()
-    found = worst_residuals(model, inputs(), 4)
+    found = worst_residuals(model, inputs(), BATCH)
     torch.testing.assert_close(found[0], unit[0], atol=1e-5, rtol=0)
     places = [int((unit @ direction).argmax()) for direction in found]
     assert places == sorted(places)
     torch.testing.assert_close(found, unit[places], atol=1e-5, rtol=0)
     cosines = found @ found.T - 2 * torch.eye(len(found))
     assert float(cosines.max()) <= 0.5
-    skipped = [place for place in range(max(places)) if place not in places]
+    skipped = [place for place in range(BATCH) if place not in places]
+    assert skipped, "or nothing was left out for being alike"
     assert all(float((found @ unit[place]).max()) > 0.5 for place in skipped), "only those much like another"
+    torch.testing.assert_close(worst_residuals(model, inputs(), 4), found[:4])
     assert len(worst_residuals(model, torch.cat([inputs()[:1]] * 5), 4)) == 1
 
 

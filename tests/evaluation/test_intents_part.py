@@ -175,7 +175,9 @@ def test_names_and_meanings_are_measured_on_codes_with_reviews_where_people_meet
 
 def test_the_intruder_test_tells_published_latents_apart() -> None:
     hidden = catalogue([intent(latent, state="unpublished") for latent in range(TOPICS)])
-    for name, space in measure(named=hidden)["spaces"].items():
+    spaces = measure(named=hidden)["spaces"]
+    assert set(spaces) == {"attributes", "texts"}
+    for name, space in spaces.items():
         assert space["intruder"]["accuracy_published"] is None
         assert FOUND["spaces"][name]["intruder"]["accuracy_published"] is not None
 

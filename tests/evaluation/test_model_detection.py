@@ -41,7 +41,7 @@ def reads(request: Request) -> Reply:
 
 
 def model(endpoint: Endpoint, folder: Path, **settings: Any) -> LanguageModel:
-    section = {"base_url": endpoint.base_url, "model": "small", "timeout_seconds": 5.0} | settings
+    section = {"base_url": endpoint.base_url, "model": "small", "timeout_seconds": 30.0} | settings
     return LanguageModel(LanguageModelConfig.model_validate(section), folder, {}, first_wait=0.001)
 
 

@@ -69,7 +69,7 @@ def kind_of_known_group(request: Request) -> Reply:
 
 
 def settings_of(endpoint: Endpoint, **settings: Any) -> IntentsConfig:
-    section = {"base_url": endpoint.base_url, "model": "small", "timeout_seconds": 5.0} | settings
+    section = {"base_url": endpoint.base_url, "model": "small", "timeout_seconds": 30.0} | settings
     return IntentsConfig.model_validate({"language_model": section})
 
 

