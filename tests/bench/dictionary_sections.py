@@ -6,8 +6,8 @@ from typing import Any
 
 from saerec_ray.evaluation.dictionary_tables import dictionary_lines
 from saerec_ray.evaluation.intents_tables import intents_lines
+from saerec_ray.evaluation.markdown_tables import Lines
 
-Lines = list[str]
 DICTIONARY_PARTS = {
     "dictionary": ("dictionary", "codings", "random_dictionary"),
     "intents": ("intents", "random_dictionary", "detection"),

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))  # for tests.*, when run as a
 from saerec_ray.evaluation.deletion import CUTOFFS, ORDERS
 from saerec_ray.evaluation.faithfulness_tables import history_rows
 from saerec_ray.evaluation.list_against_history import LISTS
-from saerec_ray.evaluation.markdown_tables import in_order, interval, number
+from saerec_ray.evaluation.markdown_tables import Lines, in_order, interval, number
 from saerec_ray.evaluation.segments import FEWEST_RUNS
 from saerec_ray.evaluation.steering_runs import RULES
 from saerec_ray.evaluation.steering_tables import RULE_NAMES, concept_lines, segment_cell
@@ -40,7 +40,6 @@ from tests.bench.published import (
     write_section,
 )
 
-Lines = list[str]
 CITED = {"cited_against_random": "all", "named_against_random": "published"}
 NEEDED = {
     "accuracy": ("accuracy_users",),

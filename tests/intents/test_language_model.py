@@ -13,6 +13,7 @@ import pytest
 from saerec_ray.config import LanguageModelConfig, parse_config
 from saerec_ray.errors import InputError
 from saerec_ray.intents.language_model import TRIES, LanguageModel, NoAnswerError, Prompt
+from tests.in_time import in_time
 from tests.intents.scripted_endpoint import Endpoint, Reply
 
 PROMPT = Prompt("Name it.", (("Inside: cups", "tableware"),), "Inside: lipsticks", 40)
@@ -175,7 +176,7 @@ def test_it_waits_as_long_as_the_endpoint_asks(endpoint: Endpoint, model: Any, w
     )
     assert model().ask(PROMPT) == "makeup"
     assert waits[0] == 17
-    assert waits[1] == pytest.approx(30, abs=10)
+    assert 20 < waits[1] <= 30
 
 
 @pytest.mark.parametrize("header", ["soon", "²", "1²", "", "-1"])
@@ -243,12 +244,14 @@ def test_an_endpoint_that_is_silent_or_dribbles_is_cut_off(endpoint: Endpoint, m
     """Each byte comes in time for a limit that only holds between two of them."""
     for reply in (Reply("makeup", seconds=30), Reply("makeup", seconds_a_byte=0.05)):
         endpoint.answer(reply)
-        client = model(timeout_seconds=0.2)
-        started = time.monotonic()
-        with pytest.raises(NoAnswerError, match=r"no answer within 0\.2 seconds"):
-            client.ask(PROMPT)
-        assert time.monotonic() - started < 25
-        assert client.usage.calls == TRIES
+
+        def is_cut_off() -> None:
+            client = model(timeout_seconds=0.2)
+            with pytest.raises(NoAnswerError, match=r"no answer within 0\.2 seconds"):
+                client.ask(PROMPT)
+            assert client.usage.calls == TRIES
+
+        in_time(TRIES * 0.2 + 1.5, is_cut_off)
 
 
 def test_an_endpoint_that_is_down_is_given_up_after_three_questions(endpoint: Endpoint, model: Any) -> None:
