@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from saerec_ray.backbone.catalogue_softmax import catalogue_cross_entropy
 from saerec_ray.backbone.code_product import CodeProduct
 from saerec_ray.backbone.sampled_softmax import Negatives, sampled_cross_entropy
 from saerec_ray.config import TrainConfig
@@ -270,8 +271,8 @@ class Backbone(nn.Module):
         if negatives is None:
             vectors = self.items(context)  # (items, d_model)
             states = self._states(vectors[items], items, present, context)
-            logits = self._product(states, vectors) + self.items.biases  # (batch, items)
-            return F.cross_entropy(logits, targets)
+            dtype = self._product_dtype(vectors.device)
+            return catalogue_cross_entropy(states, vectors, self.items.biases, targets, dtype)
         needed = torch.cat([items.flatten(), targets, negatives.items])
         rows, places = torch.unique(needed, return_inverse=True)
         history, target, negative = places.split([items.numel(), len(targets), len(negatives.items)])
@@ -288,9 +289,14 @@ class Backbone(nn.Module):
         states: Tensor = self.encoder(vectors, present, profiles, self.items.intent_vectors, context)[0]
         return states
 
+    def _product_dtype(self, device: torch.device) -> torch.dtype:
+        """The precision chosen for products with the catalogue."""
+        dtype: torch.dtype = getattr(torch, chosen_precision(self.precision, device.type))
+        return dtype
+
     def _product(self, states: Tensor, vectors: Tensor) -> Tensor:
-        """Inner products (batch, rows), most of all the work, in the chosen precision; float32 comes out."""
-        dtype = getattr(torch, chosen_precision(self.precision, vectors.device.type))
+        """Inner products (batch, rows) in the chosen precision; float32 comes out."""
+        dtype = self._product_dtype(vectors.device)
         with torch.autocast(vectors.device.type, dtype=dtype, enabled=dtype is torch.bfloat16):
             return F.linear(states, vectors).float()
 

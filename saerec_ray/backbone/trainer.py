@@ -257,7 +257,7 @@ def _optimisers(model: Backbone, config: TrainConfig, sparse: bool) -> dict[str,
     Weight decay would touch every row, so it leaves those residuals out.
     """
     rest = [weights for weights in model.parameters() if not (sparse and weights is model.items.residuals)]
-    adam = torch.optim.Adam(rest, lr=config.learning_rate, weight_decay=config.weight_decay)
+    adam = torch.optim.Adam(rest, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
     if not sparse:
         return {"optimiser": adam}
     rows = torch.optim.SparseAdam([model.items.residuals], lr=config.learning_rate)

@@ -141,6 +141,15 @@ def test_a_sample_of_the_catalogue_teaches_nearly_as_much_as_all_of_it(train: Tr
     assert sampled > 0.8 * full
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("limit", [1, 10**6], ids=["a sample", "the whole catalogue"])
+def test_without_residuals_intents_learn_alone(train: Train, limit: int, workers: int) -> None:
+    settings = {"epochs": 20, "learning_rate": 0.01, "patience": 20, "workers": workers}
+    checkpoint = train(residuals=False, full_softmax_items=limit, negatives=16, **settings)
+    assert numbers(checkpoint)["best_ndcg"] > 2 * validation_ndcg(untrained_weights(small_settings(), FROZEN))
+    assert not load_file(checkpoint / BEST_FILE)["items.residuals"].any()
+
+
 @pytest.mark.parametrize("patience", [1, 3])
 def test_it_stops_after_so_many_epochs_without_a_better_validation(train: Train, patience: int) -> None:
     checkpoint = train(epochs=9, learning_rate=1e-12, patience=patience)
@@ -199,6 +208,11 @@ def state(checkpoint: Path) -> dict[str, Tensor]:
             {"full_softmax_items": 1, "negatives": 8},
             4,
             id="on a sample of the catalogue, in the second epoch",
+        ),
+        pytest.param(
+            {"full_softmax_items": 1, "negatives": 8, "residuals": False},
+            4,
+            id="on a sample, without residuals, in the second epoch",
         ),
         pytest.param({"workers": 2}, 4, id="two workers, in the second epoch", marks=pytest.mark.slow),
     ],
