@@ -146,10 +146,15 @@ class TrainConfig(Section):
     residual_dropout: float = Field(
         0.3, ge=0, lt=1, description="Chance that an item's whole residual is dropped"
     )
+    residual_decay: float = Field(
+        1.0,
+        ge=0,
+        description="Weight decay of residuals (AdamW): the more, the more of a score intents explain",
+    )
     residuals: bool = Field(
         True, description="false: item vectors are made of intents alone, to measure what residuals are worth"
     )
-    weight_decay: float = Field(0.0, ge=0, description="Of Adam")
+    weight_decay: float = Field(0.0, ge=0, description="Of everything but residuals (AdamW)")
     batch_size: int = Field(256, ge=2, description="Prefixes a step, over all workers")
     full_softmax_items: int = Field(
         100_000, ge=1, description="Larger catalogues are trained with a sample of the items, not with all"

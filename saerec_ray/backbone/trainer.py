@@ -139,7 +139,18 @@ class BackboneTraining:
             distributed.average_sparse(self.model.items.residuals, self.worker)
         for optimiser in self.optimisers.values():
             optimiser.step()
+        if self.sampler is not None:
+            self._decay_rows_in_use()
         return loss
+
+    def _decay_rows_in_use(self) -> None:
+        """Weight decay of the residuals that have a sparse gradient: SparseAdam has none, and all rows are too many."""
+        residuals = self.model.items.residuals
+        if self.config.residual_decay and residuals.grad is not None:
+            rows = residuals.grad.coalesce().indices()[0]
+            kept = 1 - self.config.residual_decay * self.config.learning_rate * self._learning_rate_share()
+            with torch.no_grad():
+                residuals[rows] *= kept
 
     def _learning_rate_share(self) -> float:
         done = self.epoch * len(self.samples) + self.samples_done
@@ -252,16 +263,15 @@ class BackboneTraining:
 
 
 def _optimisers(model: Backbone, config: TrainConfig, sparse: bool) -> dict[str, torch.optim.Optimizer]:
-    """Adam for everything; with sparse gradients the residuals get one that touches only the rows in use.
-
-    Weight decay would touch every row, so it leaves those residuals out.
-    """
-    rest = [weights for weights in model.parameters() if not (sparse and weights is model.items.residuals)]
-    adam = torch.optim.Adam(rest, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
-    if not sparse:
-        return {"optimiser": adam}
-    rows = torch.optim.SparseAdam([model.items.residuals], lr=config.learning_rate)
-    return {"optimiser": adam, "sparse_optimiser": rows}
+    """AdamW, with a weight decay of its own for residuals; sparse gradients of residuals get SparseAdam."""
+    residuals = model.items.residuals
+    rest = [weights for weights in model.parameters() if weights is not residuals]
+    adam = torch.optim.AdamW(rest, lr=config.learning_rate, weight_decay=config.weight_decay, fused=True)
+    if sparse:
+        rows = torch.optim.SparseAdam([residuals], lr=config.learning_rate)
+        return {"optimiser": adam, "sparse_optimiser": rows}
+    adam.add_param_group({"params": [residuals], "weight_decay": config.residual_decay})
+    return {"optimiser": adam}
 
 
 def together(members: list[dict[str, Tensor]]) -> dict[str, Tensor]:

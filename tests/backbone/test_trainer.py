@@ -239,12 +239,37 @@ def test_the_same_training_has_the_same_bits_again(train: Train) -> None:
     assert same_bits(state(train("once", **DROPOUT)), state(train("again", **DROPOUT)))
 
 
-def started(folder: Path, sequences: PreparedSequences = SEQUENCES) -> BackboneTraining:
+def started(folder: Path, sequences: PreparedSequences = SEQUENCES, **changes: Any) -> BackboneTraining:
     """A training whose steps depend on random numbers, before its first step."""
     attempt = begin_attempt(folder, "backbone", {}, latest_checkpoint)
     worker = LocalWorker(0, 1, torch.device("cpu"), attempt)
-    settings = small_settings(epochs=4, **DROPOUT)
+    settings = small_settings(epochs=4, **DROPOUT, **changes)
     return BackboneTraining(worker, settings, FROZEN, sequences, {"seed": 7, "intents": True})
+
+
+def residuals_after_a_step(folder: Path, **changes: Any) -> tuple[Tensor, Tensor]:
+    """Residuals before and after the first step of a training."""
+    run = started(folder, warm_up_share=0.0, learning_rate=0.1, **changes)
+    before = run.model.items.residuals.detach().clone()
+    run.model.train()
+    run.step(np.arange(4), 1.0)
+    return before, run.model.items.residuals.detach()
+
+
+def test_decay_shrinks_all_residuals_at_every_step(tmp_path: Path) -> None:
+    before, plain = residuals_after_a_step(tmp_path / "plain", residual_decay=0.0)
+    _, decayed = residuals_after_a_step(tmp_path / "decayed", residual_decay=0.5)
+    torch.testing.assert_close(decayed, plain - 0.1 * 0.5 * before)
+
+
+def test_on_a_sample_decay_shrinks_the_residuals_that_are_in_use(tmp_path: Path) -> None:
+    sample = {"full_softmax_items": 1, "negatives": 8}
+    before, plain = residuals_after_a_step(tmp_path / "plain", residual_decay=0.0, **sample)
+    _, decayed = residuals_after_a_step(tmp_path / "decayed", residual_decay=0.5, **sample)
+    in_use = (decayed != before).any(dim=1)
+    assert 0 < in_use.sum() < ITEMS
+    torch.testing.assert_close(decayed[in_use], plain[in_use] * (1 - 0.1 * 0.5))
+    torch.testing.assert_close(decayed[~in_use], plain[~in_use], rtol=0, atol=0)
 
 
 def learnt(run: BackboneTraining) -> dict[str, Any]:

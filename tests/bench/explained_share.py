@@ -1,10 +1,10 @@
-"""How much of a score intents explain, and what that costs in accuracy, as residuals are dropped more often.
+"""How much of a score intents explain, and what that costs in accuracy, as residuals count for less.
 
     python tests/bench/explained_share.py --data FOLDER/amazon2014_beauty --seeds 42
 
-Every value of train.residual_dropout is one training of one member with the amazon preset, on stages that all
-values share; the last row has no residuals at all. Finished values are kept in files, so a stopped run goes on
-where it was. Writes one section of docs/results.md a set.
+Every value of train.residual_decay, and every one of train.residual_dropout, is one training of one member with the
+amazon preset, on stages that all values share; the last row has no residuals at all. Finished values are kept in
+files, so a stopped run goes on where it was. Writes one section of docs/results.md a set.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ from tests.bench.published import (
     write_section,
 )
 
-VALUES = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
+DECAYS = (0.0, 0.25, 0.5, 1.0, 2.0)
+DROPOUTS = (0.0, 0.3, 0.6)
 NO_RESIDUALS = "no residuals"
 COLUMNS = {
     "validation": "validation NDCG@10",
@@ -61,11 +62,11 @@ def train_variant(
     }
 
 
-def set_section(data: str, seeds: list[int], results: dict[str, list[dict[str, Any]]], default: float) -> str:
+def set_section(data: str, seeds: list[int], results: dict[str, list[dict[str, Any]]]) -> str:
     """The section on one set."""
     rows = [
         [
-            f"{name}, the default" if name == f"{default:g}" else name,
+            name,
             *(
                 spread([each[column] for each in found], ".4f" if column in ("validation", "test") else ".3f")
                 for column in COLUMNS
@@ -73,17 +74,29 @@ def set_section(data: str, seeds: list[int], results: dict[str, list[dict[str, A
         ]
         for name, found in results.items()
     ]
+    train = load_config("amazon").train
     return section(
         f"Accuracy against the share that intents explain, {data}",
         [
-            "One member a model; an item's whole residual is dropped in training with the chance of the first column. "
+            "One member a model; each row changes one setting, and the other has its default: "
+            f"train.residual_decay {train.residual_decay:g}, train.residual_dropout {train.residual_dropout:g}. "
             "The share explained of one item in a list of 20 is the sum of the absolute contributions of intents, "
-            "divided by that sum plus the absolute residual; users of the test split. Cold items are those without a "
-            f"training interaction. {circumstances(seeds)}"
+            "divided by that sum plus the absolute residual and companions; users of the test split. Cold items are "
+            f"those without a training interaction. {circumstances(seeds)}"
         ],
         [shown_command()],
-        table(["train.residual_dropout", *COLUMNS.values()], rows),
+        table(["setting", *COLUMNS.values()], rows),
     )
+
+
+def settings_to_compare(decays: list[float], dropouts: list[float]) -> dict[str, tuple[str, ...]]:
+    """The settings of every row by its name; the defaults are one row, however often they are asked for."""
+    train = load_config("amazon").train
+    rows = {f"decay {value:g}": (f"train.residual_decay={value:g}",) for value in decays}
+    for value in dropouts:
+        if value != train.residual_dropout or train.residual_decay not in decays:
+            rows[f"dropout {value:g}"] = (f"train.residual_dropout={value:g}",)
+    return {**rows, NO_RESIDUALS: ("train.residuals=false",)}
 
 
 def main() -> None:
@@ -93,11 +106,11 @@ def main() -> None:
     parser.add_argument(
         "--data", type=data_folder, required=True, help="folder with sequences.txt and items.jsonl"
     )
-    parser.add_argument("--values", type=float, nargs="+", default=list(VALUES))
+    parser.add_argument("--decays", type=float, nargs="*", default=list(DECAYS))
+    parser.add_argument("--dropouts", type=float, nargs="*", default=list(DROPOUTS))
     add_run_options(parser, seeds=(42,))
     asked = parser.parse_args()
-    variants = {f"{value:g}": (f"train.residual_dropout={value:g}",) for value in asked.values}
-    variants[NO_RESIDUALS] = ("train.residuals=false",)
+    variants = settings_to_compare(asked.decays, asked.dropouts)
     workdir = asked.workdir.absolute() / f"explained-share-{asked.data.name}"
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in variants}
     for seed in asked.seeds:
@@ -108,8 +121,7 @@ def main() -> None:
             run = partial(train_variant, folder, workdir / f"seed-{seed}", every, own)
             kept = folder.with_name(f"{folder.name}.json")
             results[name].append(finished_part(kept, (*settings, *own), run))
-    default = load_config("amazon").train.residual_dropout
-    text = set_section(asked.data.name, asked.seeds, results, default)
+    text = set_section(asked.data.name, asked.seeds, results)
     write_section(asked.page, f"explained-share {asked.data.name}", text)
 
 
