@@ -50,6 +50,8 @@ class Manifest(BaseModel):
     files: dict[str, str]
     metrics: dict[str, Any]
     seconds: float
+    resumed: bool = False
+    """Whether it went on from what a stopped attempt had done, whose time is not in `seconds`."""
     finished: str
 
     @property

@@ -373,6 +373,7 @@ def _run_stage(
         # What other code began is not gone on with: its half and ours would not add up to what either makes.
         attempt = digest({"stage": fingerprint, SOURCES: sources_hash()})
         runs = workdir / RUNS_FOLDER / f"{stage.name}-{attempt[:12]}"
+        resumed = runs.exists()
         metrics = stage.run(Job(config, workdir, folder, runs, reporter, strict))
         seconds = time.monotonic() - started
         manifest = Manifest(
@@ -385,6 +386,7 @@ def _run_stage(
             files=hash_files(folder),
             metrics=metrics,
             seconds=round(seconds, 2),
+            resumed=resumed,
             finished=timestamp(),
         )
         write_json(folder / MANIFEST_NAME, manifest.model_dump(mode="json"))
@@ -424,9 +426,7 @@ _HEADLINES = {
 def _headline(stage: str, metrics: dict[str, Any]) -> str:
     shown = [(name, metrics[name]) for name in _HEADLINES[stage] if name in metrics]
     texts = [
-        f"{name.replace('_', ' ')} {value:.4g}"
-        if isinstance(value, float)
-        else f"{name.replace('_', ' ')} {value}"
+        f"{name.replace('_', ' ')} {value:{'.4g' if isinstance(value, float) else ''}}"
         for name, value in shown
     ]
     return f": {', '.join(texts)}" if texts else ""

@@ -295,6 +295,8 @@ def test_a_stage_that_fails_keeps_its_old_result_its_checkpoints_and_the_stages_
     monkeypatch.setattr(pipeline, "STAGES", sound)
     assert run("train.epochs=3") == ["train", "evaluate", "bundle"]
     assert not list((tmp_path / "out" / RUNS_FOLDER).iterdir())
+    went_on = {name: read_manifest(tmp_path / "out" / name).resumed for name in ("train", "evaluate")}
+    assert went_on == {"train": True, "evaluate": False}, "seconds are not those of all attempts"
 
 
 def test_what_other_code_began_is_not_gone_on_with(

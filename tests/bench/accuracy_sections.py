@@ -11,15 +11,16 @@ from saerec_ray.evaluation.markdown_tables import Lines, in_order, interval, num
 from tests.bench.published import table
 
 
-def accuracy_tables(report: dict[str, Any], training_seconds: float) -> Lines:
-    """Accuracy of all models, which were trained in so many seconds, by history length too; what lists look like."""
+def accuracy_tables(report: dict[str, Any], training: dict[str, Any]) -> Lines:
+    """Accuracy of all models, by history length too, and what lists look like; `training`: its stage.json."""
     models = in_order(report["accuracy"]["test"], MODELS)
     metrics = [f"{metric}@{cutoff}" for cutoff in report["cutoffs"] for metric in ("HR", "NDCG")]
     rows = [[name, *(f"{row[metric]:.4f}" for metric in metrics)] for name, row in models]
     lines = [
         "### Accuracy",
         "",
-        f"On test. Training took {training_seconds:.0f} s.",
+        f"On test. Training took {training['seconds']:.0f} s"
+        + (", not counting what it had done before it was stopped." if training.get("resumed") else "."),
         "",
         *table(["model", *metrics], rows),
         "",

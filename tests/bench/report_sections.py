@@ -70,11 +70,11 @@ def read_report(workdir: Path) -> dict[str, Any]:
     return report
 
 
-def run_section(name: str, report: dict[str, Any], versions: dict[str, str], training_seconds: float) -> str:
-    """The section on one run, whose models were trained in so many seconds."""
+def run_section(name: str, report: dict[str, Any], versions: dict[str, str], training: dict[str, Any]) -> str:
+    """The section on one run; `training`: the stage.json of its train folder."""
     body: Lines = []
     if "accuracy" in report:
-        body += accuracy_tables(report, training_seconds)
+        body += accuracy_tables(report, training)
     if "cold" in report:
         body += cold_table(report["cold"])
     if "explanations" in report:
@@ -348,7 +348,7 @@ def main() -> None:
     reports = [(name, read_report(folder), folder) for name, folder in asked.run]
     for name, report, folder in reports:
         versions = read(folder / "evaluate" / "stage.json")["versions"]
-        text = run_section(name, report, versions, read(folder / "train" / "stage.json")["seconds"])
+        text = run_section(name, report, versions, read(folder / "train" / "stage.json"))
         write_section(asked.page, f"report {name}", text)
 
 

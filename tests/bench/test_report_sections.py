@@ -17,6 +17,7 @@ from tests.bench.report_sections import named_run, read_report, run_section, sho
 from tests.evaluation.finished_stages import write_stages
 
 VERSIONS = {"python": "3.11", "torch": "2.6", "saerec-ray": "0.1"}
+TRAINING = {"seconds": 62.0, "resumed": False}
 FEW = {
     "completeness_users": 5,
     "faithfulness_users": 5,
@@ -103,12 +104,14 @@ def test_a_run_that_is_made_first_is_shown_with_all_its_settings(
 
 
 def test_figures_are_those_of_the_report(report: dict[str, Any]) -> None:
-    text = run_section("toys", report, VERSIONS, 62.0)
+    text = run_section("toys", report, VERSIONS, TRAINING)
     lines = text.splitlines()
     whole, by_length, *_ = [line for line in lines if line.startswith("| intents | 0")]
     for metric in ("HR@10", "NDCG@10"):
         assert f"| {report['accuracy']['test']['intents'][metric]:.4f} |" in whole
     assert "Training took 62 s." in text
+    resumed = run_section("toys", report, VERSIONS, {**TRAINING, "resumed": True})
+    assert "Training took 62 s, not counting what it had done before it was stopped." in resumed
     intents = report["accuracy_details"]["test"]["intents"]
     for group in intents["by_history_length"].values():
         assert f"{group['NDCG@10']:.4f}" in by_length
@@ -142,7 +145,7 @@ def test_figures_are_those_of_the_report(report: dict[str, Any]) -> None:
 
 
 def test_the_dictionary_and_its_intents_are_published_beside_their_controls(report: dict[str, Any]) -> None:
-    text = run_section("toys", report, VERSIONS, 62.0)
+    text = run_section("toys", report, VERSIONS, TRAINING)
     dictionary, intents = text[text.index("### Dictionary\n") :].split("### Intents\n")
     lost, probed = report["dictionary"]["codings"], report["intents"]["probing"]["codings"]
     for name, shown in (("dictionary", "dictionary"), ("random_dictionary", "random dictionary")):
@@ -166,7 +169,7 @@ def line_of(name: str, text: str) -> str:
 
 def test_every_row_of_a_table_has_a_cell_for_each_head(report: dict[str, Any]) -> None:
     width = 0
-    for line in run_section("toys", report, VERSIONS, 62.0).splitlines():
+    for line in run_section("toys", report, VERSIONS, TRAINING).splitlines():
         if not line.startswith("|"):
             width = 0
             continue
@@ -181,14 +184,16 @@ def test_accuracy_of_a_segment_of_few_lists_is_not_shown(report: dict[str, Any])
     boost["ndcg_segment"] = [0.125] * len(boost["strengths"])
     for runs, cell in ((FEWEST_RUNS - 1, "–"), (FEWEST_RUNS, "0.1250")):
         boost["segment_runs"] = runs
-        text = run_section("toys", few, VERSIONS, 62.0)
+        text = run_section("toys", few, VERSIONS, TRAINING)
         (line,) = [each for each in text.splitlines() if each.startswith("| boost | 1 |")]
         assert line.endswith(f"| {cell} | {runs} |")
 
 
 @pytest.mark.parametrize("part", TITLES)
 def test_what_was_not_measured_is_absent(report: dict[str, Any], part: str) -> None:
-    text = run_section("toys", {key: value for key, value in report.items() if key != part}, VERSIONS, 62.0)
+    text = run_section(
+        "toys", {key: value for key, value in report.items() if key != part}, VERSIONS, TRAINING
+    )
     for name, titles in TITLES.items():
         for title in titles:
             assert (f"### {title}\n" in text) is (name != part)
@@ -203,7 +208,7 @@ def test_stability_under_another_seed_is_shown_where_there_are_two_members(repor
         "top_3_jaccard_p10": 0.5,
         "by_chance": 0.13,
     }
-    text = run_section("toys", two, VERSIONS, 62.0)
+    text = run_section("toys", two, VERSIONS, TRAINING)
     assert "| another seed | 9 | 0.74 | 0.50 | 0.13 |" in text
     assert "needs two members" not in text
 
