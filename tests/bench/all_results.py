@@ -83,7 +83,10 @@ def steps(data: Path, workdir: Path, page: Path) -> list[Step]:
             for name in SETS
         ),
         Step("ablations", ("--data", folders[BEAUTY], *seeds, *trained), (f"ablations {BEAUTY}",)),
-        Step("explained_share", ("--data", folders[BEAUTY], *trained), (f"explained-share {BEAUTY}",)),
+        *(
+            Step("explained_share", ("--data", folders[name], *trained), (f"explained-share {name}",))
+            for name in SETS
+        ),
         Step("foreign_dictionaries", ("--data", *folders.values(), *trained), ("foreign-dictionaries",)),
         Step("identity", ("--data", folders[BEAUTY], *trained), ("identity",)),
         Step(

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from saerec_ray.config import load_config
 from tests.bench import (
     ablations,
     accuracy,
@@ -382,11 +383,21 @@ def test_the_section_of_dictionary_ablations_has_a_column_for_each_figure() -> N
     assert "| topk | 0.25 | 0.25 | 0.25 | 0.25 | 0.25 | none | 0.25 |" in text
 
 
-def test_the_section_of_explained_shares_marks_the_default_and_leaves_open_what_is_not_known() -> None:
+def test_the_section_of_explained_shares_tells_the_defaults_and_leaves_open_what_is_not_known() -> None:
     figures = {"validation": 0.07, "test": 0.06, "median": 0.8, "p10": 0.5, "cold": None}
-    text = explained_share.set_section("toys", [1], {"0.1": [figures], "0.3": [figures]}, 0.3)
-    assert "| 0.1 | 0.0700 | 0.0600 | 0.800 | 0.500 | none |\n" in text
-    assert "| 0.3, the default | 0.0700 | 0.0600 | 0.800 | 0.500 | none |" in text
+    text = explained_share.set_section("toys", [1], {"decay 0": [figures], "dropout 0.6": [figures]})
+    assert "| decay 0 | 0.0700 | 0.0600 | 0.800 | 0.500 | none |\n" in text
+    assert "| dropout 0.6 | 0.0700 | 0.0600 | 0.800 | 0.500 | none |" in text
+    train = load_config("amazon").train
+    assert f"train.residual_decay {train.residual_decay:g}, train.residual_dropout" in text
+
+
+def test_of_explained_shares_each_setting_is_one_row_even_where_both_lists_hold_the_default() -> None:
+    train = load_config("amazon").train
+    rows = explained_share.settings_to_compare([0.0, train.residual_decay], [train.residual_dropout, 0.9])
+    assert list(rows) == ["decay 0", f"decay {train.residual_decay:g}", "dropout 0.9", "no residuals"]
+    assert rows["dropout 0.9"] == ("train.residual_dropout=0.9",)
+    assert "dropout 0.3" in explained_share.settings_to_compare([0.0], [0.3])
 
 
 def test_the_section_of_foreign_dictionaries_compares_each_with_the_sets_own() -> None:
