@@ -20,7 +20,7 @@ def test_time_and_samples_are_counted_and_go_on_from_a_checkpoint() -> None:
     time.sleep(0.05)
     kept = first.as_dict(300)
     assert kept["samples"] == 300
-    assert 0.05 <= kept["seconds"] < 60
+    assert 0.05 <= kept["seconds"] < 5
     second = TrainingCost(CPU)
     second.restore({**kept, "seconds": 100.0, "peak_memory_bytes": 1 << 60})
     assert 100 <= second.as_dict(900)["seconds"] < 160
@@ -30,7 +30,7 @@ def test_time_and_samples_are_counted_and_go_on_from_a_checkpoint() -> None:
 def test_a_checkpoint_of_before_costs_were_kept_can_be_gone_on_from() -> None:
     cost = TrainingCost(CPU)
     cost.restore({"epoch": 3})
-    assert cost.as_dict(1)["seconds"] < 60
+    assert cost.as_dict(1)["seconds"] < 5
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets the peak be forgotten")

@@ -66,11 +66,13 @@ def run_seed(
 def seed_report(workdir: Path, control: Path | None) -> dict[str, Any]:
     """What the finished stages of one seed and of its control found."""
     report: dict[str, Any] = read(workdir / "evaluate" / "report.json")
-    report["seconds"] = {stage: read(workdir / stage / "stage.json")["seconds"] for stage in STAGES}
-    report["versions"] = read(workdir / "train" / "stage.json")["versions"]
-    report["prior_weight"] = read(workdir / "train" / "stage.json")["metrics"]["prior_weight"]
-    report["dictionary_stage"] = read(workdir / "dictionary" / "stage.json")["metrics"]
-    report["catalogue"] = read(workdir / "intents" / "stage.json")["metrics"]
+    finished = {stage: read(workdir / stage / "stage.json") for stage in STAGES}
+    report["seconds"] = {stage: found["seconds"] for stage, found in finished.items()}
+    report["resumed"] = [stage for stage, found in finished.items() if found.get("resumed")]
+    report["versions"] = finished["train"]["versions"]
+    report["prior_weight"] = finished["train"]["metrics"]["prior_weight"]
+    report["dictionary_stage"] = finished["dictionary"]["metrics"]
+    report["catalogue"] = finished["intents"]["metrics"]
     if control is not None:
         shuffled = read(control / "evaluate" / "report.json")
         for part, models in shuffled["accuracy"].items():
@@ -142,15 +144,16 @@ def time_table(seeds: list[int], reports: list[dict[str, Any]]) -> list[str]:
     lines = []
     for seed, report in zip(seeds, reports, strict=True):
         seconds = report["seconds"]
-        cells = [f"{seconds[stage]:.0f}" for stage in stages]
-        lines.append([f"seed {seed}", *cells, f"{sum(seconds.values()):.0f}"])
+        resumed = report.get("resumed", [])
+        cells = [f"{seconds[stage]:.0f}{'+' if stage in resumed else ''}" for stage in stages]
+        lines.append([f"seed {seed}", *cells, f"{sum(seconds.values()):.0f}{'+' if resumed else ''}"])
     return [
         "### Seconds",
         "",
         *table(["", *stages, "sum"], lines),
         "",
         "`train` holds all models, those with and those without intents; `embed` is short where the texts were encoded "
-        "before.",
+        "before. +: not counting what a stopped attempt had done, from which it went on.",
         "",
     ]
 

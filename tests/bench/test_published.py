@@ -360,6 +360,8 @@ def test_the_section_of_accuracy_has_seeds_side_by_side_and_says_what_was_not_ru
     )
     assert "| control: codes of other items | 0.2000 | 0.0550 | 0.0500 | 0.0550 | not run |\n" in text
     assert "| seed 2 | 2 | 2 | 2 | 2 | 2 | 2 | 12 |" in text
+    resumed = accuracy.time_table([1], [{**report(0.07, False), "resumed": ["train"]}])
+    assert "| seed 1 | 2 | 2 | 2 | 2 | 2+ | 2 | 12+ |" in resumed
 
 
 def test_the_section_of_ablations_compares_with_the_whole_model_seed_by_seed() -> None:

@@ -139,7 +139,7 @@ def test_a_stopped_run_says_one_sentence_and_goes_on_later(
     assert found == code, output
     said = [line for line in output.splitlines() if not line.startswith("train: ")]
     assert said == ["Stopped. Finished stages are kept; run the same command again to go on."]
-    assert seconds_until_gone(workers) < 30
+    assert seconds_until_gone(workers) < 10
     assert not (workdir / "train").exists()
 
     training = StageProcess("train", workdir, *settings)
