@@ -18,26 +18,22 @@ from scipy.sparse import csr_array
 
 from saerec_ray import distributed, training_state
 from saerec_ray.backbone.cold import WarmCatalogue, draw_cold_items, without_cold, write_cold_items
-from saerec_ray.backbone.companions import count_companions, typical_strength
+from saerec_ray.backbone.companions import count_companions
 from saerec_ray.backbone.encoder import UserEncoder
 from saerec_ray.backbone.frozen import Frozen, prior_table, read_frozen, write_frozen
 from saerec_ray.backbone.new_items import choose_new_item_bias, new_items
+from saerec_ray.backbone.part_weights import choose_companion_weight, choose_prior_weight
 from saerec_ray.backbone.trainer import (
     BEST_FILE,
-    VALIDATION_CUTOFF,
     together,
     train_backbone,
     trained_parts,
 )
 from saerec_ray.backbone.validation import (
-    EncodedUsers,
     HeldOut,
     affordable,
     encode_users,
     held_out,
-    model_ranks,
-    ndcg,
-    user_scores,
 )
 from saerec_ray.config import ClusterConfig, TrainConfig
 from saerec_ray.data.prepared import PreparedSequences, read_items, read_sequences
@@ -58,7 +54,6 @@ QUANTILES = 101
 _MEMBER_SEEDS = 1_000_003
 """Between the seeds of two members: runs with neighbouring seeds must not share one."""
 _POPULATION_SAMPLE = 20_000
-_SPREAD_SAMPLE = 256
 
 
 @dataclass(frozen=True)
@@ -236,69 +231,6 @@ def _calibrate(config: TrainConfig, seed: int, sequences: PreparedSequences, fol
         folder / STEERING_FILE,
     )
     return chosen
-
-
-def choose_prior_weight(
-    config: TrainConfig, space: ItemSpace, frozen: Frozen, users: EncodedUsers
-) -> tuple[float, dict[str, float]]:
-    """Lambda with the best validation NDCG@10, and the NDCG of every candidate.
-
-    Candidates are multiples of the ratio between the deviations of base and prior scores, so that they mean
-    the same on every data set.
-    """
-    sample = _some_users(users)
-    prior_scores = space.codes @ prior(sample.profiles, frozen.prior).T  # (items, users)
-    spread = float(prior_scores.std(axis=0).mean())
-    unit = _base_spread(space, frozen, sample) / spread if spread > 0 else 0.0
-    return _best_weight(
-        config.prior_weights, unit, frozen, users, lambda weight: replace(space, prior_weight=weight)
-    )
-
-
-def choose_companion_weight(
-    config: TrainConfig, space: ItemSpace, frozen: Frozen, users: EncodedUsers
-) -> tuple[float, dict[str, float]]:
-    """Mu with the best validation NDCG@10, and the NDCG of every candidate.
-
-    Candidates are multiples of the deviation of base scores over the mean strength of companions.
-    """
-    typical = typical_strength(users.companions)
-    unit = _base_spread(space, frozen, _some_users(users)) / typical if typical > 0 else 0.0
-    return _best_weight(
-        config.companion_weights, unit, frozen, users, lambda weight: replace(space, companion_weight=weight)
-    )
-
-
-def _some_users(users: EncodedUsers) -> EncodedUsers:
-    """About _SPREAD_SAMPLE of the users, evenly spaced."""
-    step = max(1, len(users.cases) // _SPREAD_SAMPLE)
-    cases = users.cases.share(0, step)
-    return EncodedUsers(cases, users.states[::step], users.profiles[::step], users.companions[::step])
-
-
-def _base_spread(space: ItemSpace, frozen: Frozen, users: EncodedUsers) -> float:
-    """The mean deviation of a user's base scores over the catalogue."""
-    spreads = [scores.std(axis=1) for _, scores in user_scores(space, frozen.prior, users)]
-    return float(np.concatenate(spreads).mean())
-
-
-def _best_weight(
-    candidates: list[float],
-    unit: float,
-    frozen: Frozen,
-    users: EncodedUsers,
-    with_weight: Callable[[float], ItemSpace],
-) -> tuple[float, dict[str, float]]:
-    """The multiple of `unit` with the best validation NDCG@10, and the NDCG of every candidate; 0 is always one."""
-    tried: dict[str, float] = {}
-    best, best_ndcg = 0.0, -1.0
-    for candidate in sorted({0.0, *candidates}):
-        weight = candidate * unit
-        found = ndcg(model_ranks(with_weight(weight), frozen.prior, users), VALIDATION_CUTOFF)
-        tried[f"{candidate:g}"] = found
-        if found > best_ndcg:
-            best, best_ndcg = weight, found
-    return best, tried
 
 
 def population_values(

@@ -21,6 +21,7 @@ from saerec_ray.backbone.model import Backbone
 from saerec_ray.backbone.new_items import new_items
 from saerec_ray.backbone.sampled_softmax import NegativeSampler
 from saerec_ray.backbone.validation import (
+    VALIDATION_CUTOFF,
     Floats,
     affordable,
     encode_users,
@@ -35,7 +36,6 @@ from saerec_ray.learning_rate import learning_rate_share
 from saerec_ray.scoring import ItemSpace
 
 BEST_FILE = "best.safetensors"
-VALIDATION_CUTOFF = 10
 
 
 def train_backbone(worker: distributed.Worker, parameters: dict[str, Any]) -> None:

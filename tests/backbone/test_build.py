@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
-from scipy.sparse import csr_array
 
 from saerec_ray.backbone import build
 from saerec_ray.backbone.build import (
@@ -18,15 +16,12 @@ from saerec_ray.backbone.build import (
     QUANTILES,
     STEERING_FILE,
     build_backbone,
-    choose_prior_weight,
     population_values,
     read_model,
     read_steering,
 )
-from saerec_ray.backbone.frozen import FROZEN_FILE, Frozen, prior_table, read_frozen
+from saerec_ray.backbone.frozen import FROZEN_FILE, prior_table, read_frozen
 from saerec_ray.backbone.validation import (
-    EncodedUsers,
-    HeldOut,
     encode_users,
     held_out,
     model_ranks,
@@ -38,7 +33,7 @@ from saerec_ray.dictionary.sae import Dictionary, Scaling, write_codes, write_di
 from saerec_ray.distributed import Engine
 from saerec_ray.errors import InputError
 from saerec_ray.intents.stage import POPULATION_FILE
-from saerec_ray.scoring import ItemSpace, PriorTable, intent_values, loading_caps, prior
+from saerec_ray.scoring import intent_values, loading_caps, prior
 from tests.backbone.small_sets import (
     INTENTS,
     ITEMS,
@@ -247,65 +242,6 @@ def test_without_a_user_with_two_training_interactions_there_is_nothing_to_learn
 def test_where_nothing_is_held_out_the_prior_has_no_weight(tmp_path: Path) -> None:
     metrics = built(tmp_path, users=[(train, [], []) for train, _, _ in USERS], epochs=1)
     assert (metrics["prior_weight"], metrics["prior_weights_tried"]) == (0.0, {})
-
-
-def users_who_want_what_they_had(seed: int = 2, count: int = 60) -> tuple[ItemSpace, Frozen, EncodedUsers]:
-    """States that say nothing and profiles that say all: the target is the item the prior likes best."""
-    rng = np.random.default_rng(seed)
-    space = ItemSpace(
-        codes=FROZEN.codes,
-        intent_vectors=rng.normal(scale=0.1, size=(INTENTS, 16)).astype(np.float32),
-        residuals=rng.normal(size=(ITEMS, 16)).astype(np.float32),
-        biases=np.zeros(ITEMS, dtype=np.float32),
-        popularity=FROZEN.popularity,
-        prior_weight=0.0,
-    )
-    profiles = rng.gamma(0.3, size=(count, INTENTS)).astype(np.float32)
-    liked = (FROZEN.codes @ prior(profiles, FROZEN.prior).T).argmax(axis=0)
-    cases = HeldOut(
-        np.arange(count),
-        [np.array([(target + 1) % ITEMS], dtype=np.int32) for target in liked],
-        [np.array([target], dtype=np.int32) for target in liked],
-    )
-    states = rng.normal(size=(count, 16)).astype(np.float32)
-    return space, FROZEN, EncodedUsers(cases, states, profiles, csr_array((count, ITEMS), dtype=np.float32))
-
-
-def test_a_prior_that_knows_gets_the_largest_weight_in_units_of_the_score_spread() -> None:
-    space, frozen, users = users_who_want_what_they_had()
-    weight, tried = choose_prior_weight(small_settings(prior_weights=[2.0, 0.5]), space, frozen, users)
-    assert list(tried) == ["0", "0.5", "2"], "0 is always tried"
-    assert tried["0"] < tried["0.5"] < tried["2"]
-    vectors = np.asarray(space.codes @ space.intent_vectors) + space.residuals
-    base = (users.states @ vectors.T).std(axis=1).mean()
-    of_prior = (space.codes @ prior(users.profiles, frozen.prior).T).std(axis=0).mean()
-    assert weight == pytest.approx(2.0 * base / of_prior, rel=1e-4)
-
-
-def test_a_prior_that_does_not_help_gets_no_weight() -> None:
-    space, frozen, users = users_who_want_what_they_had()
-    vectors = np.asarray(space.codes @ space.intent_vectors) + space.residuals
-    wanted = (users.states @ vectors.T).argmax(axis=1).astype(np.int32)
-    cases = HeldOut(users.cases.users, [(w[None] + 1) % ITEMS for w in wanted], [w[None] for w in wanted])
-    weight, tried = choose_prior_weight(
-        small_settings(prior_weights=[0.5, 8.0]), space, frozen, replace(users, cases=cases)
-    )
-    assert weight == 0
-    assert tried["0"] == 1 > tried["8"]
-
-
-def test_of_equally_good_weights_the_smallest_is_taken() -> None:
-    space, frozen, users = users_who_want_what_they_had()
-    weight, tried = choose_prior_weight(small_settings(prior_weights=[1e-9, 2e-9]), space, frozen, users)
-    assert len(set(tried.values())) == 1
-    assert weight == 0
-
-
-def test_a_prior_that_says_nothing_gets_no_weight() -> None:
-    space, frozen, users = users_who_want_what_they_had()
-    silent = PriorTable(np.zeros(INTENTS, np.float32), np.zeros(INTENTS, np.float32), 0.1)
-    weight, _ = choose_prior_weight(small_settings(), space, replace(frozen, prior=silent), users)
-    assert weight == 0
 
 
 def test_population_values_leave_out_users_without_training_history_and_read_no_later_item() -> None:

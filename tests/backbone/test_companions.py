@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
-from saerec_ray.backbone.build import choose_companion_weight, read_model
+from saerec_ray.backbone.build import read_model
 from saerec_ray.backbone.companions import (
     DECAY,
     REACH,
@@ -18,7 +18,6 @@ from saerec_ray.backbone.companions import (
     count_companions,
     typical_strength,
 )
-from saerec_ray.backbone.validation import encode_users, held_out, model_ranks
 from saerec_ray.scoring import companion_strengths
 from tests.backbone.small_sets import (
     ITEMS,
@@ -62,35 +61,6 @@ def test_what_is_held_out_counts_for_nothing() -> None:
 def test_with_no_companions_asked_for_there_are_none() -> None:
     assert count_companions(sequences_of(grouped_users()), ITEMS, 0).nnz == 0
     assert typical_strength(csr_array((3, ITEMS), dtype=np.float32)) == 0.0
-
-
-def test_companions_that_foretell_what_comes_next_get_a_weight_and_help() -> None:
-    """Everybody walks round a group of items in order; an untrained encoder knows nothing of it."""
-    sequences = sequences_of(grouped_users())
-    frozen = frozen_of(sequences)
-    space, encoder = small_encoder(frozen)
-    users = encode_users(encoder, held_out(sequences, "validation"))
-    weight, tried = choose_companion_weight(
-        small_settings(companion_weights=[8.0, 2.0]), space, frozen, users
-    )
-    assert list(tried) == ["0", "2", "8"], "0 is always tried"
-    assert weight > 0
-    assert max(tried["2"], tried["8"]) > 2 * tried["0"]
-
-
-def test_companions_that_mislead_get_no_weight() -> None:
-    sequences = sequences_of(grouped_users())
-    frozen = frozen_of(sequences)
-    space, encoder = small_encoder(frozen)
-    users = encode_users(encoder, held_out(sequences, "validation"))
-    good = np.flatnonzero(model_ranks(space, frozen.prior, users) > 0)
-    wrong = np.ones((len(good), ITEMS), dtype=np.float32)
-    for row, targets in enumerate(users.cases.targets):
-        wrong[row, targets] = 0
-    misled = type(users)(users.cases, users.states, users.profiles, csr_array(wrong))
-    weight, tried = choose_companion_weight(small_settings(companion_weights=[8.0]), space, frozen, misled)
-    assert weight == 0
-    assert tried["8"] < tried["0"]
 
 
 def test_both_models_get_a_weight_of_their_own_and_are_read_back_with_it(tmp_path: Path) -> None:

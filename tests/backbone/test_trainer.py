@@ -19,13 +19,12 @@ from saerec_ray.attempts import begin_attempt
 from saerec_ray.backbone.frozen import write_frozen
 from saerec_ray.backbone.trainer import (
     BEST_FILE,
-    VALIDATION_CUTOFF,
     BackboneTraining,
     together,
     train_backbone,
     trained_parts,
 )
-from saerec_ray.backbone.validation import encode_users, held_out, model_ranks, ndcg
+from saerec_ray.backbone.validation import VALIDATION_CUTOFF, encode_users, held_out, model_ranks, ndcg
 from saerec_ray.data.prepared import PreparedSequences
 from saerec_ray.errors import StageError
 from saerec_ray.local_workers import LocalWorker, latest_checkpoint

@@ -28,9 +28,9 @@ import torch
 from scipy.sparse import csr_array
 
 from saerec_ray.attempts import begin_attempt
-from saerec_ray.backbone.build import choose_companion_weight, choose_prior_weight
 from saerec_ray.backbone.companions import count_companions
 from saerec_ray.backbone.frozen import Frozen
+from saerec_ray.backbone.part_weights import choose_companion_weight, choose_prior_weight
 from saerec_ray.backbone.trainer import BackboneTraining, together, trained_parts
 from saerec_ray.backbone.validation import encode_users
 from saerec_ray.config import TrainConfig

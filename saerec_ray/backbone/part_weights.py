@@ -1,0 +1,93 @@
+"""The weights of the prior and of companions in the score, chosen on validation users."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from saerec_ray.backbone.companions import typical_strength
+from saerec_ray.backbone.frozen import Frozen
+from saerec_ray.backbone.validation import EncodedUsers, ndcg_of_weights, prior_scores, user_scores
+from saerec_ray.config import TrainConfig
+from saerec_ray.scoring import ItemSpace
+
+Floats = npt.NDArray[np.float32]
+
+_SPREAD_SAMPLE = 256
+
+
+def choose_prior_weight(
+    config: TrainConfig, space: ItemSpace, frozen: Frozen, users: EncodedUsers
+) -> tuple[float, dict[str, float]]:
+    """Lambda with the best validation NDCG@10, and the NDCG of every candidate.
+
+    Candidates are multiples of the ratio between the deviations of base and prior scores, so that they mean
+    the same on every data set.
+    """
+    without = replace(space, prior_weight=0.0)
+    sample = _some_users(users)
+    spread = float(prior_scores(space, frozen.prior, sample, slice(None)).std(axis=1).mean())
+    unit = _base_spread(without, frozen, sample) / spread if spread > 0 else 0.0
+    return _best_weight(
+        config.prior_weights,
+        unit,
+        without,
+        frozen,
+        users,
+        lambda rows: prior_scores(space, frozen.prior, users, rows),
+    )
+
+
+def choose_companion_weight(
+    config: TrainConfig, space: ItemSpace, frozen: Frozen, users: EncodedUsers
+) -> tuple[float, dict[str, float]]:
+    """Mu with the best validation NDCG@10, and the NDCG of every candidate.
+
+    Candidates are multiples of the deviation of base scores over the mean strength of companions.
+    """
+    without = replace(space, companion_weight=0.0)
+    typical = typical_strength(users.companions)
+    unit = _base_spread(without, frozen, _some_users(users)) / typical if typical > 0 else 0.0
+    return _best_weight(
+        config.companion_weights,
+        unit,
+        without,
+        frozen,
+        users,
+        lambda rows: np.asarray(users.companions[rows].toarray(), dtype=np.float32),
+    )
+
+
+def _some_users(users: EncodedUsers) -> EncodedUsers:
+    """About _SPREAD_SAMPLE of the users, evenly spaced."""
+    step = max(1, len(users.cases) // _SPREAD_SAMPLE)
+    cases = users.cases.share(0, step)
+    return EncodedUsers(cases, users.states[::step], users.profiles[::step], users.companions[::step])
+
+
+def _base_spread(space: ItemSpace, frozen: Frozen, users: EncodedUsers) -> float:
+    """The mean deviation of a user's base scores over the catalogue."""
+    spreads = [scores.std(axis=1) for _, scores in user_scores(space, frozen.prior, users)]
+    return float(np.concatenate(spreads).mean())
+
+
+def _best_weight(
+    candidates: list[float],
+    unit: float,
+    without: ItemSpace,
+    frozen: Frozen,
+    users: EncodedUsers,
+    part: Callable[[slice], Floats],
+) -> tuple[float, dict[str, float]]:
+    """The multiple of `unit` with the best validation NDCG@10, and the NDCG of every candidate; 0 is always one.
+
+    `without` scores without the part, `part` gives it unweighted.
+    """
+    multiples = sorted({0.0, *candidates})
+    weights = [multiple * unit for multiple in multiples]
+    found = ndcg_of_weights(without, frozen.prior, users, part, weights)
+    best = int(np.argmax(found))
+    return weights[best], {f"{multiple:g}": value for multiple, value in zip(multiples, found, strict=True)}
