@@ -50,17 +50,20 @@ class Variant:
     shares: tuple[str, ...] = BEFORE_TRAIN
     """The stages that are those of the whole model."""
     preset: str = "amazon"
+    baseline: bool = False
+    """Whether the same without intents is trained beside it."""
 
 
 TEXT_ONLY = ("prepare", "embed")
 VARIANTS = (
-    Variant("the whole model", ()),
+    Variant("the whole model", (), baseline=True),
     Variant("without the prior in the score", NO_PRIOR),
     Variant("without the public branch", ("train.branches=personal",)),
     Variant("without the personal branch", ("train.branches=public",)),
     Variant("without branches", ("train.branches=none",)),
     Variant("without branches and prior", ("train.branches=none", *NO_PRIOR)),
     Variant("without residuals: intents alone", ("train.residuals=false",)),
+    Variant("without companions", ("train.companions=0",), baseline=True),
     Variant("without attributes: learnt intents alone", ("dictionary.attributes=null",), TEXT_ONLY),
     Variant("with co-occurrence beside", ("dictionary.cooccurrence={}",), TEXT_ONLY),
     Variant("control: random dictionary", RANDOM_DICTIONARY, TEXT_ONLY),
@@ -70,6 +73,7 @@ VARIANTS = (
         TEXT_ONLY,
     ),
     Variant("control: codes of other items", ("train.shuffle_codes=true",)),
+    Variant("two members", ("train.members=2",)),
     Variant("preset paper, with companions", ("train.companions=50",), TEXT_ONLY, "paper"),
 )
 
@@ -112,8 +116,12 @@ def set_section(data: str, seeds: list[int], results: dict[str, list[dict[str, A
     for name, found in results.items():
         lines.append([name, *accuracy_cells(found, "intents", whole)])
         lines[-1].append(f"{statistics.mean(each['explained'] for each in found):.2f}")
-    for model, name in (("no intents", "without intents: residuals alone"), ("popularity", "popularity")):
-        lines.append([name, *accuracy_cells(results[VARIANTS[0].name], model, whole), ""])
+    for variant in VARIANTS:
+        if variant.baseline and variant.name in results:
+            also = "" if variant is VARIANTS[0] else f", {variant.name}"
+            cells = accuracy_cells(results[variant.name], "no intents", whole)
+            lines.append([f"without intents: residuals alone{also}", *cells, ""])
+    lines.append(["popularity", *accuracy_cells(results[VARIANTS[0].name], "popularity", whole), ""])
     heads = (
         "model",
         "test HR@10",
@@ -125,7 +133,7 @@ def set_section(data: str, seeds: list[int], results: dict[str, list[dict[str, A
     return section(
         f"Ablations, {data}",
         [
-            "One member a model. Choices were made on validation. Mean and deviation over seeds. "
+            "One member a model but where it says two. Choices were made on validation. Mean and deviation over seeds. "
             + circumstances(seeds)
         ],
         [shown_command()],
@@ -159,7 +167,7 @@ def main() -> None:
     for seed in asked.seeds:
         for variant in VARIANTS:
             settings = (*ONE_MEMBER, *variant.settings, *asked.settings)
-            if variant is not VARIANTS[0]:
+            if not variant.baseline:
                 settings += WITHOUT_BASELINE
             run = partial(run_variant, variant, asked.data, workdir, seed, settings)
             kept = variant_folder(variant, workdir, seed).with_suffix(".json")

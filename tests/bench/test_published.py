@@ -372,10 +372,17 @@ def test_the_section_of_ablations_compares_with_the_whole_model_seed_by_seed() -
 
     results = {
         ablations.VARIANTS[0].name: [found(0.1), found(0.2)],
-        "less of it": [found(0.05), found(0.2)],
+        "without companions": [found(0.05), found(0.2)],
     }
     text = ablations.set_section("toys", [1, 2], results)
-    assert "| less of it | 0.1000 ± 0.0000 | 0.1250 ± 0.1061 | -25.0% | 0.1250 ± 0.1061 | 0.50 |\n" in text
+    assert (
+        "| without companions | 0.1000 ± 0.0000 | 0.1250 ± 0.1061 | -25.0% | 0.1250 ± 0.1061 | 0.50 |\n"
+        in text
+    )
+    assert "| without intents: residuals alone | 0.1000 ± 0.0000 | 0.1500 ± 0.0707 | +0.0% |" in text
+    assert (
+        "| without intents: residuals alone, without companions | 0.1000 ± 0.0000 | 0.1250 ± 0.1061 |" in text
+    )
     assert "| popularity | 0.1000 ± 0.0000 | 0.1500 ± 0.0707 | +0.0% | 0.1500 ± 0.0707 | |" in text
 
 
