@@ -4,8 +4,8 @@
     c(u, i)  = sum_t w_t C_(i_t, i)                       companions: what people take soon after i_t
     s'(u, i) = s(u, i) + sum_g shift_g(u, i)              one shift an adjustment, bounded and monotone
 
-Training-time evaluation, batch scoring and the server all call this module, so what is served is what
-was measured, and the parts of an explanation add up to the served score.
+The server calls this module, and so does what measures explanations and steering: the parts of an explanation add
+up to the served score. Accuracy ranks many users at once by the same sum, see backbone/validation.py.
 """
 
 from __future__ import annotations
