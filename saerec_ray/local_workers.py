@@ -132,6 +132,8 @@ def _local_process(
     threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
     torch.set_num_threads(1)
     device = _device(gpus, rank)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # the random state of checkpoints is that of the current device
     with attempt.reporting(rank):
         torch.distributed.init_process_group(
             "nccl" if device.type == "cuda" else "gloo",

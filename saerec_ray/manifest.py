@@ -92,12 +92,12 @@ def recorded_versions() -> dict[str, str]:
 
 @functools.cache
 def sources_hash(package: Path = Path(__file__).parent) -> str:
-    """The first 12 digits of the SHA-256 over the Python files of a package, by name and content.
+    """The first 12 digits of the SHA-256 over the code and the presets of a package, by name and content.
 
     Found once a process: that is what runs, whatever is edited meanwhile.
     """
     whole = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
+    for path in sorted([*package.rglob("*.py"), *package.rglob("*.yaml")]):
         whole.update(f"{file_sha256(path)}  {path.relative_to(package).as_posix()}\n".encode())
     return whole.hexdigest()[:12]
 

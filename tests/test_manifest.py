@@ -201,17 +201,25 @@ def test_versions_of_what_shapes_results_are_recorded() -> None:
     assert {"saerec-ray", "saerec-ray sources", "python", "torch", "numpy"} <= set(recorded_versions())
 
 
-def test_the_hash_of_sources_changes_with_any_python_file_and_with_nothing_else(tmp_path: Path) -> None:
-    def written(**files: str) -> str:
+def test_the_hash_of_sources_changes_with_any_python_file_or_preset_and_with_nothing_else(
+    tmp_path: Path,
+) -> None:
+    def written(preset: str = "epochs: 1", **files: str) -> str:
         folder = Path(tempfile.mkdtemp(dir=tmp_path))
         for name, text in files.items():
             (folder / name.replace("__", "/")).parent.mkdir(exist_ok=True)
             (folder / f"{name.replace('__', '/')}.py").write_text(text, "utf-8")
+        (folder / "preset.yaml").write_text(preset, "utf-8")
         (folder / "notes.txt").write_text(str(folder), "utf-8")
         return sources_hash(folder)
 
     found = written(a="1", deep__b="2")
     assert re.fullmatch("[0-9a-f]{12}", found)
     assert written(a="1", deep__b="2") == found
-    for changed in ({"a": "1"}, {"a": "2", "deep__b": "2"}, {"a": "1", "deep__c": "2"}):
+    for changed in (
+        {"a": "1"},
+        {"a": "2", "deep__b": "2"},
+        {"a": "1", "deep__c": "2"},
+        {"a": "1", "deep__b": "2", "preset": "x"},
+    ):
         assert written(**changed) != found

@@ -102,6 +102,16 @@ class UserEncoder:
         """How many of the latest interactions are read."""
         return self._settings.max_length
 
+    @property
+    def width(self) -> int:
+        """Length of a state: that of an item vector."""
+        return int(self._space.residuals.shape[1])
+
+    @property
+    def intent_count(self) -> int:
+        """Length of a profile."""
+        return self._space.intent_count
+
     def weights(self) -> dict[str, npt.NDArray[Any]]:
         """The weights as the constructor takes them."""
         return {

@@ -17,6 +17,7 @@ from saerec_ray.scoring import ItemSpace
 Floats = npt.NDArray[np.float32]
 
 _SPREAD_SAMPLE = 256
+_USERS_AT_ONCE = 32
 
 
 def choose_prior_weight(
@@ -29,7 +30,11 @@ def choose_prior_weight(
     """
     without = replace(space, prior_weight=0.0)
     sample = _some_users(users)
-    spread = float(prior_scores(space, frozen.prior, sample, slice(None)).std(axis=1).mean())
+    deviations = [
+        prior_scores(space, frozen.prior, sample, slice(start, start + _USERS_AT_ONCE)).std(axis=1)
+        for start in range(0, len(sample.cases), _USERS_AT_ONCE)
+    ]
+    spread = float(np.concatenate(deviations).mean())
     unit = _base_spread(without, frozen, sample) / spread if spread > 0 else 0.0
     return _best_weight(
         config.prior_weights,

@@ -91,17 +91,16 @@ class EncodedUsers:
 def encode_users(encoder: UserEncoder, cases: HeldOut) -> EncodedUsers:
     """Encodes all cases, in batches of similar length."""
     order = np.argsort([len(history) for history in cases.histories], kind="stable")
-    states: list[Floats] = []
-    profiles: list[Floats] = []
+    states = np.empty((len(cases), encoder.width), dtype=np.float32)
+    profiles = np.empty((len(cases), encoder.intent_count), dtype=np.float32)
     companions: list[csr_array] = []
     for start in range(0, len(order), _USERS_AT_ONCE):
-        users = encoder.encode([cases.histories[row] for row in order[start : start + _USERS_AT_ONCE]])
-        states.append(users.states)
-        profiles.append(users.profiles)
+        rows = order[start : start + _USERS_AT_ONCE]
+        users = encoder.encode([cases.histories[row] for row in rows])
+        states[rows], profiles[rows] = users.states, users.profiles
         companions.append(users.companions)
-    back = np.argsort(order, kind="stable")
     together = csr_array(vstack(companions, format="csr"))
-    return EncodedUsers(cases, np.concatenate(states)[back], np.concatenate(profiles)[back], together[back])
+    return EncodedUsers(cases, states, profiles, together[np.argsort(order, kind="stable")])
 
 
 def user_scores(space: ItemSpace, table: PriorTable, users: EncodedUsers) -> Iterator[tuple[int, Floats]]:

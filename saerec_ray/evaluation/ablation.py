@@ -71,7 +71,7 @@ def cited_against_random(
 
 def _compare(pairs: list[tuple[int, int, int]], seed: int) -> dict[str, Any]:
     cases, cited, drawn = np.asarray(pairs, dtype=np.int64).T
-    by_user = mean_by_user((cited > drawn).astype(np.float64), cases)
+    wins, ties = (mean_by_user(each.astype(np.float64), cases) for each in (cited > drawn, cited == drawn))
     typical = float(np.median(drawn))
     return {
         "cases": len(pairs),
@@ -80,7 +80,7 @@ def _compare(pairs: list[tuple[int, int, int]], seed: int) -> dict[str, Any]:
         "ratio": float(np.median(cited)) / typical if typical > 0 else None,
         "mean_drop_cited": float(cited.mean()),
         "mean_drop_random": float(drawn.mean()),
-        "win_rate": float(by_user.mean()),
-        "win_rate_interval": list(bootstrap_interval(by_user, seed)),
-        "ties": float((cited == drawn).mean()),
+        "win_rate": float(wins.mean()),
+        "win_rate_interval": list(bootstrap_interval(wins, seed)),
+        "ties": float(ties.mean()),
     }

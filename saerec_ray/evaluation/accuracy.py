@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from saerec_ray.backbone.validation import HeldOut, ndcg, target_ranks
-from saerec_ray.evaluation.intervals import bootstrap_interval, mean_by_user
+from saerec_ray.evaluation.intervals import target_interval
 
 Ranks = npt.NDArray[np.int64]
 
@@ -60,6 +60,6 @@ def accuracy_by_history_length(
 
 
 def ndcg_interval(ranks: Ranks, cases: HeldOut, cutoff: int, seed: int) -> list[float]:
-    """The 95% bootstrap interval over users of NDCG@cutoff: low, high."""
+    """The 95% bootstrap interval of NDCG@cutoff, users drawn with all their targets: low, high."""
     gains = np.where(ranks <= cutoff, 1 / np.log2(ranks + 1), 0.0)
-    return list(bootstrap_interval(mean_by_user(gains, target_cases(cases)), seed))
+    return list(target_interval(gains, target_cases(cases), seed))

@@ -27,7 +27,7 @@ from saerec_ray.backbone.validation import (
 )
 from saerec_ray.data.prepared import PreparedSequences
 from saerec_ray.evaluation.accuracy import Ranks, accuracy, target_cases
-from saerec_ray.evaluation.intervals import bootstrap_interval, mean_by_user
+from saerec_ray.evaluation.intervals import target_interval
 from saerec_ray.evaluation.scored_users import sample_cases
 from saerec_ray.evaluation.text_neighbours import CLOSENESS, centred, text_scores
 from saerec_ray.evaluation.users_in_turn import encoded_in_turn, ranks_in_turn
@@ -153,14 +153,13 @@ def _model_scores(scorer: Scorer, cases: HeldOut) -> Batches:
 
 
 def _against_best(ranks: dict[str, Ranks], cases: HeldOut, seed: int) -> dict[str, Any]:
-    users = target_cases(cases)
-    hits = {name: mean_by_user((own <= CUTOFF).astype(np.float64), users) for name, own in ranks.items()}
-    best = max((*TEXTS, POPULARITY), key=lambda name: (ranks[name] <= CUTOFF).mean())
+    hits = {name: (own <= CUTOFF).astype(np.float64) for name, own in ranks.items()}
+    best = max((*TEXTS, POPULARITY), key=lambda name: hits[name].mean())
     gains = hits[MODEL] - hits[best]
     return {
         "best": best,
         "HR@10_difference": float(gains.mean()),
-        "HR@10_difference_interval": list(bootstrap_interval(gains, seed)),
+        "HR@10_difference_interval": list(target_interval(gains, target_cases(cases), seed)),
     }
 
 

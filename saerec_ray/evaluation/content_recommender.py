@@ -29,6 +29,8 @@ LIST_LENGTH = 10
 RECENCY = 0.5
 """Weight of an item of the history, as a share of the weight of the one after it."""
 _USERS_AT_ONCE = 256
+_SCORES_AT_ONCE = 1 << 25
+"""128 MiB of float32: with a million items fewer users are scored at once."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +46,12 @@ def recommend(vectors: Floats, cases: HeldOut) -> Recommended:
     states = _states(vectors, cases)
     lists: list[Indices] = []
 
+    at_once = max(1, min(_USERS_AT_ONCE, _SCORES_AT_ONCE // len(vectors)))
+
     def batches() -> Iterator[tuple[int, Floats]]:
-        for start in range(0, len(cases), _USERS_AT_ONCE):
-            scores = np.asarray(states[start : start + _USERS_AT_ONCE] @ vectors.T, dtype=np.float32)
-            lists.append(_best_unseen(scores, cases.histories[start : start + _USERS_AT_ONCE]))
+        for start in range(0, len(cases), at_once):
+            scores = np.asarray(states[start : start + at_once] @ vectors.T, dtype=np.float32)
+            lists.append(_best_unseen(scores, cases.histories[start : start + at_once]))
             yield start, scores
 
     ranks = target_ranks(cases, batches)

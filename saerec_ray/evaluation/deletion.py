@@ -16,6 +16,8 @@ from saerec_ray.scoring import Floats, Indices, ItemSpace, PriorTable, top_items
 LIST_LENGTH = 10
 CUTOFFS = (5, 10, 20)
 SHARES = tuple(step / 10 for step in range(11))
+LEAST_FALL = 0.05
+"""Of what the intents of a list add and take away: below it a curve in units of the fall is mostly noise."""
 ORDERS = ("contribution", "random", "activation", "user")
 
 Doubles = npt.NDArray[np.float64]
@@ -85,9 +87,10 @@ def deletion_and_insertion(
     The intents are those the top 10 carry. Deletion takes away the first x% of an order, so that a good
     order falls fast (small area); insertion keeps only them, so that a good order rises fast (large area).
     Orders: `contribution` is the explanation; `random`, `activation` (z alone) and `user` (the profile
-    alone) are controls. Users whose lists lose nothing when all intents go have no such curve; they are
-    counted as left out. POS@K and NEG@K: share of the top K still there after the first, or the last, x%
-    went, averaged over x = 10% ... 90%; a good order has low POS and high NEG.
+    alone) are controls. Users whose lists lose next to nothing when all intents go, because what these add and
+    take away is about as much, have no such curve; they are counted as left out. POS@K and NEG@K: share of the
+    top K still there after the first, or the last, x% went, averaged over x = 10% ... 90%; a good order has low
+    POS and high NEG.
     """
     rng = np.random.default_rng(seed)
     curves: dict[str, dict[str, list[Doubles]]] = {name: {"deletion": [], "insertion": []} for name in ORDERS}
@@ -104,7 +107,7 @@ def deletion_and_insertion(
             deletion = forwards[:, items].mean(axis=1, dtype=np.float64)
             insertion = backwards[::-1][:, items].mean(axis=1, dtype=np.float64)
             full, empty = float(deletion[0]), float(deletion[-1])
-            if full - empty <= 1e-6 * max(1.0, abs(full)):
+            if full - empty <= LEAST_FALL * np.abs(found.contributions).sum() / len(items):
                 left_out += name == ORDERS[0]
             else:
                 curves[name]["deletion"].append(normalised(deletion, full, empty))

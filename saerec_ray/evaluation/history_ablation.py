@@ -187,7 +187,7 @@ def stability(
     """How much the 3 strongest reasons of an item change when one random history item, not the last, is gone.
 
     The mean Jaccard overlap of the reasons before and after, over the items of the top 10; 1 is no change.
-    Users with fewer than 3 items in their history are left out.
+    Items without reasons before and after, and users with fewer than 3 items in their history are left out.
     """
     rng = np.random.default_rng(seed)
     chosen = sample_cases(users, count, seed)
@@ -204,9 +204,9 @@ def stability(
     for user, after in zip(before, encoded_values(space, table, encoder, histories), strict=True):
         changed = replace(user, values=after)
         for item in user.top(LIST_LENGTH).tolist():
-            overlaps.append(
-                jaccard(cited_intents(space, user, item, CITED), cited_intents(space, changed, item, CITED))
-            )
+            one, other = (cited_intents(space, each, item, CITED) for each in (user, changed))
+            if (overlap := jaccard(one, other)) is not None:
+                overlaps.append(overlap)
     return {
         "users": len(before),
         "items": len(overlaps),
@@ -226,7 +226,7 @@ def encoded_values(
     return intent_values(space, users.states, prior(users.profiles, table))
 
 
-def jaccard(one: Indices, other: Indices) -> float:
-    """Shared elements over all elements; 1 for two empty sets."""
+def jaccard(one: Indices, other: Indices) -> float | None:
+    """Shared elements over all elements; None for two empty sets, which have nothing to keep."""
     union = len(np.union1d(one, other))
-    return len(np.intersect1d(one, other)) / union if union else 1.0
+    return len(np.intersect1d(one, other)) / union if union else None

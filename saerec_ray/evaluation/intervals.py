@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -10,19 +12,32 @@ _VALUES_AT_ONCE = 4_000_000
 
 
 def bootstrap_interval(values: npt.ArrayLike, seed: int, level: float = 0.95) -> tuple[float, float]:
-    """The percentile interval of the mean of `values`, one value a user; (0, 0) without values.
-
-    Every user counts as one draw, so several targets of one user must be averaged first.
-    """
+    """The percentile interval of the mean of `values`, one value a user; (0, 0) without values."""
     array = np.asarray(values, dtype=np.float64)
-    if len(array) == 0:
+    return _interval(array, np.ones(len(array)), seed, level)
+
+
+def target_interval(
+    values: npt.NDArray[np.float64], users: npt.NDArray[np.int64], seed: int, level: float = 0.95
+) -> tuple[float, float]:
+    """The percentile interval of the mean of `values`, one value a target, when users are drawn with all theirs."""
+    _, rows = np.unique(users, return_inverse=True)
+    sums = np.asarray(np.bincount(rows, weights=values), dtype=np.float64)
+    return _interval(sums, np.bincount(rows), seed, level)
+
+
+def _interval(
+    sums: npt.NDArray[np.float64], counts: npt.NDArray[Any], seed: int, level: float
+) -> tuple[float, float]:
+    """The interval of sums over counts, one of both a user."""
+    if len(sums) == 0:
         return 0.0, 0.0
     rng = np.random.default_rng(seed)
-    rounds = max(1, _VALUES_AT_ONCE // len(array))
+    rounds = max(1, _VALUES_AT_ONCE // len(sums))
     means: list[float] = []
     while len(means) < RESAMPLES:
-        drawn = rng.integers(len(array), size=(min(rounds, RESAMPLES - len(means)), len(array)))
-        means += array[drawn].mean(axis=1).tolist()
+        drawn = rng.integers(len(sums), size=(min(rounds, RESAMPLES - len(means)), len(sums)))
+        means += (sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)).tolist()
     tail = 100 * (1 - level) / 2
     low, high = np.percentile(means, [tail, 100 - tail])
     return float(low), float(high)

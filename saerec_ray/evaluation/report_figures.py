@@ -277,7 +277,9 @@ def _transfer_figures(found: dict[str, Any]) -> list[str]:
         )
         figures.append(_figure(drawing, sentence))
     labels = [
-        (name, each["labels"][RECENTRED]) for name, each in domains if each["labels"][RECENTRED]["judged"]
+        (name, each["labels"][RECENTRED])
+        for name, each in domains
+        if each["labels"][RECENTRED].get("auc_away_shuffled") is not None
     ]
     if labels:
         bars = [

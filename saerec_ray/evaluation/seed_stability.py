@@ -33,7 +33,7 @@ def seed_stability(
 
     The items are the top 10 of the whole model for each of `count` users. `by_chance` is the mean overlap of
     member 1's reasons with as many random intents of the item as member 2 cites. With one member there is
-    nothing to compare, and all figures are null.
+    nothing to compare, and all figures are null. Items for which neither has a reason are left out.
     """
     figures: dict[str, Any] = dict.fromkeys(("top_3_jaccard_mean", "top_3_jaccard_p10", "by_chance"))
     if settings.members < 2:
@@ -53,8 +53,11 @@ def seed_stability(
                 cited_intents(space, replace(user, values=values[row]), item, CITED)
                 for values in (first, second)
             )
-            overlaps.append(jaccard(ours, theirs))
-            chances.append(jaccard(ours, rng.choice(space.code(item)[0], len(theirs), replace=False)))
+            overlap = jaccard(ours, theirs)
+            by_chance = jaccard(ours, rng.choice(space.code(item)[0], len(theirs), replace=False))
+            if overlap is not None and by_chance is not None:  # both know a reason, or neither does
+                overlaps.append(overlap)
+                chances.append(by_chance)
     if overlaps:
         figures = {
             "top_3_jaccard_mean": float(np.mean(overlaps)),

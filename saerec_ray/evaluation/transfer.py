@@ -18,7 +18,7 @@ from saerec_ray.dictionary.adoption import recentred, unexplained_about_own_mean
 from saerec_ray.dictionary.metrics import activation_counts, random_dictionary
 from saerec_ray.dictionary.sae import Dictionary, Floats
 from saerec_ray.evaluation.accuracy import Ranks, accuracy, popularity_ranks, target_cases
-from saerec_ray.evaluation.intervals import bootstrap_interval, mean_by_user
+from saerec_ray.evaluation.intervals import target_interval
 from saerec_ray.evaluation.text_neighbours import CLOSENESS, centred, text_neighbour_ranks
 from saerec_ray.intents.catalogue import Intent
 from saerec_ray.intents.detection import draw_examples, judge
@@ -99,20 +99,21 @@ def label_transfer(
         return result
     home = np.array([intent.detection_auc for intent in judged], dtype=np.float64)
     away = np.array([judge(label_vectors[each.latent], examples[each.latent], vectors) for each in judged])
-    strangers = [judged[place].latent for place in np.roll(np.arange(len(judged)), 1)]
-    shuffled = np.array(
-        [
-            judge(label_vectors[stranger], examples[each.latent], vectors)
-            for each, stranger in zip(judged, strangers, strict=True)
-        ]
-    )
-    return result | {
+    result |= {
         "auc_home": float(home.mean()),
         "auc_away": float(away.mean()),
         "auc_drop": float((home - away).mean()),
-        "auc_away_shuffled": float(shuffled.mean()),
+        "auc_away_shuffled": None,  # a single label has no other to be compared with
         "kept_share": float((away >= 0.7).mean()),
     }
+    if len(judged) > 1:
+        strangers = [judged[place].latent for place in np.roll(np.arange(len(judged)), 1)]
+        shuffled = [
+            judge(label_vectors[stranger], examples[each.latent], vectors)
+            for each, stranger in zip(judged, strangers, strict=True)
+        ]
+        result["auc_away_shuffled"] = float(np.mean(shuffled))
+    return result
 
 
 @dataclass(frozen=True)
@@ -167,18 +168,27 @@ def profile_transfer(
         histories = [there[history] for history in users.foreign_histories]
         for closeness in CLOSENESS:
             ranks[f"{kind}, {closeness}"] = text_neighbour_ranks(here, users.cases, histories, closeness)
-    items = max(model.space.item_count, 2)
+    rivals = _rivals(users.cases, model.space.item_count)
     result: dict[str, dict[str, Any]] = {
-        name: {**accuracy(found, [10]), "AUC": float(1 - np.mean((found - 1) / (items - 1)))}
+        name: {**accuracy(found, [10]), "AUC": float(1 - np.mean((found - 1) / rivals))}
         for name, found in ranks.items()
     }
     owners = target_cases(users.cases)
-    hits = {name: mean_by_user((found <= 10).astype(np.float64), owners) for name, found in ranks.items()}
+    hits = {name: (found <= 10).astype(np.float64) for name, found in ranks.items()}
     for name in ranks.keys() - {"popularity"}:
         gains = hits[name] - hits["popularity"]
         result[name]["HR@10_over_popularity"] = float(gains.mean())
-        result[name]["HR@10_over_popularity_interval"] = list(bootstrap_interval(gains, seed))
+        result[name]["HR@10_over_popularity_interval"] = list(target_interval(gains, owners, seed))
     return result
+
+
+def _rivals(cases: HeldOut, items: int) -> npt.NDArray[np.int64]:
+    """How many items each target competes with, at least 1: those neither met nor targets of the same case."""
+    left = [
+        items - len(np.union1d(history, targets))
+        for history, targets in zip(cases.histories, cases.targets, strict=True)
+    ]
+    return np.maximum(np.array(left, dtype=np.int64)[target_cases(cases)], 1)
 
 
 def _profile_only(space: ItemSpace) -> ItemSpace:

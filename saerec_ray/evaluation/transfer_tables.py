@@ -98,7 +98,7 @@ def _label_lines(found: dict[str, Any]) -> Lines:
                 [
                     centre,
                     str(row["judged"]),
-                    *(f"{row[key]:.3f}" for key in ("auc_home", "auc_away", "auc_away_shuffled")),
+                    *(number(row[key], ".3f") for key in ("auc_home", "auc_away", "auc_away_shuffled")),
                     f"{row['kept_share']:.1%}",
                 ]
                 for centre, row in judged

@@ -10,6 +10,7 @@ section of docs/results.md.
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import statistics
 import sys
@@ -95,7 +96,7 @@ def run_variant(
 
 def variant_folder(variant: Variant, workdir: Path, seed: int) -> Path:
     """Where a variant is trained; its figures are kept beside."""
-    return workdir / f"seed-{seed}-variant-{VARIANTS.index(variant)}"
+    return workdir / f"seed-{seed}-{re.sub('[^a-z]+', '-', variant.name)}"
 
 
 def read_figures(folder: Path) -> dict[str, Any]:

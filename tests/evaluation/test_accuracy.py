@@ -107,6 +107,15 @@ def test_the_interval_counts_users_not_targets() -> None:
     assert (low, high) == (0.0, 1.0), "two users, one found always and one never"
 
 
+def test_the_interval_is_of_the_figure_beside_it_where_some_users_have_many_targets() -> None:
+    """Ten users with twenty targets, all found, and ninety with one that is not: 200 of 290."""
+    cases = held([[0]] * 100, [[*range(1, 21)]] * 10 + [[1]] * 90)
+    ranks = np.array([1] * 200 + [50] * 90)
+    low, high = ndcg_interval(ranks, cases, 10, seed=1)
+    assert low < accuracy(ranks, [10])["NDCG@10"] < high
+    assert low > 0.5, "the mean over users is .1"
+
+
 @given(st.lists(st.floats(0, 1), min_size=2, max_size=40), st.integers(0, 99))
 def test_an_interval_holds_the_mean_and_stays_within_the_values(values: list[float], seed: int) -> None:
     low, high = bootstrap_interval(values, seed)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 
+from saerec_ray.backbone.validation import EncodedUsers
 from saerec_ray.evaluation.deletion import (
     ORDERS,
     SHARES,
@@ -17,8 +21,8 @@ from saerec_ray.evaluation.deletion import (
     scores_by_removal,
 )
 from saerec_ray.evaluation.scored_users import without_intents
-from saerec_ray.scoring import decompose
-from tests.evaluation.toy_models import planted_toy, random_toy
+from saerec_ray.scoring import ItemSpace, decompose
+from tests.evaluation.toy_models import held, no_prior, planted_toy, random_toy
 
 seeds = st.integers(0, 2**32 - 1)
 laws = settings(max_examples=30)
@@ -121,6 +125,27 @@ def test_where_two_intents_decide_everything_the_explanation_beats_every_control
         assert row["deletion"][0] == pytest.approx(1) == row["insertion"][-1]
         assert row["deletion"][-1] == pytest.approx(0, abs=1e-6)
         assert row["insertion"][0] == pytest.approx(0, abs=1e-6)
+
+
+def test_users_whose_lists_win_about_as_much_by_intents_as_they_lose_have_no_curve() -> None:
+    """One intent adds 2, another takes 1.98 away: in units of the difference a curve would go through 100."""
+    items = 20
+    space = ItemSpace(
+        codes=csr_array(np.ones((items, 2), dtype=np.float32)),
+        intent_vectors=np.array([[2.0], [-1.98]], dtype=np.float32),
+        residuals=np.zeros((items, 1), np.float32),
+        biases=np.linspace(1, 0, items, dtype=np.float32),
+        popularity=np.zeros(items, np.float32),
+        prior_weight=0.0,
+    )
+    nobody = csr_array((3, items), dtype=np.float32)
+    users = EncodedUsers(
+        held([[19]] * 3, [[0]] * 3), np.ones((3, 1), np.float32), np.zeros((3, 2), np.float32), nobody
+    )
+    found = deletion_and_insertion(space, no_prior(2), users, 3, seed=1)
+    assert found["left_out"] == 3
+    clear = replace(space, intent_vectors=np.array([[2.0], [-1.0]], dtype=np.float32))
+    assert deletion_and_insertion(clear, no_prior(2), users, 3, seed=1)["left_out"] == 0
 
 
 def test_users_whose_lists_owe_nothing_to_intents_are_counted_as_left_out() -> None:

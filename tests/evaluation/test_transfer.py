@@ -124,6 +124,17 @@ def test_names_that_fit_keep_finding_items_and_names_of_others_do_not() -> None:
     assert strange["auc_away"] == pytest.approx(0.5, abs=0.1)
 
 
+def test_a_single_name_has_no_other_to_be_compared_with() -> None:
+    vectors = texts_along(HERE, 12)
+    codes = read_by(HERE).encode(vectors)
+    found = label_transfer(
+        [intent("int-00000000", 0, detection_auc=0.95)], HERE.astype(np.float32), codes, vectors, seed=13
+    )
+    assert found["judged"] == 1
+    assert found["auc_away"] > 0.95
+    assert found["auc_away_shuffled"] is None
+
+
 def test_intents_of_co_occurrence_are_not_taken_to_other_domains() -> None:
     vectors = texts_along(HERE, 12)
     codes = read_by(HERE).encode(vectors)
@@ -216,6 +227,19 @@ def test_tastes_that_two_domains_share_beat_popularity() -> None:
     worst = profile_transfer(model, {}, there, here, users)["popularity"]
     assert worst["HR@10"] == 0
     assert worst["AUC"] < 0.1
+
+
+def test_the_auc_of_a_blind_order_is_a_half_however_much_was_met() -> None:
+    vectors = texts_along(HERE, 25, items=400)
+    model = trained(read_by(HERE).encode(vectors), 26)
+    rng = np.random.default_rng(27)
+    model = replace(model, space=replace(model.space, popularity=rng.random(400).astype(np.float32)))
+    users = users_of([[0]] * 400, list(range(400)))
+    met = [np.setdiff1d(rng.choice(400, 300, replace=False), [target]) for target in range(400)]
+    users.cases.histories[:] = [each.astype(np.int32) for each in met]
+    assert profile_transfer(model, {}, vectors, vectors, users)["popularity"]["AUC"] == pytest.approx(
+        0.5, abs=0.03
+    )
 
 
 def test_centred_text_neighbours_are_those_of_unit_vectors_around_the_mean_of_each_domain() -> None:

@@ -145,6 +145,8 @@ class AveragingEncoder:
 
     def __init__(self, space: ItemSpace) -> None:
         self._space = space
+        self.width = space.residuals.shape[1]
+        self.intent_count = space.intent_count
 
     def encode(self, histories: Sequence[npt.NDArray[Any]]) -> UserStates:
         profiles = np.stack(
