@@ -23,7 +23,12 @@ class PrepareConfig(Section):
     source: Source
     min_rating: float | None = Field(None, description="Drop interactions rated lower; null keeps all")
     user_core: int = Field(5, ge=1, description="Every user keeps at least this many interactions")
-    item_core: int = Field(5, ge=1, description="Every item keeps at least this many interactions")
+    item_core: int = Field(
+        5,
+        ge=0,
+        description="Every item keeps at least this many interactions; with 0 items that nobody took are in the "
+        "catalogue, too",
+    )
     repeats: Literal["keep", "first", "last"] = Field(
         "first", description="What to keep when a user meets the same item again"
     )

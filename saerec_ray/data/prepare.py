@@ -80,7 +80,10 @@ def prepare(config: PrepareConfig, folder: Path, *, strict: bool = False) -> dic
             f"item {config.item_core}; lower prepare.user_core or prepare.item_core."
         )
     kept = in_sequence.at(np.flatnonzero(core.kept))
-    kept_items, item_numbers = np.unique(kept.items, return_inverse=True)
+    if config.item_core:
+        kept_items, item_numbers = np.unique(kept.items, return_inverse=True)
+    else:
+        kept_items, item_numbers = np.arange(len(usable)), kept.items
     catalogue = [usable[place] for place in kept_items]
     table, lengths = _sequences(config, kept, item_numbers.astype(np.int32))
     pq.write_table(table, folder / SEQUENCES_FILE)

@@ -81,6 +81,16 @@ def test_cores_count_after_repeats_are_gone(tmp_path: Path) -> None:
     assert (metrics["repeats_dropped"], metrics["dropped_by_core"], metrics["core_rounds"]) == (8, 1, 1)
 
 
+def test_without_a_core_of_items_those_that_nobody_took_are_in_the_catalogue(tmp_path: Path) -> None:
+    rows = [("u", item, time) for time, item in enumerate("bdf")]
+    given = table_source(tmp_path, rows, items=list("abcdef"))
+    out, metrics = run(tmp_path, given, item_core=0)
+    assert metrics["items"] == 6
+    assert pl.read_parquet(out / ITEMS_FILE)["item_id"].to_list() == list("abcdef")
+    assert sequences(out) == {"u": ["b", "d", "f"]}
+    assert run(tmp_path, given, item_core=1)[1]["items"] == 3
+
+
 def test_a_core_that_nothing_survives_is_named(tmp_path: Path) -> None:
     message = problem(tmp_path, table_source(tmp_path, REPEATING), user_core=50)
     assert "Nothing is left of 3 interactions when every user needs 50" in message
