@@ -417,6 +417,9 @@ def main() -> None:
         _fail(f"Error: {error}", 2)
     except StageError as error:
         _fail(f"Error: {error}", 1)
+    except OSError as error:
+        where = f": {error.filename}" if error.filename else ""
+        _fail(f"Error: {error.strerror or error}{where}. Finished stages are kept.", 1)
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -19,6 +19,7 @@ from torch.multiprocessing.spawn import ProcessExitedException, start_processes
 from saerec_ray.attempts import CHECKPOINT_NAME, KEPT_CHECKPOINTS, Attempt, trailing_number
 from saerec_ray.errors import StageError
 from saerec_ray.manifest import write_json
+from saerec_ray.torch_threads import one_torch_thread
 from saerec_ray.worker import Loop, Values, append_values
 
 _POLL_SECONDS = 0.2
@@ -85,7 +86,7 @@ def run_local(
     for failures in range(max_failures + 1):
         try:
             if workers == 1:
-                with attempt.reporting(0):
+                with attempt.reporting(0), one_torch_thread():
                     loop(LocalWorker(0, 1, _device(gpus, 0), attempt), parameters)
             else:
                 _run_processes(loop, parameters, attempt, workers, gpus)

@@ -31,7 +31,7 @@ from saerec_ray.dictionary.kinds import KINDS
 from saerec_ray.dictionary.sae import read_codes
 from saerec_ray.dictionary_settings import AttributesConfig
 from saerec_ray.earlier import earlier_sha256, predecessor, read_earlier, refuse_own, settled
-from saerec_ray.errors import InputError, StageError
+from saerec_ray.errors import InputError
 from saerec_ray.evaluation.build import build_report
 from saerec_ray.intents.identity import NamedLatents
 from saerec_ray.intents.language_model import LanguageModel
@@ -56,8 +56,9 @@ from saerec_ray.manifest import (
 from saerec_ray.other_domains import other_domain_hashes, read_other_domains
 from saerec_ray.progress import Reporter
 from saerec_ray.ray_connection import ray_kept
+from saerec_ray.stage_inputs import plain, refuse_mixture, stage_hash
 from saerec_ray.text.embed import embed, load_embeddings
-from saerec_ray.text.encoder import TextEncoder
+from saerec_ray.text.encoder import TextEncoder, model_fingerprint
 
 CACHE_FOLDER = ".cache"
 RUNS_FOLDER = ".runs"
@@ -345,9 +346,13 @@ def _run_stage(
     stage: Stage, config: Config, workdir: Path, reporter: Reporter, strict: bool, force: bool
 ) -> Manifest:
     restore_folder(workdir / stage.name)
-    inputs = {name: _input_hash(workdir, name) for name in (*stage.reads, *stage.also_reads(config))}
+    reads = (*stage.reads, *stage.also_reads(config))
+    inputs = {name: stage_hash(workdir, name) for name in reads}
+    refuse_mixture(reads, {each.name: each.settings for each in STAGES}, config, workdir)
     if stage.name == "prepare":
         inputs = {str(path): file_sha256(path) for path in source_files(config.prepare.source)}
+    if stage.name == "embed" and Path(config.embed.model).is_dir():
+        inputs["model"] = model_fingerprint(config.embed.model, config.embed.model, "", None)
     if stage.name == "intents" and (overlay := overlay_file(config.intents.overlay, workdir)):
         inputs["overlay"] = file_sha256(overlay)
     if stage.name == "intents" and (policy := policy_file(config.intents.policy, workdir)):
@@ -358,12 +363,12 @@ def _run_stage(
         inputs["earlier"] = earlier_sha256(earlier)
     if stage.name == "evaluate":
         inputs |= other_domain_hashes(config, workdir)
-    settings = _plain(stage.settings(config))
+    settings = plain(stage.settings(config))
     fingerprint = digest(
         {"stage": stage.name, "version": __version__, "inputs": inputs, "settings": settings}
     )
     target = workdir / stage.name
-    if not force and is_current(target, fingerprint):
+    if not force and is_current(target, fingerprint) and not (strict and _rejected_rows(stage, target)):
         manifest = read_manifest(target)
         reporter.skip(stage.name, other_code=manifest.versions.get(SOURCES) != sources_hash())
         return manifest
@@ -396,20 +401,9 @@ def _run_stage(
     return manifest
 
 
-def _input_hash(workdir: Path, name: str) -> str:
-    stage, _, file = name.partition("/")
-    manifest = read_manifest(workdir / stage)
-    if file and file not in manifest.files:
-        raise StageError(
-            f"The {stage} stage in {workdir} was written by another version: it has no {file}; run it again."
-        )
-    return manifest.files[file] if file else manifest.content_hash
-
-
-def _plain(settings: Any) -> Any:
-    if isinstance(settings, list):
-        return [_plain(part) for part in settings]
-    return settings.model_dump(mode="json") if hasattr(settings, "model_dump") else settings
+def _rejected_rows(stage: Stage, target: Path) -> bool:
+    """Whether a finished prepare left rows out, which a strict one names and refuses."""
+    return stage.name == "prepare" and bool(read_manifest(target).metrics.get("rejected"))
 
 
 _HEADLINES = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import signal
@@ -171,6 +172,19 @@ def test_a_row_that_cannot_be_used_ends_a_strict_run_with_2(saerec: Run, shop: P
     assert strict.code == 2
     assert "interactions.csv" in strict.err
     assert saerec(*arguments).code == 0
+
+
+def test_what_the_machine_refuses_ends_with_1_and_one_sentence(
+    saerec: Run, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/data/items.parquet")
+
+    monkeypatch.setattr("saerec_ray.data.prepare.pq.write_table", full)
+    done = saerec("prepare", "--config", str(shop), "--workdir", str(tmp_path / "out"))
+    assert done.code == 1
+    assert "No space left on device: /data/items.parquet. Finished stages are kept." in done.err
+    assert "Traceback" not in done.err
 
 
 def test_a_stage_without_the_one_before_it_ends_with_1_and_names_it(

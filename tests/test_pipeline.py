@@ -32,6 +32,7 @@ from saerec_ray.intents.stage import POPULATION_FILE
 from saerec_ray.manifest import MANIFEST_NAME, SOURCES, Manifest, is_current, read_manifest
 from saerec_ray.pipeline import RUNS_FOLDER, STAGE_NAMES, STAGES, Job, Stage, run_stages
 from saerec_ray.progress import Reporter
+from saerec_ray.stage_inputs import plain
 from saerec_ray.text.embed import EMBEDDINGS_FILE
 from tests.backbone.small_sets import sequences_of, write_sequences
 from tests.small_shop import ITEMS, USERS, write_shop
@@ -129,6 +130,65 @@ def test_all_stages_run_once_in_order_and_are_skipped_when_nothing_changed(run: 
     assert run() == []
     assert {name: read_manifest(tmp_path / "out" / name).finished for name in STAGE_NAMES} == before
     assert list((tmp_path / "out" / RUNS_FOLDER).iterdir()) == [], "checkpoints of finished stages go"
+
+
+@pytest.mark.parametrize(
+    ("changed", "only", "complaint"),
+    [
+        ("train.heads=4", "evaluate", r"The train stage .* other settings \(train.heads 2, now 4\)"),
+        ("train.personal_intents=3", "bundle", "run saerec train again"),
+        ("dictionary.width=32", "train", r"The dictionary stage .* \(dictionary.width 4096, now 32\)"),
+        ("prepare.user_core=4", "train", r"The prepare stage .* \(prepare.user_core 1, now 4\)"),
+    ],
+)
+def test_a_stage_alone_does_not_mix_results_of_other_settings_with_its_own(
+    run: Run, changed: str, only: str, complaint: str
+) -> None:
+    run("dictionary.width=4096", "prepare.user_core=1", "train.heads=2")
+    given = {
+        setting.partition("=")[0]: setting for setting in ("dictionary.width=4096", "prepare.user_core=1")
+    }
+    given[changed.partition("=")[0]] = changed
+    with pytest.raises(InputError, match=complaint):
+        run(*given.values(), only=only)
+
+
+def test_a_stage_alone_refuses_stages_that_were_made_of_another_one_than_is_there_now(run: Run) -> None:
+    run()
+    assert run("embed.model=other", only="embed") == ["embed"]
+    with pytest.raises(
+        InputError, match=r"The dictionary stage .* another embed stage .* saerec dictionary again"
+    ):
+        run("embed.model=other", only="intents")
+    assert run("embed.model=other", only="dictionary") == ["dictionary"]
+    assert run("embed.model=other", only="intents") == ["intents"]
+
+
+def test_names_may_be_edited_after_the_report_and_the_bundle_made_again(run: Run) -> None:
+    run()
+    assert run("intents.top_items=7", only="intents") == ["intents"]
+    assert run("intents.top_items=7", only="bundle") == ["bundle"]
+
+
+def test_a_strict_run_names_the_rows_that_an_earlier_one_left_out(run: Run, shop: Path) -> None:
+    with (shop.parent / "interactions.csv").open("a", encoding="utf-8") as handle:
+        handle.write("u1,,5\n")
+    run(only="prepare")
+    with pytest.raises(InputError, match=r"interactions\.csv"):
+        run(only="prepare", strict=True)
+    assert run(only="prepare") == []
+
+
+def test_a_model_for_texts_that_was_trained_again_in_its_folder_makes_other_embeddings(
+    run: Run, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}", "utf-8")
+    run(f"embed.model={folder}")
+    assert run(f"embed.model={folder}") == []
+    (folder / "config.json").write_text("{ }", "utf-8")
+    assert "embed" in run(f"embed.model={folder}")
 
 
 def test_it_is_told_when_a_skipped_result_was_made_by_other_code_of_this_version(
@@ -372,7 +432,7 @@ def test_a_work_directory_that_cannot_be_written_is_named(shop: Path, tmp_path: 
 
 
 def settings_of(stage: Stage, config: Config) -> Any:
-    return pipeline._plain(stage.settings(config))
+    return plain(stage.settings(config))
 
 
 def test_every_section_that_shapes_a_result_is_among_the_settings_of_its_stage(shop: Path) -> None:

@@ -90,7 +90,8 @@ def build_backbone(
         raise InputError("No user has two training interactions, so there is no next item to learn.")
     frozen = _freeze(config, seed, sequences, prepared, dictionary_folder, intents_folder, cold)
     write_frozen(frozen, folder)
-    warm = WarmCatalogue.write(runs / "warm", everything, frozen, cold) if cold.any() else None
+    absent = new_items(frozen.popularity)
+    warm = WarmCatalogue.write(runs / "warm", everything, frozen, absent) if absent.any() else None
     metrics: dict[str, Any] = {}
     trainings = _trainings(config)
     shared = {

@@ -1,7 +1,7 @@
-"""Items held out of training as if they were new: the backbone never meets them, in any role.
+"""Items without any training interaction, and those held out as if they were such: training never meets them.
 
-The training runs on a catalogue without them; afterwards they are put back with their codes, no residual and
-the bias of new items, which is how an item without any training interaction is scored.
+As targets they could only be wrong. The training runs on a catalogue without them; afterwards they are put back with
+their codes, no residual and the bias of new items.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def met_in_training(config: Config, sequences: PreparedSequences, items: int) ->
 
 @dataclass(frozen=True)
 class WarmCatalogue:
-    """A folder with what the training reads, without the cold items and numbered anew."""
+    """A folder with what the training reads, without items that it never meets, here called cold, numbered anew."""
 
     folder: Path
     cold: Mask

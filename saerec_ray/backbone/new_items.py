@@ -1,8 +1,8 @@
 """The bias of items that nobody took in training: so high that they are listed as often as the average item.
 
-They have neither residual nor companions, and what the loss taught their bias is only that they were never a target
-(method.md, section 3: eps = 0). All other items have what the loss gave them on top of their intents, so with a bias
-of 0 new ones are listed too seldom to be found. One number for all of them leaves their order to their intents.
+They have neither residual nor companions, and training never meets them (method.md, section 3: eps = 0). All other
+items have what the loss gave them on top of their intents, so with a bias of 0 new ones are listed too seldom to be
+found. One number for all of them leaves their order to their intents.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def choose_new_item_bias(
     `exposure` is how often a new item is to be listed among the first LIST of the users, in units of the average
     item: with 1, new items get the share of places that they have of the catalogue, but no more than `most` of all
     places: in a catalogue that is mostly new they would push out what people are known to take. The bias is the
-    smallest that gives it, and never below 0. `space` has a bias of 0 for new items. Both are 0 without new items,
-    without users, and where all items are new.
+    smallest that gives it. It is below 0 only where they would have more than `most` without it. `space` has a bias
+    of 0 for new items. Both are 0 without new items, without users, and where all items are new.
     """
     new = new_items(space.popularity)
     if not len(users.cases) or not new.any() or new.all():
@@ -42,8 +42,14 @@ def choose_new_item_bias(
     needed = np.concatenate(list(_biases_needed(space, table, users, new)))
     share = min(exposure * float(new.mean()), most)
     wanted = min(round(share * needed.size), int((needed < np.inf).sum()))
-    bias = float(np.partition(needed, wanted - 1, axis=None)[wanted - 1]) if wanted else 0.0
-    return max(bias, 0.0), float((needed < 0).mean())
+    natural = float((needed < 0).mean())
+    if not wanted:  # either setting at 0 leaves them to their intents
+        return 0.0, natural
+    lowest = needed.min(
+        initial=0.0, where=np.isfinite(needed)
+    )  # minus infinity: there is nothing else to list
+    bias = max(float(np.partition(needed, wanted - 1, axis=None)[wanted - 1]), float(lowest))
+    return bias if natural > most else max(bias, 0.0), natural
 
 
 def _biases_needed(

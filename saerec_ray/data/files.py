@@ -7,6 +7,7 @@ import csv
 import gzip
 import itertools
 import json
+import os
 import shutil
 import tempfile
 import zlib
@@ -33,6 +34,8 @@ def existing_file(path: Path) -> Path:
         raise InputError(f"The file {path} does not exist.")
     if path.stat().st_size == 0:
         raise InputError(f"The file {path} is empty.")
+    if not os.access(path, os.R_OK):
+        raise InputError(f"The file {path} may not be read by this user.")
     return path
 
 

@@ -32,6 +32,7 @@ from saerec_ray.data.rejects import Rejects
 from saerec_ray.errors import InputError
 from saerec_ray.sources import TableSource
 
+_IDS = {"user_id", "item_id"}
 _SEPARATORS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
 _JSON_LINES = {".jsonl", ".ndjson", ".json"}
 _PARQUET = ".parquet"
@@ -73,13 +74,22 @@ def _scanned(path: Path, wanted: dict[str, str]) -> Iterator[pl.LazyFrame]:
         )
         types = frame.collect_schema()
         check_columns([name for name in types.names() if name != "line"], list(wanted.values()), path)
-        rows = frame.select("line", *(_as_text(name, types[name]).alias(to) for to, name in wanted.items()))
+        rows = frame.select(
+            "line", *(_as_text(name, types[name], to).alias(to) for to, name in wanted.items())
+        )
         yield rows if kind == _PARQUET else rows.filter(~pl.all_horizontal(pl.exclude("line").is_null()))
 
 
-def _as_text(name: str, dtype: pl.DataType) -> pl.Expr:
-    """A column as text; moments become seconds since 1970."""
+def _as_text(name: str, dtype: pl.DataType, to: str) -> pl.Expr:
+    """A column as text; moments become seconds since 1970, whole numbers among ids have no decimal point."""
     column = pl.col(name)
+    if to in _IDS and dtype.is_float():
+        whole = column.is_finite() & (column == column.floor())
+        return (
+            pl.when(whole)
+            .then(column.cast(pl.Int64, strict=False).cast(pl.String))
+            .otherwise(column.cast(pl.String))
+        )
     if isinstance(dtype, pl.Datetime | pl.Date):
         column = column.dt.epoch("s")
     return column.cast(pl.String)

@@ -85,18 +85,24 @@ def item_vectors(
     """
     users, met = sequences.train_interactions()
     information = shifted_positive_pmi(cooccurrences(sequences, items, config.window), config.shift)
-    if config.dimensions >= items:
+    paired = np.flatnonzero(np.diff(information.indptr))
+    if len(paired) <= config.dimensions:
         raise InputError(
-            f"dictionary.cooccurrence.dimensions is {config.dimensions}, but there are only {items} items; lower it."
+            f"Only {len(paired)} items are taken together with others much more often than by chance: too few for "
+            f"co-occurrence vectors of {config.dimensions} numbers. Lower dictionary.cooccurrence.dimensions or shift, "
+            "or leave dictionary.cooccurrence out."
         )
+    among = csr_array(information[paired][:, paired])  # the others have vectors of length 0
     try:
-        values, eigenvectors = eigsh(information, k=config.dimensions, which="LA", v0=np.ones(items))
+        values, found = eigsh(among, k=config.dimensions, which="LA", v0=np.ones(len(paired)))
     except ArpackNoConvergence as error:
         raise StageError(
             "The vectors of co-occurrence did not settle; lower dictionary.cooccurrence.dimensions."
         ) from error
     order = np.argsort(-values, kind="stable")
-    values, eigenvectors = values[order], eigenvectors[:, order]
+    values = values[order]
+    eigenvectors = np.zeros((items, config.dimensions))
+    eigenvectors[paired] = found[:, order]
     largest = np.abs(eigenvectors).argmax(axis=0)
     eigenvectors *= np.where(eigenvectors[largest, np.arange(len(values))] < 0, -1.0, 1.0)
     vectors = eigenvectors * np.sqrt(np.maximum(values, 0))

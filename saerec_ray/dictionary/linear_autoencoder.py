@@ -14,6 +14,7 @@ from scipy.sparse import csr_array
 from torch import Tensor, nn
 
 from saerec_ray.dictionary.sae import Floats
+from saerec_ray.torch_threads import one_torch_thread
 
 LEARNING_RATE = 0.01
 _BATCH = 1024
@@ -21,6 +22,7 @@ _MOST_SCORES = 1 << 24
 """Scores of users x items held at a time."""
 
 
+@one_torch_thread()
 def fit_to_histories(vectors: Floats, histories: csr_array, epochs: int, seed: int) -> Floats:
     """The vectors after `epochs` passes over the users, unit rows, (items, d).
 

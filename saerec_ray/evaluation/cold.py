@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from saerec_ray.backbone.encoder import UserEncoder
 from saerec_ray.backbone.frozen import Frozen
+from saerec_ray.backbone.new_items import new_items
 from saerec_ray.backbone.validation import (
     HeldOut,
     affordable,
@@ -116,7 +117,7 @@ def _worth_of_bias(
     warm = every.at(np.array([not cold[targets].any() for targets in every.targets], dtype=bool).nonzero()[0])
     others = affordable(warm.at(sample_cases(warm, OTHERS, seed)), scorer.space.item_count, seed)
     space, encoder, table = scorer.space, scorer.encoder, scorer.frozen.prior
-    plain = replace(space, biases=np.where(cold, np.float32(0), space.biases))
+    plain = replace(space, biases=np.where(new_items(space.popularity), np.float32(0), space.biases))
     return {
         "value": float(space.biases[cold][0]),
         "users": len(others),

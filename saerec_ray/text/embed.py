@@ -21,6 +21,7 @@ from saerec_ray.precision import chosen_precision
 from saerec_ray.ray_connection import chosen_engine, start_ray
 from saerec_ray.text.cache import EmbeddingCache, text_key, write_part
 from saerec_ray.text.encoder import TextEncoder, model_fingerprint, model_location
+from saerec_ray.torch_threads import one_torch_thread
 
 Floats = npt.NDArray[np.float32]
 OnProgress = Callable[[int, int], None]
@@ -135,9 +136,10 @@ def _encode_chunks(
         "gpu": gpu,
     }
     if engine == "local":
-        encoder = _ChunkEncoder(**settings)
-        for start in range(0, len(table), _CHUNK_TEXTS):
-            yield int(encoder(table.slice(start, _CHUNK_TEXTS))["count"][0].as_py())
+        with one_torch_thread():
+            encoder = _ChunkEncoder(**settings)
+            for start in range(0, len(table), _CHUNK_TEXTS):
+                yield int(encoder(table.slice(start, _CHUNK_TEXTS))["count"][0].as_py())
         return
     TextEncoder(
         config.model, "float32", config.max_tokens, device="cpu"

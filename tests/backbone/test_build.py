@@ -234,6 +234,22 @@ def test_the_control_gives_items_the_codes_of_others_and_keeps_them_all(tmp_path
     assert not np.allclose(measured.public, FROZEN.prior.public)
 
 
+def test_items_that_nobody_took_in_training_are_not_trained_as_things_that_nobody_wants(
+    tmp_path: Path,
+) -> None:
+    """The item that all others of a group are taken with, but in the test part alone."""
+    users: list[Parts] = [
+        ([item for item in train if item], validation, [0]) for train, validation, _ in USERS
+    ]
+    built(tmp_path, users=[user for user in users if user[1] != [0]], epochs=1)
+    model = load_file(tmp_path / "train" / MODEL_FILE)
+    absent = read_frozen(tmp_path / "train", intents=True).popularity == 0
+    assert absent[0]
+    assert not model["items.biases"][absent].any()
+    assert not model["items.residuals"][absent].any()
+    assert model["items.biases"][~absent].all()
+
+
 def test_without_a_user_with_two_training_interactions_there_is_nothing_to_learn(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="No user has two training interactions"):
         built(tmp_path, users=[([4], [5], [6]), ([], [1], [2])])

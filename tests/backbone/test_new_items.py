@@ -115,6 +115,25 @@ def test_items_that_already_are_listed_often_are_not_lowered() -> None:
     assert choose_new_item_bias(poor, TABLE, users, 1.0, most=1.0) == (0.0, pytest.approx(1.0, abs=0.05))
 
 
+def test_new_items_that_would_push_out_the_others_are_lowered() -> None:
+    space, users = space_of(60, 40, 8), users_of(30, 60, 8)
+    space = replace(space, biases=np.where(new_items(space.popularity), 0, -3).astype(np.float32))
+    bias, without = choose_new_item_bias(space, TABLE, users, 1.0, most=0.3)
+    assert without > 0.5
+    assert bias < 0
+    assert share(with_bias(space, bias + 1e-4), users) == pytest.approx(0.3, abs=0.01)
+
+
+def test_where_there_is_not_enough_else_to_list_new_items_keep_a_bias_that_is_a_number() -> None:
+    space, users = space_of(40, 38, 8), users_of(30, 40, 8)
+    bias, without = choose_new_item_bias(space, TABLE, users, 1.0, most=0.3)
+    assert without > 0.7
+    assert -100 < bias < 0
+    assert share(with_bias(space, bias), users) == pytest.approx(0.8, abs=0.05), (
+        "two others fill two of ten places"
+    )
+
+
 @pytest.mark.parametrize("new", [0, 40], ids=["no item is new", "all items are new"])
 def test_without_two_kinds_of_items_there_is_nothing_to_balance(new: int) -> None:
     assert choose_new_item_bias(space_of(40, new, 5), TABLE, users_of(30, 40, 5), 1.0, most=1.0) == (0.0, 0.0)

@@ -106,6 +106,17 @@ def test_a_wrong_column_is_named_with_those_that_exist(
     assert "line" not in message  # our own row numbers are no column of the file
 
 
+def test_whole_numbers_that_a_column_of_decimals_holds_are_the_ids_they_look_like(tmp_path: Path) -> None:
+    given = source(tmp_path, "parquet")
+    rows = [(1.0, 10.0, 5), (1.0, 11.0, 6), (1.0, 12.0, 7)]
+    columns = ["user_id", "item_id", "timestamp"]
+    pl.DataFrame(rows, schema=columns, orient="row").write_parquet(given["interactions"])
+    items = [(float(number), f"Thing {number}") for number in (10, 11, 12)]
+    pl.DataFrame(items, schema=["item_id", "title"], orient="row").write_parquet(given["items"])
+    out, _ = run(tmp_path, given)
+    assert sequences(out) == {"1": ["10", "11", "12"]}
+
+
 def test_parquet_moments_become_seconds(tmp_path: Path) -> None:
     moments = [datetime.datetime(2020, 1, 1, 0, 0, s, tzinfo=datetime.UTC) for _, _, s in ROWS]
     given = source(tmp_path, "parquet")

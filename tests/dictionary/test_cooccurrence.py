@@ -125,6 +125,7 @@ def test_the_same_interactions_give_the_same_bits() -> None:
     [
         ({"dimensions": ITEMS}, "dictionary.cooccurrence.dimensions"),
         ({"min_interactions": 10_000}, "min_interactions"),
+        ({"shift": 1e9}, "Only 0 items are taken together .* dictionary.cooccurrence.dimensions or shift"),
     ],
 )
 def test_too_few_items_are_refused_with_what_to_change(changes: dict[str, int], named: str) -> None:
