@@ -38,6 +38,13 @@ def fault_of_files(folder: Path, files: Mapping[str, FileRecord], beside: Collec
 
     No other files may lie there but those named in `beside`.
     """
+    try:
+        return _fault(folder, files, beside)
+    except OSError as error:
+        return f"{Path(error.filename or folder).name} cannot be read: {error.strerror}"
+
+
+def _fault(folder: Path, files: Mapping[str, FileRecord], beside: Collection[str]) -> str | None:
     present = {entry.name for entry in folder.iterdir()}
     if strangers := sorted(present - {*files, *beside}):
         return f"it holds the unknown file {strangers[0]}"

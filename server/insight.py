@@ -69,7 +69,7 @@ def explain_user(
     Intents significantly over- or under-represented in `history` come first, by their z-score; the others by
     their weight. Shares are of the first page, which holds no item of `seen`. Items of other domains are left
     out of the comparison: the population met items of this catalogue alone, so how often it met an intent says
-    nothing of others.
+    nothing of others. Intents of which nothing is known, worth nothing, are not listed.
     """
     everything = np.ones(ranker.bundle.space.item_count, dtype=bool)
     ranking = ranker.rank(user, adjustments, _unseen(ranker, everything, seen), PAGE)
@@ -86,8 +86,9 @@ def explain_user(
     published = np.flatnonzero(ranker.published)
 
     def strongest(worth: Floats) -> Indices:
-        order = np.lexsort((-np.abs(worth[published]), -loudness[published]))
-        return published[order][:max_intents]
+        known = published[(worth[published] != 0) | (user.values[published] != 0) | (loudness[published] > 0)]
+        order = np.lexsort((-np.abs(worth[known]), -loudness[known]))
+        return np.asarray(known[order][:max_intents], dtype=np.int64)
 
     unsteered = set(strongest(user.values).tolist())
     listed = strongest(weights)

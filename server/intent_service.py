@@ -54,7 +54,8 @@ class IntentService(IntentServiceServicer):
         check = Checker()
         size = check.page_size("page_size", request.page_size, limits.DEFAULT_INTENTS, limits.MAX_INTENTS)
         check.unsupported("page_token", present=bool(request.page_token))
-        for place, state in enumerate(request.states):
+        check.at_most("states", request.states, limits.MAX_INTENT_STATES)
+        for place, state in enumerate(request.states[: limits.MAX_INTENT_STATES]):
             check.known_enum(f"states[{place}]", state, _ACCEPTED_STATES)
         serving = model.bundle.catalogue.intents_version
         if request.intents_version not in ("", serving):

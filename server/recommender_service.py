@@ -140,7 +140,10 @@ class RecommenderService(RecommenderServiceServicer):
             intent_share=insight.intent_share,
             fidelity=insight.fidelity,
             version=build.serving_version(model),
-            degradations=known.degradations,
+            degradations=[
+                *known.degradations,
+                *([messages.DEGRADATION_POPULARITY_ONLY] if user.cold else []),
+            ],
         )
         if known.profile.revision:
             response.profile.CopyFrom(build.steering_profile(who.user_id, known.profile, active))

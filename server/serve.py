@@ -92,7 +92,7 @@ async def started(settings: ServerSettings) -> AsyncIterator[RunningServer]:
         stack.push_async_callback(store.close)
         compute = Compute(settings.threads)
         stack.callback(compute.close)
-        searching = Compute(1)
+        searching = Compute(1, most=max(1, settings.max_calls // 8))  # the others are for all else
         stack.callback(searching.close)
         server = grpc.aio.server(
             interceptors=(TraceInterceptor(), FaultInterceptor(), AdmissionInterceptor(settings.max_calls)),

@@ -216,7 +216,7 @@ def _body_hash(request: messages.SteerIntentsRequest) -> str:
 def _check_rate(state: SteeringState, now: int) -> None:
     windows = ((_MINUTE, limits.STEERING_WRITES_PER_MINUTE), (_DAY, limits.STEERING_WRITES_PER_DAY))
     for window, most in windows:
-        recent = [time for time in state.recent_writes if time > now - window]
+        recent = [time for time in state.recent_writes if now - window < time <= now]  # clocks are set back
         if len(recent) >= most:
             wait = (recent[len(recent) - most] + window - now) / MICROSECONDS
             raise ApiError.exhausted(

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import delete, event, func, insert, select, tuple_, update
+from sqlalchemy import ColumnElement, Table, delete, event, func, insert, select, tuple_, update
 from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -38,6 +38,7 @@ from saerec_server.validation import MICROSECONDS
 SWEEP_TIMEOUT_SECONDS = 5.0
 """Nobody waits for a sweep, so it may stand in line behind calls for longer."""
 SWEEP_ROWS = 250
+ERASE_ROWS = 5_000
 """Few enough that a write of a call, which waits for the transaction of a sweep, is hardly slower."""
 _DAY = 86_400 * MICROSECONDS
 
@@ -66,7 +67,8 @@ class Store:
 
         Raises InputError when it cannot be used.
         """
-        engine = create_async_engine(f"sqlite+aiosqlite:///{path}")
+        # Errors are logged, and the parameters of a statement hold user ids.
+        engine = create_async_engine(f"sqlite+aiosqlite:///{path}", hide_parameters=True)
         _configure_sqlite(engine, seconds / 2)
         try:
             _check_file(path, seconds / 2)
@@ -197,11 +199,21 @@ class Store:
         return len(fresh)
 
     async def erase(self, user_id: str, now: int) -> tuple[int, bool]:
-        """Erases all that is stored of a user: how many events, and whether there was a profile."""
+        """Erases all that is stored of a user: how many events, and whether there was a profile.
+
+        Events go ERASE_ROWS at a time, each lot for good: however many there are, every try gets further.
+        """
+        count = 0
+        for table in (tables.event_ids, tables.events):
+            removed = ERASE_ROWS
+            while removed == ERASE_ROWS:
+                async with self._transaction() as connection:
+                    removed = await _delete_some(connection, table, table.c.user_id == user_id, ERASE_ROWS)
+                count += removed if table is tables.events else 0
         async with self._transaction() as connection:
             profile = await _profile(connection, user_id)
             events = tables.events
-            count = await connection.scalar(
+            late = await connection.scalar(  # written since
                 select(func.count()).select_from(events).where(events.c.user_id == user_id)
             )
             for table in (
@@ -219,7 +231,7 @@ class Store:
                         chain_hash=profile.chain_hash, revision=profile.revision, erase_time=now
                     )
                 )
-        return int(count or 0), profile.revision > 0
+        return count + int(late or 0), profile.revision > 0
 
     async def sweep(self, now: int) -> bool:
         """Removes some of what expired, which nothing reads any more; returns whether more of it may be left.
@@ -234,11 +246,9 @@ class Store:
         )
         more = False
         for column, end in expired:
-            table, key = column.table, column.table.primary_key
-            some = select(*key).where(column <= end).limit(SWEEP_ROWS)
             async with self._transaction(SWEEP_TIMEOUT_SECONDS) as connection:
-                removed = await connection.execute(delete(table).where(tuple_(*key).in_(some)))
-            more = more or removed.rowcount == SWEEP_ROWS
+                removed = await _delete_some(connection, column.table, column <= end, SWEEP_ROWS)
+            more = more or removed == SWEEP_ROWS
         return more
 
     @contextlib.asynccontextmanager
@@ -308,6 +318,15 @@ async def _identify(connection: AsyncConnection, path: Path) -> str:
             f"this version reads layout {tables.SCHEMA_VERSION}."
         )
     return str(row.store_id)
+
+
+async def _delete_some(
+    connection: AsyncConnection, table: Table, which: ColumnElement[bool], most: int
+) -> int:
+    """Deletes rows of which `which` is true, no more than `most`; returns how many."""
+    key = table.primary_key
+    some = select(*key).where(which).limit(most)
+    return int((await connection.execute(delete(table).where(tuple_(*key).in_(some)))).rowcount)
 
 
 async def _profile(connection: AsyncConnection, user_id: str) -> Profile:

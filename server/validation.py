@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 import time
-import unicodedata
 import uuid
 from collections.abc import Collection, Sequence
 
@@ -20,6 +19,9 @@ _MIN_TIMESTAMP, _MAX_TIMESTAMP = -62_135_596_800, 253_402_300_799  # years 1 and
 _MAX_DURATION = 315_576_000_000
 
 NOT_SUPPORTED = "not supported by this server yet"
+
+
+_CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 def now_microseconds() -> int:
@@ -50,11 +52,12 @@ class Checker:
             return
         if len(value.encode()) > MAX_ID_BYTES:
             self.add(field, f"must have at most {MAX_ID_BYTES} bytes")
-        self.printable(field, value)
+        else:
+            self.printable(field, value)
 
     def printable(self, field: str, value: str) -> None:
         """No control characters."""
-        if any(unicodedata.category(character) == "Cc" for character in value):
+        if _CONTROL_CHARACTERS.search(value):
             self.add(field, "must not contain control characters")
 
     def intent_id(self, field: str, value: str) -> None:

@@ -92,7 +92,7 @@ class _ErrorReasonEnumTypeWrapper(google.protobuf.internal.enum_type_wrapper._En
     ERROR_REASON_STALE_REPLICA: _ErrorReason.ValueType  # 11
     """The replica is older than the consistency token. One database holds all state so far: never sent."""
     ERROR_REASON_NOT_READY: _ErrorReason.ValueType  # 12
-    """No model is ready yet, or the server is draining."""
+    """The database of the server cannot be used right now, or too many writes to one profile came at once."""
     ERROR_REASON_USER_ACCESS_DENIED: _ErrorReason.ValueType  # 13
     """The caller may not act for this user. Callers are not authenticated yet: never sent so far."""
     ERROR_REASON_STEERING_LIMIT: _ErrorReason.ValueType  # 14
@@ -130,7 +130,7 @@ ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 10
 ERROR_REASON_STALE_REPLICA: ErrorReason.ValueType  # 11
 """The replica is older than the consistency token. One database holds all state so far: never sent."""
 ERROR_REASON_NOT_READY: ErrorReason.ValueType  # 12
-"""No model is ready yet, or the server is draining."""
+"""The database of the server cannot be used right now, or too many writes to one profile came at once."""
 ERROR_REASON_USER_ACCESS_DENIED: ErrorReason.ValueType  # 13
 """The caller may not act for this user. Callers are not authenticated yet: never sent so far."""
 ERROR_REASON_STEERING_LIMIT: ErrorReason.ValueType  # 14

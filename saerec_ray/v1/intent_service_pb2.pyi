@@ -273,7 +273,7 @@ class ListIntentsRequest(google.protobuf.message.Message):
     """Dictionary version; empty is the serving one, which is the only one accepted yet."""
     @property
     def states(self) -> google.protobuf.internal.containers.RepeatedScalarFieldContainer[global___IntentState.ValueType]:
-        """States wanted; empty is active only."""
+        """States wanted, at most 16; empty is active only."""
 
     def __init__(
         self,

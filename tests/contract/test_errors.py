@@ -289,7 +289,7 @@ def requests(intent_ids: list[str]) -> st.SearchStrategy[object]:
         some({"intent_id": texts | st.sampled_from(intent_ids), "max_top_items": numbers}).map(
             lambda fields: ("GetIntent", intent_service_pb2.GetIntentRequest(**fields))
         ),
-        some({"page_size": numbers, "states": st.lists(wire_enums, max_size=3)}).map(
+        some({"page_size": numbers, "states": st.lists(wire_enums, max_size=20)}).map(
             lambda fields: ("ListIntents", intent_service_pb2.ListIntentsRequest(**fields))
         ),
     )

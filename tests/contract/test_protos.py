@@ -123,6 +123,7 @@ def test_every_reason_the_server_sends_is_in_the_contract() -> None:
         ("Event.event_time", f"{limits.MAX_EVENT_AGE_SECONDS // 86_400} days back"),
         ("Event.impression_item_ids", f"at most {limits.MAX_IMPRESSIONS}"),
         ("ListIntentsRequest.page_size", f"0 is {limits.DEFAULT_INTENTS}; above {limits.MAX_INTENTS}"),
+        ("ListIntentsRequest.states", f"at most {limits.MAX_INTENT_STATES}"),
         ("GetIntentRequest.max_top_items", f"0 is {limits.DEFAULT_TOP_ITEMS}; above {limits.MAX_TOP_ITEMS}"),
         ("SearchIntentsRequest.text", f"1 to {limits.MAX_SEARCH_CHARACTERS} characters"),
         ("SearchIntentsRequest.page_size", f"0 is {limits.DEFAULT_MATCHES}; above {limits.MAX_MATCHES}"),

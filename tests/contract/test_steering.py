@@ -341,9 +341,9 @@ def test_an_intent_listed_only_because_of_a_boost_says_so(
     api: Api, bundle: Bundle, steerable: list[str], user: str
 ) -> None:
     plain = api.recommender.ExplainUser(messages.ExplainUserRequest(user_id=user, max_intents=1))
-    (first,) = plain.intents
-    assert first.origin == messages.INTENT_ORIGIN_PUBLIC
-    wanted = next(each for each in steerable if each != first.intent_id)
+    assert not plain.intents, "nothing is known of this user"
+    assert list(plain.degradations) == [messages.DEGRADATION_POPULARITY_ONLY]
+    wanted = steerable[0]
     steer(api, user, adjust(wanted))
     steered = api.recommender.ExplainUser(messages.ExplainUserRequest(user_id=user, max_intents=1))
     assert [(each.intent_id, each.origin) for each in steered.intents] == [

@@ -51,7 +51,19 @@ def test_recommend_answers_without_a_readable_history(
         own.recommender.Recommend(messages.RecommendRequest(history=met(bundle, 5)))
     )
     explained = own.recommender.ExplainUser(messages.ExplainUserRequest(user_id=user))
-    assert list(explained.degradations) == [messages.DEGRADATION_HISTORY_UNAVAILABLE]
+    assert list(explained.degradations) == [
+        messages.DEGRADATION_HISTORY_UNAVAILABLE,
+        messages.DEGRADATION_POPULARITY_ONLY,
+    ]
+
+
+def test_ids_of_users_are_in_no_log_when_the_database_fails(
+    own: Api, state: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    break_table(state, "events")
+    own.recommender.Recommend(messages.RecommendRequest(user_id="canary-of-a-user"))
+    assert "no such table" in caplog.text, "the failure is logged"
+    assert "canary-of-a-user" not in caplog.text
 
 
 def test_recommend_answers_without_a_readable_profile(

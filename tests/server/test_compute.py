@@ -66,3 +66,21 @@ def test_the_event_loop_stays_responsive_while_work_runs() -> None:
 
     asyncio.run(main())
     compute.close()
+
+
+def test_more_calls_than_may_wait_are_refused_and_room_comes_back() -> None:
+    compute = Compute(1, most=2)
+
+    async def main() -> None:
+        release = threading.Event()
+        taken = [asyncio.create_task(compute.run(Waiting(None), lambda: release.wait(60))) for _ in range(2)]
+        await asyncio.sleep(0)
+        with pytest.raises(ApiError) as refused:
+            await compute.run(Waiting(None), lambda: None)
+        assert refused.value.code == grpc.StatusCode.RESOURCE_EXHAUSTED
+        release.set()
+        assert all(await asyncio.gather(*taken))
+        assert await compute.run(Waiting(None), lambda: 5) == 5
+
+    asyncio.run(main())
+    compute.close()

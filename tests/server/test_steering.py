@@ -86,3 +86,8 @@ def test_the_201st_write_of_a_day_waits_for_the_first_to_be_a_day_old() -> None:
         _check_rate(SteeringState(Profile(), None, times), now)
     assert refused.value.reason is Reason.RATE_LIMITED
     assert refused.value.retry_after == pytest.approx(400)
+
+
+def test_writes_that_a_clock_set_back_since_puts_into_the_future_hold_up_nobody() -> None:
+    now = 3 * 86_400 * SECOND
+    _check_rate(SteeringState(Profile(), None, (now + 3_600 * SECOND,) * STEERING_WRITES_PER_DAY), now)

@@ -8,16 +8,17 @@ import sqlite3
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from sqlalchemy import text
 
 from saerec_ray.scoring import Mode
+from saerec_server import store as store_module
 from saerec_server.limits import EVENT_ID_SECONDS, REQUEST_ID_SECONDS, REVISION_SECONDS
 from saerec_server.records import Reply, Revision, SteeringWrite, StoredEvent
 from saerec_server.steering import GENESIS, Change, Profile, StoredChange, WriteMode
-from saerec_server.store import SWEEP_ROWS, RevisionConflictError, Store
+from saerec_server.store import SWEEP_ROWS, RevisionConflictError, Store, StoreError
 
 T = TypeVar("T")
 SECOND = 1_000_000
@@ -184,6 +185,48 @@ def test_erasing_a_user_leaves_no_trace_of_the_id(path: Path) -> None:
     connection.close()
     assert secret not in repr(rows)
     assert tombstone == (1,)
+
+
+def test_a_user_with_very_many_events_is_erased_lot_by_lot_and_others_keep_theirs(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("saerec_server.store.ERASE_ROWS", 10)
+
+    async def work(store: Store) -> None:
+        await store.write_events([event(number) for number in range(35)], NOW)
+        await store.write_events([event(100, user="other")], NOW)
+        assert await store.erase("u", NOW) == (35, False)
+        assert await store.erase("u", NOW) == (0, False)
+        assert await store.erase("other", NOW) == (1, False)
+
+    with_store(path, work)
+
+
+def test_an_erasure_that_failed_half_way_goes_on_from_there(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("saerec_server.store.ERASE_ROWS", 10)
+
+    async def work(store: Store) -> None:
+        await store.write_events([event(number) for number in range(35)], NOW)
+        counted = []
+        whole = store_module._delete_some
+
+        async def failing(*given: Any) -> int:
+            if len(counted) == 6:
+                raise TimeoutError
+            counted.append(await whole(*given))
+            return counted[-1]
+
+        with monkeypatch.context() as broken:
+            broken.setattr("saerec_server.store._delete_some", failing)
+            with pytest.raises(StoreError):
+                await store.erase("u", NOW)
+        done = sum(counted[4:])  # four lots of ids, then events
+        assert done == 20
+        assert await store.erase("u", NOW) == (35 - done, False)
+
+    with_store(path, work)
 
 
 def test_a_sweep_removes_what_expired_and_nothing_else(path: Path) -> None:
