@@ -142,7 +142,7 @@ def dictionary_table(seeds: list[int], reports: list[dict[str, Any]]) -> list[st
 
 def time_table(seeds: list[int], reports: list[dict[str, Any]]) -> list[str]:
     """Seconds of each stage; stages that do not depend on the seed ran once."""
-    stages = list(reports[0]["seconds"])
+    stages = [stage for stage in STAGES if stage in reports[0]["seconds"]]
     lines = []
     for seed, report in zip(seeds, reports, strict=True):
         seconds = report["seconds"]
