@@ -71,6 +71,21 @@ def adjustments(
     return result
 
 
+def ids_to_drop(client: Client, say: Say, texts: Sequence[str]) -> list[str]:
+    """Reads INTENT or @GROUP_FILE into intent ids.
+
+    An id is taken as it is: what is stored may be of an intent that the dictionary no longer has. Raises InputError
+    when a file is no group file, or a label is unknown or ambiguous.
+    """
+    names: list[str] = []
+    for text in texts:
+        if text.startswith("@"):
+            names += [member.intent_id for member in read_group(Path(text[1:])).members]
+        else:
+            names.append(text.strip())
+    return [name if re.fullmatch(INTENT_ID, name) else choose(client, say, name).intent_id for name in names]
+
+
 def _members(option: str, text: str, say: Say) -> list[tuple[str, float]]:
     """The intents that one value of an option names, with their strengths."""
     name, strength = _split(option, text)

@@ -198,7 +198,7 @@ def steer(
             _answer(stored, as_json, service_tables.steering_profile(stored.profile, labels))
             return
         chosen = intent_choice.adjustments(client, _say, boost, avoid, suppress, exclude)
-        dropped = [intent_choice.choose(client, _say, each).intent_id for each in intent or []]
+        dropped = intent_choice.ids_to_drop(client, _say, intent or [])
         response = client.steer(
             user,
             boost=chosen.boost,
@@ -213,8 +213,10 @@ def steer(
             validate_only=preview,
             timeout=SECONDS,
         )
+        _say(
+            "Preview: nothing was stored." if preview else f"Stored as revision {response.profile.revision}."
+        )
         labels = {} if as_json else intent_choice.labels(client)
-    _say("Preview: nothing was stored." if preview else f"Stored as revision {response.profile.revision}.")
     _answer(response, as_json, service_tables.steering_write(response, labels))
 
 

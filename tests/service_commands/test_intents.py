@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from saerec_ray.v1 import intent_service_pb2 as intents_api
+from saerec_ray.v1 import recommender_service_pb2 as recommender
 from tests.command_line import Run
 from tests.scripted_server import ScriptedServer
 from tests.service_commands.answers import GENTLE, RAZOR, SHAMPOO, ranking
@@ -65,6 +66,13 @@ def test_a_group_file_stands_for_its_intents(server: ScriptedServer, run: Run, t
     run("recommend", "--user", "u1", "--suppress", f"@{path}=0.5", "--no-explain")
     sent = server.requests["Recommend"][1].steering.adjustments
     assert {each.intent_id: each.strength for each in sent} == {SHAMPOO: 0.5, GENTLE: 0.25}
+
+
+def test_a_group_file_names_what_to_drop(server: ScriptedServer, run: Run, tmp_path: Path) -> None:
+    server.answer("SteerIntents", recommender.SteerIntentsResponse())
+    assert run("steer", "--user", "u", "--clear", "--intent", f"@{write_group(tmp_path, 1.0, 0.5)}").code == 0
+    (sent,) = server.requests["SteerIntents"]
+    assert {each.intent_id for each in sent.adjustments} == {SHAMPOO, GENTLE}
 
 
 def test_of_a_group_to_boost_as_many_act_as_may(server: ScriptedServer, run: Run, tmp_path: Path) -> None:

@@ -83,6 +83,16 @@ def test_clear_drops_what_is_named_or_everything(server: ScriptedServer, run: Ru
     assert not everything.adjustments
 
 
+def test_what_an_intent_left_behind_that_the_dictionary_no_longer_has_can_be_dropped(
+    server: ScriptedServer, run: Run
+) -> None:
+    server.answer("SteerIntents", recommender.SteerIntentsResponse())
+    assert run("steer", "--user", "u1", "--clear", "--intent", "int-0000dead").code == 0
+    (sent,) = server.requests["SteerIntents"]
+    assert [each.intent_id for each in sent.adjustments] == ["int-0000dead"]
+    assert "GetIntent" not in server.requests
+
+
 def test_steer_without_changes_shows_what_is_stored(server: ScriptedServer, run: Run) -> None:
     server.answer("GetSteeringProfile", recommender.GetSteeringProfileResponse(profile=profile(2)))
     done = run("steer", "--user", "u1")
