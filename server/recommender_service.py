@@ -59,7 +59,11 @@ class RecommenderService(RecommenderServiceServicer):
         model = self._registry.model(request.model_version)
         ask = self._checked(request, model)
         known = await known_user(
-            self._store, model, ask.who, reads_profile=not request.steering.ignore_profile
+            self._store,
+            model,
+            ask.who,
+            context.time_remaining(),
+            reads_profile=not request.steering.ignore_profile,
         )
         applied = overlay(model.intents, known.profile.active(now_microseconds()), ask.inline)
         history = known.items(model)
@@ -126,7 +130,7 @@ class RecommenderService(RecommenderServiceServicer):
             "max_evidence", request.max_evidence, limits.DEFAULT_EVIDENCE, limits.MAX_EVIDENCE
         )
         check.done()
-        known = await known_user(self._store, model, who, reads_profile=True)
+        known = await known_user(self._store, model, who, context.time_remaining(), reads_profile=True)
         active = known.profile.active(now_microseconds())
         acting = overlay(model.intents, active, []).acting
         history, seen = known.items(model), known.seen(model)

@@ -150,7 +150,7 @@ class SteeringWriter:
     ) -> Effect:
         """What the write does to the first page of the user's stored history."""
         who = Who(edit.user_id, [], reads_store=True)
-        known = await known_user(self._store, model, who, reads_profile=False)
+        known = await known_user(self._store, model, who, None, reads_profile=False)
         if known.degradations:
             raise StoreError("the history that the effect is measured on could not be read")
         history, seen = known.items(model), known.seen(model)

@@ -42,11 +42,19 @@ class KnownUser:
         return self.interactions[-model.bundle.config.train.max_length :]
 
 
-async def known_user(store: Store, model: LoadedModel, who: Who, *, reads_profile: bool) -> KnownUser:
-    """Reads what is stored; a store that fails costs that part of the state, not the answer."""
+async def known_user(
+    store: Store, model: LoadedModel, who: Who, remaining: float | None, *, reads_profile: bool
+) -> KnownUser:
+    """Reads what is stored; a store that fails costs that part of the state, not the answer.
+
+    So does one that takes more than half of the `remaining` seconds of the call, None without a deadline: the rest
+    is for the answer.
+    """
+    seconds = None if remaining is None else max(remaining, 0.0) / 2
     degradations: list[messages.Degradation.ValueType] = []
     (stored, earlier), profile = await asyncio.gather(
-        _history(store, who, degradations), _profile(store, who, degradations, reads_profile)
+        _history(store, who, degradations, seconds),
+        _profile(store, who, degradations, reads_profile, seconds),
     )
     past = [Interaction(each.item_id, each.event_time) for each in stored]
     return KnownUser(
@@ -59,29 +67,35 @@ async def known_user(store: Store, model: LoadedModel, who: Who, *, reads_profil
 
 
 async def _history(
-    store: Store, who: Who, degradations: list[messages.Degradation.ValueType]
+    store: Store, who: Who, degradations: list[messages.Degradation.ValueType], seconds: float | None
 ) -> tuple[list[StoredInteraction], set[str]]:
     """The latest interactions, and the items of all that count as seen when there are more."""
     if not who.reads_store:
         return [], set()
     try:
-        latest = await store.history(who.user_id, MAX_HISTORY)
-        more = len(latest) == MAX_HISTORY
-        return latest, await store.item_ids(who.user_id, MAX_SEEN_EVENTS) if more else set()
-    except StoreError:
+        async with asyncio.timeout(seconds):
+            latest = await store.history(who.user_id, MAX_HISTORY)
+            more = len(latest) == MAX_HISTORY
+            return latest, await store.item_ids(who.user_id, MAX_SEEN_EVENTS) if more else set()
+    except (StoreError, TimeoutError):
         logger.exception("stored history could not be read")
         degradations.append(messages.DEGRADATION_HISTORY_UNAVAILABLE)
         return [], set()
 
 
 async def _profile(
-    store: Store, who: Who, degradations: list[messages.Degradation.ValueType], reads_profile: bool
+    store: Store,
+    who: Who,
+    degradations: list[messages.Degradation.ValueType],
+    reads_profile: bool,
+    seconds: float | None,
 ) -> Profile:
     if not (reads_profile and who.user_id):
         return Profile()
     try:
-        return await store.profile(who.user_id)
-    except StoreError:
+        async with asyncio.timeout(seconds):
+            return await store.profile(who.user_id)
+    except (StoreError, TimeoutError):
         logger.exception("the steering profile could not be read")
         degradations.append(messages.DEGRADATION_STEERING_UNAVAILABLE)
         return Profile()
