@@ -50,7 +50,10 @@ def refuse_mixture(
             continue
         found = read_manifest(workdir / name)
         if name in _MADE_WITH_SETTINGS:
-            other = _difference(found.config.get("settings"), plain(settings[name](config)), name)
+            made, given = found.config.get("settings"), plain(settings[name](config))
+            if name == "prepare":  # the same files may lie elsewhere by now, or gone
+                made, given = ({**each, "source": None} for each in (made or {}, given))
+            other = _difference(made, given, name)
             if other:
                 raise InputError(
                     f"The {name} stage in {workdir} was made with other settings ({other}): run saerec {name} again, "

@@ -164,6 +164,15 @@ def test_a_stage_alone_refuses_stages_that_were_made_of_another_one_than_is_ther
     assert run("embed.model=other", only="intents") == ["intents"]
 
 
+def test_where_the_source_was_read_from_does_not_matter_once_it_is_prepared(
+    run: Run, shop: Path, tmp_path: Path
+) -> None:
+    run()
+    elsewhere = tmp_path / "elsewhere.csv"
+    (shop.parent / "interactions.csv").rename(elsewhere)
+    assert run(f"prepare.source.interactions={elsewhere}", "train.epochs=3", only="train") == ["train"]
+
+
 def test_names_may_be_edited_after_the_report_and_the_bundle_made_again(run: Run) -> None:
     run()
     assert run("intents.top_items=7", only="intents") == ["intents"]
