@@ -10,7 +10,8 @@ from saerec_ray.config import Config
 from saerec_ray.errors import InputError, StageError
 from saerec_ray.manifest import read_manifest
 
-_MADE_WITH_SETTINGS = ("prepare", "embed", "dictionary", "train")
+_READ_WITH_SETTINGS = ("train",)
+"""The weights of an encoder say nothing of its heads: its settings decide what they compute."""
 _READ_AS_THEY_ARE = ("evaluate",)
 """A bundle takes the report there is: names may be edited after it, without measuring again."""
 
@@ -41,19 +42,16 @@ def refuse_mixture(
 ) -> None:
     """Refuses stages that do not belong together: codes of one numbering of items and sequences of another.
 
-    `reads`: what a stage is about to read; `settings`: what decides each stage. A stage must have been made with the
-    settings that are given now, where these decide how its files are read, and of the very files that are there now.
+    `reads`: what a stage is about to read; `settings`: what decides each stage. A stage must have been made of the
+    very files that are there now, and with the settings that are given now where these decide how its files are read.
     Raises InputError.
     """
     for name in dict.fromkeys(read.partition("/")[0] for read in reads):
         if name in _READ_AS_THEY_ARE:
             continue
         found = read_manifest(workdir / name)
-        if name in _MADE_WITH_SETTINGS:
-            made, given = found.config.get("settings"), plain(settings[name](config))
-            if name == "prepare":  # the same files may lie elsewhere by now, or gone
-                made, given = ({**each, "source": None} for each in (made or {}, given))
-            other = _difference(made, given, name)
+        if name in _READ_WITH_SETTINGS:
+            other = _difference(found.config.get("settings"), plain(settings[name](config)), name)
             if other:
                 raise InputError(
                     f"The {name} stage in {workdir} was made with other settings ({other}): run saerec {name} again, "
@@ -72,12 +70,12 @@ def refuse_mixture(
 def _difference(made: Any, given: Any, name: str) -> str:
     """The first setting in which two differ, in words; empty where they agree.
 
-    A setting that only one has is of another version, and says nothing.
+    A setting that only one has, or that is not recorded, is of another version, and says nothing.
     """
     if isinstance(made, dict) and isinstance(given, dict):
         both = [(made[key], given[key], f"{name}.{key}") for key in made if key in given]
     elif isinstance(made, list) and isinstance(given, list) and len(made) == len(given):
         both = [(one, other, name) for one, other in zip(made, given, strict=True)]
     else:
-        return "" if made == given else f"{name} {made}, now {given}"
+        return "" if made is None or made == given else f"{name} {made}, now {given}"
     return next((found for one, other, path in both if (found := _difference(one, other, path))), "")
