@@ -11,6 +11,7 @@ from saerec_ray.errors import InputError
 from saerec_ray.intents.catalogue import read_catalogue, stable_ids
 from saerec_ray.intents.overlay import OVERLAY_FILE, edit_overlay
 from saerec_ray.manifest import read_manifest
+from saerec_ray.stage_inputs import stage_hash
 from tests.command_line import Run
 from tests.intents.planted import plant
 from tests.intents.stage_folders import Workdir, planted_workdir
@@ -49,7 +50,7 @@ def test_another_label_trains_nothing_again(workdir: Workdir, saerec: Run, ids: 
 
     def inputs(stage: str) -> list[str]:
         (reads,) = [each.reads for each in pipeline.STAGES if each.name == stage]
-        return [pipeline._input_hash(workdir.path, name) for name in reads if name.startswith("intents")]
+        return [stage_hash(workdir.path, name) for name in reads if name.startswith("intents")]
 
     workdir.run()
     train, bundle = inputs("train"), inputs("bundle")
