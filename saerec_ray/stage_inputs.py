@@ -57,9 +57,9 @@ def refuse_mixture(
                     f"The {name} stage in {workdir} was made with other settings ({other}): run saerec {name} again, "
                     "or give the settings it was made with."
                 )
-        for read, recorded in (
-            found.inputs.items() if name != "prepare" else ()
-        ):  # that reads files of the source
+        if name == "prepare":  # its inputs are files of the source, whatever they are called
+            continue
+        for read, recorded in found.inputs.items():
             if read.partition("/")[0] in settings and stage_hash(workdir, read) != recorded:
                 raise InputError(
                     f"The {name} stage in {workdir} was made of another {read.partition('/')[0]} stage than the one "

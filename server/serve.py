@@ -92,7 +92,8 @@ async def started(settings: ServerSettings) -> AsyncIterator[RunningServer]:
         stack.push_async_callback(store.close)
         compute = Compute(settings.threads)
         stack.callback(compute.close)
-        searching = Compute(1, most=max(1, settings.max_calls // 8))  # the others are for all else
+        # Searches wait for one thread: they must not take the places of all other calls.
+        searching = Compute(1, most=max(1, settings.max_calls // 8))
         stack.callback(searching.close)
         server = grpc.aio.server(
             interceptors=(TraceInterceptor(), FaultInterceptor(), AdmissionInterceptor(settings.max_calls)),

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,34 +37,12 @@ from saerec_ray.stage_inputs import plain
 from saerec_ray.text.embed import EMBEDDINGS_FILE
 from tests.backbone.small_sets import sequences_of, write_sequences
 from tests.small_shop import ITEMS, USERS, write_shop
-
-Run = Callable[..., list[str]]
-"""Runs the stages with overrides of the configuration; returns the names of those that had to run."""
-
-
-def stand_in(stage: Stage) -> Stage:
-    """The stage with its name, inputs and settings; its result depends on one setting of its own alone."""
-
-    def work(job: Job) -> dict[str, Any]:
-        written = {
-            "embed": job.config.embed.model,
-            "dictionary": str(job.config.dictionary.width),
-            "intents": str(job.config.intents.top_items),
-            "train": str(job.config.train.epochs),
-        }
-        (job.folder / "result.txt").write_text(written.get(stage.name, "always the same"), "utf-8")
-        if stage.name == "intents":
-            (job.folder / POPULATION_FILE).write_text(str(job.config.dictionary.width), "utf-8")
-        job.runs.mkdir(parents=True, exist_ok=True)
-        (job.runs / "checkpoint").write_text("not needed any more", "utf-8")
-        return {"result": 1.5}
-
-    return replace(stage, run=work)
+from tests.stand_in_stages import QUICK_STAGES, Run, run_and_tell
 
 
 @pytest.fixture(autouse=True)
 def quick_stages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "STAGES", (STAGES[0], *(stand_in(stage) for stage in STAGES[1:])))
+    monkeypatch.setattr(pipeline, "STAGES", QUICK_STAGES)
 
 
 @pytest.fixture
@@ -73,14 +52,7 @@ def shop(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(tmp_path: Path, shop: Path) -> Run:
-    def run(*overrides: str, only: str | None = None, **options: bool) -> list[str]:
-        console = Console(file=io.StringIO(), width=200)
-        with Reporter(console) as reporter:
-            run_stages(load_config(shop, list(overrides)), tmp_path / "out", reporter, only, **options)
-        lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
-        return [line.partition(":")[0] for line in lines if line.endswith(": started")]
-
-    return run
+    return partial(run_and_tell, shop, tmp_path / "out")
 
 
 @pytest.mark.parametrize("reviews", [0, 3])
@@ -130,68 +102,6 @@ def test_all_stages_run_once_in_order_and_are_skipped_when_nothing_changed(run: 
     assert run() == []
     assert {name: read_manifest(tmp_path / "out" / name).finished for name in STAGE_NAMES} == before
     assert list((tmp_path / "out" / RUNS_FOLDER).iterdir()) == [], "checkpoints of finished stages go"
-
-
-@pytest.mark.parametrize(
-    ("changed", "only", "complaint"),
-    [
-        ("train.heads=4", "evaluate", r"The train stage .* other settings \(train.heads 2, now 4\)"),
-        ("train.personal_intents=3", "bundle", "run saerec train again"),
-    ],
-)
-def test_a_stage_alone_does_not_mix_results_of_other_settings_with_its_own(
-    run: Run, changed: str, only: str, complaint: str
-) -> None:
-    run()
-    with pytest.raises(InputError, match=complaint):
-        run(changed, only=only)
-
-
-def test_a_stage_alone_refuses_stages_that_were_made_of_another_one_than_is_there_now(run: Run) -> None:
-    run()
-    assert run("embed.model=other", only="embed") == ["embed"]
-    with pytest.raises(
-        InputError, match=r"The dictionary stage .* another embed stage .* saerec dictionary again"
-    ):
-        run("embed.model=other", only="intents")
-    assert run("embed.model=other", only="dictionary") == ["dictionary"]
-    assert run("embed.model=other", only="intents") == ["intents"]
-
-
-def test_where_the_source_was_read_from_does_not_matter_once_it_is_prepared(
-    run: Run, shop: Path, tmp_path: Path
-) -> None:
-    run()
-    elsewhere = tmp_path / "elsewhere.csv"
-    (shop.parent / "interactions.csv").rename(elsewhere)
-    assert run(f"prepare.source.interactions={elsewhere}", "train.epochs=3", only="train") == ["train"]
-
-
-def test_names_may_be_edited_after_the_report_and_the_bundle_made_again(run: Run) -> None:
-    run()
-    assert run("intents.top_items=7", only="intents") == ["intents"]
-    assert run("intents.top_items=7", only="bundle") == ["bundle"]
-
-
-def test_a_strict_run_names_the_rows_that_an_earlier_one_left_out(run: Run, shop: Path) -> None:
-    with (shop.parent / "interactions.csv").open("a", encoding="utf-8") as handle:
-        handle.write("u1,,5\n")
-    run(only="prepare")
-    with pytest.raises(InputError, match=r"interactions\.csv"):
-        run(only="prepare", strict=True)
-    assert run(only="prepare") == []
-
-
-def test_a_model_for_texts_that_was_trained_again_in_its_folder_makes_other_embeddings(
-    run: Run, tmp_path: Path
-) -> None:
-    folder = tmp_path / "model"
-    folder.mkdir()
-    (folder / "config.json").write_text("{}", "utf-8")
-    run(f"embed.model={folder}")
-    assert run(f"embed.model={folder}") == []
-    (folder / "config.json").write_text("{ }", "utf-8")
-    assert "embed" in run(f"embed.model={folder}")
 
 
 def test_it_is_told_when_a_skipped_result_was_made_by_other_code_of_this_version(
@@ -384,6 +294,7 @@ def test_what_other_code_began_is_not_gone_on_with(
 KILLED = """
 import os, signal, sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from saerec_ray import pipeline
 from saerec_ray.config import load_config

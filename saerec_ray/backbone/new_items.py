@@ -45,9 +45,8 @@ def choose_new_item_bias(
     natural = float((needed < 0).mean())
     if not wanted:  # either setting at 0 leaves them to their intents
         return 0.0, natural
-    lowest = needed.min(
-        initial=0.0, where=np.isfinite(needed)
-    )  # minus infinity: there is nothing else to list
+    # Minus infinity is where there is nothing else to list: no bias keeps new items from these places.
+    lowest = needed.min(initial=0.0, where=np.isfinite(needed))
     bias = max(float(np.partition(needed, wanted - 1, axis=None)[wanted - 1]), float(lowest))
     return bias if natural > most else max(bias, 0.0), natural
 

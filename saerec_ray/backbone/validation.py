@@ -103,13 +103,18 @@ def encode_users(encoder: UserEncoder, cases: HeldOut) -> EncodedUsers:
     return EncodedUsers(cases, states, profiles, together[np.argsort(order, kind="stable")])
 
 
+def users_at_once(items: int) -> int:
+    """How many users to score together, so that memory is bounded however many items there are."""
+    return max(1, min(_USERS_AT_ONCE, _SCORES_AT_ONCE // max(items, 1)))
+
+
 def user_scores(space: ItemSpace, table: PriorTable, users: EncodedUsers) -> Iterator[tuple[int, Floats]]:
     """Base scores of all cases in batches: the first case of the batch and the scores (batch, items).
 
     The numbers of scoring.base_scores but for rounding. That keeps intents apart, which the inner product with whole
     item vectors need not: for many users it takes a fifth of the time.
     """
-    at_once = max(1, min(_USERS_AT_ONCE, _SCORES_AT_ONCE // space.item_count))
+    at_once = users_at_once(space.item_count)
     for start in range(0, len(users.cases), at_once):
         rows = slice(start, start + at_once)
         scores = users.states[rows] @ space.item_vectors.T  # (batch, items)
@@ -164,9 +169,10 @@ def _ranks(
     scores[np.repeat(users, [len(each) for each in histories]), np.concatenate(histories)] = -np.inf
     scores[rows, wanted] = -np.inf
     ranks = np.empty(len(rows), dtype=np.int64)
-    for start in range(0, len(rows), len(scores)):
+    one_each = np.array_equal(rows, users)
+    for start in range(0, len(rows), len(scores)):  # as many targets at a time as there are users
         some = slice(start, start + len(scores))
-        rivals = scores if np.array_equal(rows, users) else scores[rows[some]]
+        rivals = scores if one_each else scores[rows[some]]
         ranks[some] = 1 + (~(rivals <= own[some, None])).sum(axis=1)
         for place in np.flatnonzero((rivals == own[some, None]).any(axis=1)):
             earlier = rivals[place, : wanted[start + place]]

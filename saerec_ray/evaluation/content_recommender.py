@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
 
-from saerec_ray.backbone.validation import HeldOut, target_ranks
+from saerec_ray.backbone.validation import HeldOut, target_ranks, users_at_once
 from saerec_ray.evaluation.accuracy import Ranks, target_cases
 from saerec_ray.evaluation.intervals import RESAMPLES
 
@@ -28,9 +28,6 @@ CUTOFFS = (10, 20)
 LIST_LENGTH = 10
 RECENCY = 0.5
 """Weight of an item of the history, as a share of the weight of the one after it."""
-_USERS_AT_ONCE = 256
-_SCORES_AT_ONCE = 1 << 25
-"""128 MiB of float32: with a million items fewer users are scored at once."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ def recommend(vectors: Floats, cases: HeldOut) -> Recommended:
     states = _states(vectors, cases)
     lists: list[Indices] = []
 
-    at_once = max(1, min(_USERS_AT_ONCE, _SCORES_AT_ONCE // len(vectors)))
+    at_once = users_at_once(len(vectors))
 
     def batches() -> Iterator[tuple[int, Floats]]:
         for start in range(0, len(cases), at_once):

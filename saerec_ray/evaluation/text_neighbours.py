@@ -8,15 +8,13 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from saerec_ray.backbone.validation import HeldOut, target_ranks
+from saerec_ray.backbone.validation import HeldOut, target_ranks, users_at_once
 from saerec_ray.evaluation.content_recommender import RECENCY
 
 Floats = npt.NDArray[np.float32]
 Closeness = Literal["mean", "recent", "closest"]
 CLOSENESS: tuple[Closeness, ...] = get_args(Closeness)
 
-_USERS_AT_ONCE = 256
-_SCORES_AT_ONCE = 1 << 25
 _MET_AT_ONCE = 32
 
 
@@ -45,7 +43,7 @@ def text_scores(
     closest   the largest cosine with any item of the history
     No one of them is the best everywhere, so a model that knows more should beat all three; of centred vectors too.
     """
-    at_once = max(1, min(_USERS_AT_ONCE, _SCORES_AT_ONCE // max(len(vectors), 1)))
+    at_once = users_at_once(len(vectors))
     for start in range(0, len(histories), at_once):
         batch = histories[start : start + at_once]
         if closeness == "closest":

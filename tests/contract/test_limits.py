@@ -57,6 +57,15 @@ def test_a_negative_page_size_is_an_error(api: Api, bundle: Bundle) -> None:
     assert list(violated(lambda: recommend(api, bundle, page_size=-1))) == ["page_size"]
 
 
+def test_a_list_of_intents_is_asked_for_by_at_most_16_states(api: Api) -> None:
+    def listed(count: int) -> object:
+        states = [intent_service_pb2.INTENT_STATE_ACTIVE] * count
+        return api.intents.ListIntents(intent_service_pb2.ListIntentsRequest(states=states))
+
+    listed(16)
+    assert list(violated(lambda: listed(17))) == ["states"]
+
+
 @pytest.mark.parametrize("field", ["allow_item_ids", "deny_item_ids"])
 def test_allow_and_deny_lists_have_at_most_1000_ids(api: Api, bundle: Bundle, field: str) -> None:
     ids = [f"x{number}" for number in range(1001)]

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from saerec_ray.data.files import text_lines
+from saerec_ray.data.files import existing_file, text_lines
+from saerec_ray.errors import InputError
 from tests.data.sources import problem, table_source, write
 
 ROWS = [("ann", "1", 1), ("ann", "2", 2), ("ann", "3", 3)]
@@ -108,6 +109,15 @@ def test_what_is_wrong_with_a_file_is_one_sentence_that_names_it(
     tmp_path: Path, damage: Damage, sentence: str
 ) -> None:
     assert sentence in problem(tmp_path, damage(tmp_path))
+
+
+def test_a_file_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root reads every file, so the answer of the system is played."""
+    path = write(tmp_path / "secret.csv", b"user_id\n")
+    assert existing_file(path) == path
+    monkeypatch.setattr("os.access", lambda *_: False)
+    with pytest.raises(InputError, match=r"secret\.csv may not be read by this user"):
+        existing_file(path)
 
 
 def test_lines_keep_their_numbers_over_blank_ones(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from saerec_ray.backbone import validation
 from saerec_ray.backbone.validation import HeldOut, ndcg
 from saerec_ray.evaluation.content_recommender import LIST_LENGTH, ndcg_recovered, recommend
 from tests.evaluation.planted_dictionary import ITEMS, plant
@@ -41,6 +42,15 @@ def test_items_are_ranked_by_the_recency_weighted_mean_of_the_history() -> None:
         best = sorted(open_items, key=lambda item: -scores[item])[:LIST_LENGTH]
         assert set(found.lists[case].tolist()) == set(best)
     np.testing.assert_array_equal(found.ranks, ranks)
+
+
+def test_where_fewer_users_are_scored_at_once_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = recommend(VECTORS - MEAN, cases())
+    monkeypatch.setattr(validation, "_SCORES_AT_ONCE", 3 * ITEMS)
+    assert validation.users_at_once(ITEMS) == 3
+    found = recommend(VECTORS - MEAN, cases())
+    np.testing.assert_array_equal(found.ranks, whole.ranks)
+    assert [set(each) for each in found.lists.tolist()] == [set(each) for each in whole.lists.tolist()]
 
 
 def test_no_list_holds_an_item_the_user_has_met_even_where_all_others_score_below_zero() -> None:

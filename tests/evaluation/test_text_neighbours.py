@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from saerec_ray.backbone import validation
 from saerec_ray.evaluation import text_neighbours
 from saerec_ray.evaluation.text_neighbours import (
     CLOSENESS,
@@ -54,7 +55,7 @@ def test_users_are_scored_as_written_out_however_many_at_a_time(
     rng = np.random.default_rng(4)
     vectors = unit(*rng.normal(size=(50, 6)).tolist())
     histories = [vectors[rng.choice(50, length)] for length in (1, 3, 40, 70)]
-    monkeypatch.setattr(text_neighbours, "_SCORES_AT_ONCE", 100)  # two users
+    monkeypatch.setattr(validation, "_SCORES_AT_ONCE", 100)  # two users
     monkeypatch.setattr(text_neighbours, "_MET_AT_ONCE", 16)
     batches = list(text_scores(vectors, histories, closeness))
     assert [start for start, _ in batches] == [0, 2]
