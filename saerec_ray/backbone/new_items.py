@@ -39,26 +39,41 @@ def choose_new_item_bias(
     new = new_items(space.popularity)
     if not len(users.cases) or not new.any() or new.all():
         return 0.0, 0.0
-    needed = np.concatenate(list(_biases_needed(space, table, users, new)))
-    share = min(exposure * float(new.mean()), most)
-    wanted = min(round(share * needed.size), int((needed < np.inf).sum()))
+    needed = biases_needed(space, table, users, new)
+    bias = bias_of_share(needed, min(exposure * float(new.mean()), most))
     natural = float((needed < 0).mean())
-    if not wanted:  # either setting at 0 leaves them to their intents
-        return 0.0, natural
+    return bias if natural > most else max(bias, 0.0), natural
+
+
+def bias_of_share(needed: Floats, share: float) -> float:
+    """The smallest bias with which new items have that share of all places, by biases_needed: (users, LIST).
+
+    0 where the share is no place at all, which leaves new items to their intents. Where they cannot have so many
+    places, the bias with which they have all that they can.
+    """
+    wanted = min(round(share * needed.size), int((needed < np.inf).sum()))
+    if not wanted:
+        return 0.0
     # Minus infinity is where there is nothing else to list: no bias keeps new items from these places.
     lowest = needed.min(initial=0.0, where=np.isfinite(needed))
-    bias = max(float(np.partition(needed, wanted - 1, axis=None)[wanted - 1]), float(lowest))
-    return bias if natural > most else max(bias, 0.0), natural
+    return max(float(np.partition(needed, wanted - 1, axis=None)[wanted - 1]), float(lowest))
+
+
+def biases_needed(
+    space: ItemSpace, table: PriorTable, users: EncodedUsers, new: npt.NDArray[np.bool_]
+) -> Floats:
+    """From which bias on the first, second, ... new item of each user is listed: (users, LIST).
+
+    The new item behind k others is listed when fewer than LIST - k of the rest score higher, whatever the bias:
+    it adds the same to all new items. Infinite where the user has no further new item. `space` has a bias of 0 for
+    new items.
+    """
+    return np.concatenate(list(_biases_needed(space, table, users, new)))
 
 
 def _biases_needed(
     space: ItemSpace, table: PriorTable, users: EncodedUsers, new: npt.NDArray[np.bool_]
 ) -> Iterator[Floats]:
-    """From which bias on the first, second, ... new item of each user is listed, in batches: (users, LIST).
-
-    The new item behind k others is listed when fewer than LIST - k of the rest score higher, whatever the bias:
-    it adds the same to all new items. Infinite where the user has no further new item.
-    """
     for start, scores in user_scores(space, table, users):
         for row, own in enumerate(scores):
             own[users.cases.histories[start + row]] = -np.inf

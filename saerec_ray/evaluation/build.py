@@ -22,7 +22,8 @@ from saerec_ray.evaluation.accuracy import (
     popularity_ranks,
 )
 from saerec_ray.evaluation.cited_intents import densities
-from saerec_ray.evaluation.cold import Scorer, cold_headline, measure_cold
+from saerec_ray.evaluation.cold import cold_headline, measure_cold
+from saerec_ray.evaluation.cold_exposure import Scorer
 from saerec_ray.evaluation.completeness import completeness
 from saerec_ray.evaluation.concept_steering import concept_steering, draw_concepts
 from saerec_ray.evaluation.cooccurrence_part import cooccurrence_figures, cooccurrence_intents

@@ -9,30 +9,18 @@ items alone it keeps the order of the catalogue.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from saerec_ray.backbone.encoder import UserEncoder
-from saerec_ray.backbone.frozen import Frozen
-from saerec_ray.backbone.new_items import new_items
-from saerec_ray.backbone.validation import (
-    HeldOut,
-    affordable,
-    held_out,
-    target_ranks,
-    user_scores,
-)
+from saerec_ray.backbone.validation import HeldOut, affordable, held_out, target_ranks
 from saerec_ray.data.prepared import PreparedSequences
 from saerec_ray.evaluation.accuracy import Ranks, accuracy, target_cases
+from saerec_ray.evaluation.cold_exposure import Scorer, measure_exposure
 from saerec_ray.evaluation.intervals import target_interval
-from saerec_ray.evaluation.scored_users import sample_cases
 from saerec_ray.evaluation.text_neighbours import CLOSENESS, centred, text_scores
-from saerec_ray.evaluation.users_in_turn import encoded_in_turn, ranks_in_turn
-from saerec_ray.scoring import ItemSpace
 
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -41,22 +29,11 @@ Batches = Iterator[tuple[int, Floats]]
 
 CUTOFFS = (10,)
 CUTOFF = 10
-OTHERS = 5000
-"""Users with warm targets that are ranked for what the bias of cold items costs, at most."""
 MODEL, POPULARITY = "intents", "popularity"
 READINGS = ("text", "centred text")
 TEXTS = tuple(f"{reading} {closeness}" for reading in READINGS for closeness in CLOSENESS)
 SCORERS = (MODEL, *TEXTS, POPULARITY)
 AMONG = ("all", "cold")
-
-
-@dataclass(frozen=True)
-class Scorer:
-    """A model with everything that scores users."""
-
-    space: ItemSpace
-    encoder: UserEncoder
-    frozen: Frozen
 
 
 def cold_cases(sequences: PreparedSequences, cold: Mask) -> HeldOut:
@@ -80,8 +57,8 @@ def measure_cold(
     embeddings as they are, and of those centred on the mean of the items that training met. Where the catalogue makes
     all users too many scores, a random sample is measured; `users` says how many of `all_users`. `against_best`
     compares the model with the baseline of the largest HR@10, chosen on these very targets, which favours the
-    baseline: the difference of HR@10 and its 95% interval over users. `bias`: what the bias of cold items gives
-    them, and what it takes from the others.
+    baseline: the difference of HR@10 and its 95% interval over users. `exposure`: what cold items gain and others
+    lose the more often they are listed; see measure_exposure.
     """
     every = cold_cases(sequences, cold)
     result: dict[str, Any] = {"cold_items": int(cold.sum()), "all_users": len(every)}
@@ -89,7 +66,8 @@ def measure_cold(
     result |= {"users": len(cases), "targets": sum(map(len, cases.targets))}
     if len(cases) == 0:
         return result
-    batches = _scorers(scorer, cases, {"text": vectors, "centred text": centred(vectors, ~cold)})
+    readings = {"text": vectors, "centred text": centred(vectors, ~cold)}
+    batches = _scorers(scorer, cases, readings)
     ranks = {
         among: {
             name: target_ranks(cases, own if among == "all" else partial(_only, own, cold))
@@ -101,41 +79,23 @@ def measure_cold(
         name: {among: accuracy(ranks[among][name], CUTOFFS) for among in AMONG} for name in SCORERS
     }
     result["against_best"] = {among: _against_best(ranks[among], cases, seed) for among in AMONG}
-    result["bias"] = _worth_of_bias(scorer, sequences, cold, ranks["all"][MODEL], cases, seed)
+    best = result["against_best"]["all"]["best"]
+    result["exposure"] = measure_exposure(
+        scorer,
+        sequences,
+        cold,
+        cases,
+        lambda chosen: _scorers(scorer, chosen, readings)[best],
+        ranks["all"][best],
+        seed,
+    )
     return result
-
-
-def _worth_of_bias(
-    scorer: Scorer, sequences: PreparedSequences, cold: Mask, ranks: Ranks, cases: HeldOut, seed: int
-) -> dict[str, Any]:
-    """Cold targets and those of other users ranked among all items, with and without the bias of cold items.
-
-    `ranks`: those of the cold targets of `cases` with it. Other users have warm targets alone; at most OTHERS are
-    drawn.
-    """
-    every = held_out(sequences, "test")
-    warm = every.at(np.array([not cold[targets].any() for targets in every.targets], dtype=bool).nonzero()[0])
-    others = affordable(warm.at(sample_cases(warm, OTHERS, seed)), scorer.space.item_count, seed)
-    space, encoder, table = scorer.space, scorer.encoder, scorer.frozen.prior
-    plain = replace(space, biases=np.where(new_items(space.popularity), np.float32(0), space.biases))
-    return {
-        "value": float(space.biases[cold][0]),
-        "users": len(others),
-        "cold": {
-            "with": accuracy(ranks, CUTOFFS),
-            "without": accuracy(ranks_in_turn(plain, table, encoder, cases), CUTOFFS),
-        },
-        "others": {
-            "with": accuracy(ranks_in_turn(space, table, encoder, others), CUTOFFS),
-            "without": accuracy(ranks_in_turn(plain, table, encoder, others), CUTOFFS),
-        },
-    }
 
 
 def _scorers(scorer: Scorer, cases: HeldOut, readings: dict[str, Floats]) -> dict[str, Callable[[], Batches]]:
     """What ranks the items, by name; `readings`: unit vectors of all items in each of READINGS."""
     found: dict[str, Callable[[], Batches]] = {
-        MODEL: lambda: _model_scores(scorer, cases),
+        MODEL: partial(scorer.scores, cases),
         POPULARITY: lambda: _same_for_all(scorer.space.popularity, len(cases)),
     }
     for reading, vectors in readings.items():
@@ -143,14 +103,6 @@ def _scorers(scorer: Scorer, cases: HeldOut, readings: dict[str, Floats]) -> dic
         for closeness in CLOSENESS:
             found[f"{reading} {closeness}"] = partial(text_scores, vectors, met, closeness)
     return found
-
-
-def _model_scores(scorer: Scorer, cases: HeldOut) -> Batches:
-    done = 0
-    for users in encoded_in_turn(scorer.encoder, cases):
-        for start, scores in user_scores(scorer.space, scorer.frozen.prior, users):
-            yield done + start, scores
-        done += len(users.cases)
 
 
 def _against_best(ranks: dict[str, Ranks], cases: HeldOut, seed: int) -> dict[str, Any]:

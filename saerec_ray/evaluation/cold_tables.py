@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from saerec_ray.evaluation.cold import AMONG, SCORERS
+from saerec_ray.evaluation.cold_exposure import EXPOSURES, NO_BIAS, SERVED, TEXT
 from saerec_ray.evaluation.markdown_tables import Lines, in_order, interval, table
 
 SCORER_NAMES = {
@@ -43,18 +44,49 @@ def cold_lines(found: dict[str, Any]) -> Lines:
         ),
     )
     lines += [*(_verdict(among, found["against_best"][among]) for among in AMONG), ""]
-    return [*lines, bias_sentence(found["bias"]), ""]
+    return [*lines, *exposure_lines(found["exposure"], found["against_best"]["all"]["best"])]
 
 
-def bias_sentence(found: dict[str, Any]) -> str:
-    """What the bias of cold items does to them and to others."""
-    cold, others = found["cold"], found["others"]
-    return (
-        f"The bias of cold items is {found['value']:.3f} (`train.new_item_exposure`). With it their HR@10 among all "
-        f"items is {cold['with']['HR@10']:.4f}, without it {cold['without']['HR@10']:.4f}. Targets that training met, "
-        f"of {found['users']} other users: NDCG@10 {others['with']['NDCG@10']:.4f} with it, "
-        f"{others['without']['NDCG@10']:.4f} without it."
-    )
+def exposure_lines(exposure: dict[str, Any], best: str) -> Lines:
+    """What cold items gain and others lose as they are listed more often; `best`: the reading of the texts beside."""
+    names = {
+        NO_BIAS: "intents, no bias",
+        SERVED: "intents, as served",
+        TEXT: SCORER_NAMES[best],
+        **{f"{times:g}": f"intents, {times:g} times the average item" for times in EXPOSURES},
+    }
+    rows = [
+        [
+            names[name],
+            f"{row['bias']:.3f}" if "bias" in row else "",
+            f"{row['places']:.1%}",
+            *(f"{row['cold'][metric]:.4f}" for metric in ("HR@10", "NDCG@10")),
+            f"{row['HR_difference']:+.4f} ({interval(row['HR_difference_interval'], '+.4f')})"
+            if "bias" in row
+            else "",
+            f"{row['others']['NDCG@10']:.4f}",
+        ]
+        for name, row in in_order(exposure["rows"], tuple(names))
+    ]
+    return [
+        "How often new items are listed is a choice (`train.new_item_exposure`, `train.new_item_places`): their bias "
+        "moves all of them alike. Places: of the first ten of the users with cold targets, among all items. Others: "
+        f"{exposure['others']} users whose targets training met.",
+        "",
+        *table(
+            [
+                "ranked by",
+                "bias",
+                "places of new items",
+                "HR@10, cold",
+                "NDCG@10, cold",
+                "HR@10 less the text's",
+                "NDCG@10, others",
+            ],
+            rows,
+        ),
+        "",
+    ]
 
 
 def _verdict(among: str, found: dict[str, Any]) -> str:

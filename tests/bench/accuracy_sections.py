@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from saerec_ray.evaluation.cold import AMONG, SCORERS
-from saerec_ray.evaluation.cold_tables import SCORER_NAMES, bias_sentence
+from saerec_ray.evaluation.cold_tables import SCORER_NAMES, exposure_lines
 from saerec_ray.evaluation.markdown_report import MODELS, history_lengths
 from saerec_ray.evaluation.markdown_tables import Lines, in_order, interval, number
 from tests.bench.published import table
@@ -92,8 +92,7 @@ def cold_table(found: dict[str, Any]) -> Lines:
         "",
         *table(["ranked by", "HR@10, all items", "NDCG@10", "HR@10, cold items", "NDCG@10"], rows),
         "",
-        bias_sentence(found["bias"]),
-        "",
+        *exposure_lines(found["exposure"], found["against_best"]["all"]["best"]),
     ]
 
 

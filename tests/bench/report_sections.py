@@ -43,7 +43,7 @@ from tests.bench.published import (
 CITED = {"cited_against_random": "all", "named_against_random": "published"}
 NEEDED = {
     "accuracy": ("accuracy_users",),
-    "cold": ("cold", "bias"),
+    "cold": ("cold", "exposure"),
     "explanations": ("explanations", "warm_items"),
     "faithfulness": ("faithfulness", "evidence"),
     "steering": ("steering", "random", "boost", "strengths"),

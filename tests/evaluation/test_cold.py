@@ -128,31 +128,6 @@ def test_a_sample_is_measured_where_all_users_are_too_many(monkeypatch: pytest.M
     assert found["users"] == 5 < found["all_users"] == len(cold_cases(SEQUENCES, COLD))
 
 
-def test_what_the_bias_of_cold_items_gives_them_and_takes_from_others_is_told() -> None:
-    model = scorer()
-    plain = measure(text_vectors())
-    raised = replace(model.space, biases=np.where(COLD, np.float32(3), model.space.biases))
-    found = measure_cold(replace(model, space=raised), SEQUENCES, text_vectors(), COLD, seed=1)
-    bias = found["bias"]
-    assert bias["value"] == 3
-    assert bias["cold"]["with"] == found["models"]["intents"]["all"]
-    assert bias["cold"]["without"] == plain["models"]["intents"]["all"]
-    assert found["models"]["intents"]["cold"] == plain["models"]["intents"]["cold"], "one bias for all"
-    assert bias["cold"]["with"]["MRR@10"] > bias["cold"]["without"]["MRR@10"]
-    assert bias["others"]["with"]["MRR@10"] < bias["others"]["without"]["MRR@10"]
-    assert plain["bias"]["others"]["with"] == plain["bias"]["others"]["without"]
-    (line,) = [line for line in cold_lines(found) if line.startswith("The bias of cold items is 3.000")]
-    assert f"of {bias['users']} other users" in line
-    assert bias["users"] == sum(not COLD[targets].any() for _, _, targets in USERS) > 5
-
-
-def test_where_all_targets_are_cold_there_are_no_others_to_take_from() -> None:
-    users: list[Parts] = [([1, 2], [3], [6]), ([1, 2, 4], [5], [9])]
-    found = measure_cold(scorer(), sequences_of(users), text_vectors(), COLD, 1)
-    assert found["bias"]["users"] == 0
-    assert any("of 0 other users" in line for line in cold_lines(found))
-
-
 def test_no_cold_target_is_no_error() -> None:
     found = measure_cold(scorer(), sequences_of([([1, 2], [4], [5])]), text_vectors(), COLD, 1)
     assert found == {"cold_items": int(COLD.sum()), "targets": 0, "users": 0, "all_users": 0}

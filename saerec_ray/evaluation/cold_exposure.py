@@ -1,0 +1,144 @@
+"""What items that training never met gain, and what all others lose, the more often they are listed.
+
+One bias for all of them decides how often (backbone/new_items.py). No model can list new items more often without
+listing others less, so a rate at which new items are found means something only beside what it costs: the table has
+both, for the model as it is served, for larger biases, and for the best reading of the texts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from saerec_ray.backbone.encoder import UserEncoder
+from saerec_ray.backbone.frozen import Frozen
+from saerec_ray.backbone.new_items import LIST, bias_of_share, biases_needed, new_items
+from saerec_ray.backbone.validation import HeldOut, affordable, held_out, target_ranks, user_scores
+from saerec_ray.data.prepared import PreparedSequences
+from saerec_ray.evaluation.accuracy import Ranks, accuracy, target_cases
+from saerec_ray.evaluation.intervals import target_interval
+from saerec_ray.evaluation.scored_users import sample_cases
+from saerec_ray.evaluation.users_in_turn import encoded_in_turn, sampled_users
+from saerec_ray.scoring import ItemSpace
+
+Floats = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+Batches = Iterator[tuple[int, Floats]]
+
+EXPOSURES = (1.5, 2.0, 3.0)
+"""How often new items are listed, in units of the average item, beside the exposure that is served."""
+USERS = 5000
+"""Validation users on whom a bias is chosen, and test users with other targets, at most."""
+NO_BIAS, SERVED, TEXT = "no bias", "as served", "text"
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A model with everything that scores users."""
+
+    space: ItemSpace
+    encoder: UserEncoder
+    frozen: Frozen
+
+    def with_bias(self, bias: float) -> Scorer:
+        """The same model with another bias for new items."""
+        biases = np.where(new_items(self.space.popularity), np.float32(bias), self.space.biases)
+        return replace(self, space=replace(self.space, biases=biases))
+
+    def scores(self, cases: HeldOut) -> Batches:
+        """Base scores of all cases in batches, as user_scores gives them."""
+        done = 0
+        for users in encoded_in_turn(self.encoder, cases):
+            for start, scores in user_scores(self.space, self.frozen.prior, users):
+                yield done + start, scores
+            done += len(users.cases)
+
+
+def measure_exposure(
+    scorer: Scorer,
+    sequences: PreparedSequences,
+    cold: Mask,
+    cases: HeldOut,
+    text: Callable[[HeldOut], Callable[[], Batches]],
+    text_ranks: Ranks,
+    seed: int,
+) -> dict[str, Any]:
+    """Ranks cold targets, and those of other users, among all items, at several exposures.
+
+    `cold`: the items kept out of training, (items,); `cases`: users with cold targets alone; `text`: what gives the
+    scores of the best reading of the texts for some cases, `text_ranks` what it made of `cases`. Other users have warm
+    targets alone, a random USERS of them. A row has the accuracy at LIST of `cold` and of `others`, the share of the
+    `places` among the first LIST of the users with cold targets that new items have, and but for the text the bias and
+    the difference of HR to the text with its 95% interval over users. Biases are chosen on validation users, whatever
+    `train.new_item_places` allows; none is negative, and without validation users there is none to choose.
+    """
+    every = held_out(sequences, "test")
+    warm = every.at(np.array([not cold[targets].any() for targets in every.targets], dtype=bool).nonzero()[0])
+    others = affordable(warm.at(sample_cases(warm, USERS, seed)), scorer.space.item_count, seed)
+    new = new_items(scorer.space.popularity)
+    rows: dict[str, Any] = {}
+    for name, bias in _biases(scorer, sequences, cold, seed).items():
+        model = scorer.with_bias(bias)
+        row, ranks = _row(partial(model.scores, cases), partial(model.scores, others), cases, others, new)
+        gains = (ranks <= LIST).astype(np.float64) - (text_ranks <= LIST)
+        rows[name] = {
+            **row,
+            "bias": bias,
+            "HR_difference": float(gains.mean()),
+            "HR_difference_interval": list(target_interval(gains, target_cases(cases), seed)),
+        }
+    rows[TEXT] = _row(text(cases), text(others), cases, others, new)[0]
+    return {"others": len(others), "rows": rows}
+
+
+def _biases(scorer: Scorer, sequences: PreparedSequences, cold: Mask, seed: int) -> dict[str, float]:
+    """The biases to compare by the name of their row."""
+    found = {NO_BIAS: 0.0, SERVED: float(scorer.space.biases[cold][0])}
+    plain, new = scorer.with_bias(0.0), new_items(scorer.space.popularity)
+    cases = affordable(held_out(sequences, "validation"), plain.space.item_count, seed)
+    users = sampled_users(plain.encoder, cases, USERS, seed)
+    if users is not None:
+        needed = biases_needed(plain.space, plain.frozen.prior, users, new)
+        for exposure in EXPOSURES:
+            share = min(exposure * float(new.mean()), 1.0)
+            found[f"{exposure:g}"] = max(bias_of_share(needed, share), 0.0)
+    return found
+
+
+def _row(
+    of_cold: Callable[[], Batches],
+    of_others: Callable[[], Batches],
+    cases: HeldOut,
+    others: HeldOut,
+    new: Mask,
+) -> tuple[dict[str, Any], Ranks]:
+    """The figures of one ranking, and the ranks of the cold targets."""
+    listed = 0
+
+    def counted() -> Batches:
+        nonlocal listed
+        for start, scores in of_cold():
+            listed += _new_listed(scores, cases.histories[start : start + len(scores)], new)
+            yield start, scores
+
+    ranks = target_ranks(cases, counted)
+    return {
+        "places": listed / (LIST * len(cases)),
+        "cold": accuracy(ranks, (LIST,)),
+        "others": accuracy(target_ranks(others, of_others), (LIST,)),
+    }, ranks
+
+
+def _new_listed(scores: Floats, histories: list[npt.NDArray[np.int32]], new: Mask) -> int:
+    """How many of the first LIST unseen items of all users are new; `scores`: (batch, items)."""
+    unseen = scores.copy()
+    for own, history in zip(unseen, histories, strict=True):
+        own[history] = -np.inf
+    first = min(LIST, unseen.shape[1])
+    top = np.argpartition(-unseen, first - 1, axis=1)[:, :first]
+    return int((new[top] & (np.take_along_axis(unseen, top, axis=1) > -np.inf)).sum())
