@@ -1,10 +1,10 @@
 """What each part of the model is worth: one training for each part taken away or replaced.
 
-    python tests/bench/ablations.py --data FOLDER/amazon_scientific_small --seeds 42 43 44
+    python tests/bench/ablations.py --data FOLDER/amazon_scientific_small --seeds 42 --control-seeds 43 44
 
 Every variant is a `saerec run` with the amazon preset and one member, on stages that it shares with the whole model
-where it may. Finished variants are kept in files, so a stopped run goes on where it was. Writes one
-section of docs/results.md.
+where it may. With --control-seeds only the whole model, the same without intents and the controls are trained.
+Finished variants are kept in files, so a stopped run goes on where it was. Writes one section of docs/results.md.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import re
 import shutil
-import statistics
 import sys
 from dataclasses import dataclass
 from functools import partial
@@ -53,6 +52,11 @@ class Variant:
     preset: str = "amazon"
     baseline: bool = False
     """Whether the same without intents is trained beside it."""
+
+    @property
+    def decisive(self) -> bool:
+        """Whether what is claimed of intents rests on it: several seeds are worth their time."""
+        return self is VARIANTS[0] or self.name.startswith("control: ")
 
 
 TEXT_ONLY = ("prepare", "embed")
@@ -110,13 +114,17 @@ def read_figures(folder: Path) -> dict[str, Any]:
     }
 
 
-def set_section(data: str, seeds: list[int], results: dict[str, list[dict[str, Any]]]) -> str:
+def set_section(
+    data: str, seeds: list[int], control_seeds: list[int], results: dict[str, list[dict[str, Any]]]
+) -> str:
     """The section on one set."""
     lines = []
+    alone = ", ".join(map(str, control_seeds))
+    # Seeds of controls come last, so the whole models of other variants' seeds are the first ones.
     whole = [each["accuracy"]["test"]["intents"]["NDCG@10"] for each in results[VARIANTS[0].name]]
     for name, found in results.items():
         lines.append([name, *accuracy_cells(found, "intents", whole)])
-        lines[-1].append(f"{statistics.mean(each['explained'] for each in found):.2f}")
+        lines[-1].append(spread((each["explained"] for each in found), ".2f"))
     for variant in VARIANTS:
         if variant.baseline and variant.name in results:
             also = "" if variant is VARIANTS[0] else f", {variant.name}"
@@ -134,8 +142,10 @@ def set_section(data: str, seeds: list[int], results: dict[str, list[dict[str, A
     return section(
         f"Ablations, {data}",
         [
-            "One member a model but where it says two. Choices were made on validation. Mean and deviation over seeds. "
-            + circumstances(seeds)
+            "One member a model but where it says two. Choices were made on validation. Mean and deviation where there "
+            "are several seeds"
+            + (f"; of {alone} the whole model and the controls alone. " if alone else ". ")
+            + circumstances([*seeds, *control_seeds])
         ],
         [shown_command()],
         table(heads, lines),
@@ -145,11 +155,13 @@ def set_section(data: str, seeds: list[int], results: dict[str, list[dict[str, A
 def accuracy_cells(found: list[dict[str, Any]], model: str, whole: list[float]) -> list[str]:
     """What the table says of a model's accuracy; `whole` is the test NDCG@10 of the whole model by seed."""
     rows = {split: [each["accuracy"][split][model] for each in found] for split in ("test", "validation")}
-    ratios = [row["NDCG@10"] / other - 1 for row, other in zip(rows["test"], whole, strict=True)]
+    ratios = [
+        row["NDCG@10"] / other - 1 for row, other in zip(rows["test"], whole[: len(found)], strict=True)
+    ]
     return [
         spread(row["HR@10"] for row in rows["test"]),
         spread(row["NDCG@10"] for row in rows["test"]),
-        f"{statistics.mean(ratios):+.1%}",
+        spread(ratios, "+.1%", ".1%"),
         spread(row["NDCG@10"] for row in rows["validation"]),
     ]
 
@@ -161,19 +173,24 @@ def main() -> None:
     parser.add_argument(
         "--data", type=data_folder, required=True, help="folder with sequences.txt and items.jsonl"
     )
+    parser.add_argument(
+        "--control-seeds", type=int, nargs="*", default=[], help="seeds of the whole model and controls alone"
+    )
     add_run_options(parser)
     asked = parser.parse_args()
+    if set(asked.seeds) & set(asked.control_seeds):
+        parser.error("--control-seeds are further seeds: name none of --seeds")
     workdir = asked.workdir.absolute() / f"ablations-{asked.data.name}"
     results: dict[str, list[dict[str, Any]]] = {variant.name: [] for variant in VARIANTS}
-    for seed in asked.seeds:
-        for variant in VARIANTS:
+    for seed in (*asked.seeds, *asked.control_seeds):
+        for variant in VARIANTS if seed in asked.seeds else [each for each in VARIANTS if each.decisive]:
             settings = (*ONE_MEMBER, *variant.settings, *asked.settings)
             if not variant.baseline:
                 settings += WITHOUT_BASELINE
             run = partial(run_variant, variant, asked.data, workdir, seed, settings)
             kept = variant_folder(variant, workdir, seed).with_suffix(".json")
             results[variant.name].append(finished_part(kept, settings, run))
-    text = set_section(asked.data.name, asked.seeds, results)
+    text = set_section(asked.data.name, asked.seeds, asked.control_seeds, results)
     write_section(asked.page, f"ablations {asked.data.name}", text)
 
 

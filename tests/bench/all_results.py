@@ -85,7 +85,11 @@ def steps(data: Path, workdir: Path, page: Path) -> list[Step]:
             )
             for name in SETS
         ),
-        Step("ablations", ("--data", folders[BEAUTY], *seeds, *trained), (f"ablations {BEAUTY}",)),
+        Step(
+            "ablations",
+            ("--data", folders[BEAUTY], "--seeds", SEEDS[0], "--control-seeds", *SEEDS[1:], *trained),
+            (f"ablations {BEAUTY}",),
+        ),
         *(
             Step("explained_share", ("--data", folders[name], *trained), (f"explained-share {name}",))
             for name in SETS

@@ -8,6 +8,7 @@ import re
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -364,26 +365,42 @@ def test_the_section_of_accuracy_has_seeds_side_by_side_and_says_what_was_not_ru
     assert "| seed 1 | 2 | 2 | 2 | 2 | 2+ | 2 | 12+ |" in resumed
 
 
-def test_the_section_of_ablations_compares_with_the_whole_model_seed_by_seed() -> None:
-    def found(ndcg: float) -> dict[str, object]:
-        row = {"HR@10": 0.1, "NDCG@10": ndcg}
-        models = dict.fromkeys(("intents", "no intents", "popularity"), row)
-        return {"accuracy": {"test": models, "validation": models}, "explained": 0.5}
+def ablated(ndcg: float) -> dict[str, Any]:
+    row = {"HR@10": 0.1, "NDCG@10": ndcg}
+    models = dict.fromkeys(("intents", "no intents", "popularity"), row)
+    return {"accuracy": {"test": models, "validation": models}, "explained": 0.5}
 
+
+def test_the_section_of_ablations_compares_with_the_whole_model_seed_by_seed() -> None:
     results = {
-        ablations.VARIANTS[0].name: [found(0.1), found(0.2)],
-        "without companions": [found(0.05), found(0.2)],
+        ablations.VARIANTS[0].name: [ablated(0.1), ablated(0.2)],
+        "without companions": [ablated(0.05), ablated(0.2)],
     }
-    text = ablations.set_section("toys", [1, 2], results)
-    assert (
-        "| without companions | 0.1000 ± 0.0000 | 0.1250 ± 0.1061 | -25.0% | 0.1250 ± 0.1061 | 0.50 |\n"
-        in text
-    )
-    assert "| without intents: residuals alone | 0.1000 ± 0.0000 | 0.1500 ± 0.0707 | +0.0% |" in text
+    text = ablations.set_section("toys", [1, 2], [], results)
+    row = "0.1000 ± 0.0000 | 0.1250 ± 0.1061 | -25.0% ± 35.4% | 0.1250 ± 0.1061 | 0.50 ± 0.00"
+    assert f"| without companions | {row} |\n" in text
+    assert "| without intents: residuals alone | 0.1000 ± 0.0000 | 0.1500 ± 0.0707 | +0.0% ± 0.0% |" in text
     assert (
         "| without intents: residuals alone, without companions | 0.1000 ± 0.0000 | 0.1250 ± 0.1061 |" in text
     )
-    assert "| popularity | 0.1000 ± 0.0000 | 0.1500 ± 0.0707 | +0.0% | 0.1500 ± 0.0707 | |" in text
+    assert "| popularity | 0.1000 ± 0.0000 | 0.1500 ± 0.0707 | +0.0% ± 0.0% | 0.1500 ± 0.0707 | |" in text
+
+
+def test_the_section_of_ablations_says_which_seeds_only_the_whole_model_and_controls_have() -> None:
+    control = next(each for each in ablations.VARIANTS if each.name.startswith("control: "))
+    results = {
+        ablations.VARIANTS[0].name: [ablated(0.1), ablated(0.2)],
+        "without branches": [ablated(0.08)],
+        control.name: [ablated(0.05), ablated(0.1)],
+    }
+    text = ablations.set_section("toys", [1], [2], results)
+    assert "; of 2 the whole model and the controls alone. Seeds 1, 2;" in text
+    assert "| without branches | 0.1000 | 0.0800 | -20.0% | 0.0800 | 0.50 |" in text
+    assert f"| {control.name} | 0.1000 ± 0.0000 | 0.0750 ± 0.0354 | -50.0% ± 0.0% |" in text
+    decisive = [variant.name for variant in ablations.VARIANTS if variant.decisive]
+    assert decisive[0] == "the whole model"
+    assert len(decisive) == 4
+    assert all(name.startswith("control: ") for name in decisive[1:])
 
 
 def test_the_section_of_dictionary_ablations_has_a_column_for_each_figure() -> None:
