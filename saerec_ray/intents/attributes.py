@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csc_array, csr_array
-from scipy.stats import false_discovery_control, hypergeom, rankdata
+from scipy.stats import hypergeom, rankdata
 
 from saerec_ray.intents.catalogue import AttributeMatch
 
@@ -59,51 +59,54 @@ def match_attributes(
     members = csr_array(values.members)[items].tocsc()
     part = codes[items]
     active = csr_array((np.ones_like(part.data), part.indices, part.indptr), shape=part.shape)
-    both = np.asarray((members.T @ active).todense())  # (values, latents): items with value and latent
-    with_value = np.asarray(members.sum(axis=0)).ravel()[:, None]
-    with_latent = np.asarray(active.sum(axis=0)).ravel()[None, :]
-    q_values = _q_values(both, with_value, with_latent, len(items))
-    f1 = 2 * both / np.maximum(with_value + with_latent, 1)
+    both = (members.T @ active).tocsc()  # (values, latents): items with value and latent
+    both.sort_indices()
+    with_value = np.asarray(members.sum(axis=0)).ravel()
+    with_latent = np.asarray(active.sum(axis=0)).ravel()
+    latent_of = np.repeat(np.arange(latents), np.diff(both.indptr))
+    p_values = hypergeom.sf(both.data - 1, len(items), with_value[both.indices], with_latent[latent_of])
+    q_values = adjusted(p_values, len(values.names) * latents)
+    f1 = 2 * both.data / np.maximum(with_value[both.indices] + with_latent[latent_of], 1)
     columns = part.tocsc()
     matches: list[AttributeMatch | None] = []
     for latent in range(latents):
-        significant = np.flatnonzero(q_values[:, latent] < false_discovery_rate)
-        best = significant[np.argsort(-f1[significant, latent], kind="stable")][:_CANDIDATES]
+        pairs = np.arange(both.indptr[latent], both.indptr[latent + 1])
+        significant = pairs[q_values[pairs] < false_discovery_rate]
+        best = significant[np.argsort(-f1[significant], kind="stable")][:_CANDIDATES]
         scores = np.zeros(len(items))
         start, end = columns.indptr[latent], columns.indptr[latent + 1]
         scores[columns.indices[start:end]] = columns.data[start:end]
         ranks = rankdata(scores) if len(best) else scores
         accepted = None
-        for row in best:
-            positives = members.indices[members.indptr[row] : members.indptr[row + 1]]
+        for pair in best:
+            value = both.indices[pair]
+            positives = members.indices[members.indptr[value] : members.indptr[value + 1]]
             auc = auc_from_ranks(ranks, positives)
-            if f1[row, latent] >= MIN_F1 or auc >= MIN_AUC:
+            if f1[pair] >= MIN_F1 or auc >= MIN_AUC:
                 expected = len(positives) * (end - start) / len(items)
                 accepted = AttributeMatch(
-                    attribute=values.names[row][0],
-                    value=values.names[row][1],
-                    lift=float(both[row, latent] / expected),
-                    f1=float(f1[row, latent]),
+                    attribute=values.names[value][0],
+                    value=values.names[value][1],
+                    lift=float(both.data[pair] / expected),
+                    f1=float(f1[pair]),
                     auc=auc,
-                    q_value=float(q_values[row, latent]),
+                    q_value=float(q_values[pair]),
                 )
                 break
         matches.append(accepted)
     return matches
 
 
-def _q_values(
-    both: npt.NDArray[np.float32],
-    with_value: npt.NDArray[np.float32],
-    with_latent: npt.NDArray[np.float32],
-    items: int,
-) -> npt.NDArray[np.float64]:
-    p_values = np.ones(both.shape)
-    rows, columns = np.nonzero(both)
-    p_values[rows, columns] = hypergeom.sf(
-        both[rows, columns] - 1, items, with_value[rows, 0], with_latent[0, columns]
-    )
-    return np.asarray(false_discovery_control(p_values.ravel()).reshape(both.shape))
+def adjusted(p_values: npt.NDArray[np.float64], tests: int) -> npt.NDArray[np.float64]:
+    """Benjamini and Hochberg's q-values of some of `tests` tests, of which all others have a p-value of 1.
+
+    Few pairs of a value and a latent share an item; scipy's false_discovery_control wants all of them.
+    """
+    order = np.argsort(p_values)
+    raised = p_values[order] * (tests / np.arange(1, len(order) + 1))
+    q_values = np.empty(len(order))
+    q_values[order] = np.minimum(np.minimum.accumulate(raised[::-1])[::-1], 1)
+    return q_values
 
 
 def auc_from_ranks(ranks: npt.NDArray[np.float64], positives: npt.NDArray[np.integer]) -> float:

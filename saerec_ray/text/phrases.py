@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,11 @@ BOUNDARY = re.compile(r"[.!?](?=\s|$)|[,:;>|/()\[\]\"\n]|\s[-–]\s")
 LONGEST_PHRASE = 3
 MAX_DOCUMENT_SHARE = 0.5
 """Phrases in more texts than this are the form of the texts (field names), not their content."""
+
+_TEXTS_AT_ONCE = 100_000
+"""Of so many texts all phrases fit into memory together."""
+_COUNTERS = 1 << 27
+"""512 MiB of them, once there are more texts."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +39,9 @@ def count_phrases(texts: list[str], max_phrases: int) -> PhraseCounts:
     Of more than `max_phrases` the most frequent are kept.
     """
     minimum = 3 if len(texts) >= 100 else 1
+    candidates = _lowered if len(texts) <= _TEXTS_AT_ONCE else _without_rare(texts, minimum)
     vectorizer = CountVectorizer(
-        analyzer=lambda text: {phrase.lower() for phrase in phrases_of(text)},
+        analyzer=candidates,
         min_df=minimum,
         max_df=MAX_DOCUMENT_SHARE,
         binary=True,
@@ -50,6 +57,28 @@ def count_phrases(texts: list[str], max_phrases: int) -> PhraseCounts:
         kept = np.sort(np.argsort(-frequency, kind="stable")[:max_phrases])
         return PhraseCounts([phrases[place] for place in kept], csr_array(matrix.tocsc()[:, kept]))
     return PhraseCounts(phrases, matrix)
+
+
+def _lowered(text: str) -> set[str]:
+    return {phrase.lower() for phrase in phrases_of(text)}
+
+
+def _without_rare(texts: list[str], minimum: int) -> Callable[[str], set[str]]:
+    """What gives the phrases of a text without nearly all of those that fewer than `minimum` of the texts hold.
+
+    Most phrases of a large catalogue are in one text, and all of them at once need more memory than a machine has.
+    Here they share counters: what stays below the minimum is rare, whatever else was counted with it. A few rare ones
+    are not seen to be, and are left to the caller.
+    """
+    counters = np.zeros(_COUNTERS, dtype=np.uint32)
+    for text in texts:
+        np.add.at(counters, np.array([_counter(phrase) for phrase in _lowered(text)], dtype=np.int64), 1)
+    frequent = counters >= minimum
+    return lambda text: {phrase for phrase in _lowered(text) if frequent[_counter(phrase)]}
+
+
+def _counter(phrase: str) -> int:
+    return zlib.crc32(phrase.encode("utf-8", "surrogatepass")) % _COUNTERS
 
 
 def phrases_of(text: str) -> Iterator[str]:

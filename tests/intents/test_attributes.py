@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
+from scipy.stats import false_discovery_control
 
 from saerec_ray.intents import attributes
-from saerec_ray.intents.attributes import AttributeValues, auc_from_ranks, match_attributes
+from saerec_ray.intents.attributes import AttributeValues, adjusted, auc_from_ranks, match_attributes
 
 
 def values_of(colours: list[list[str]]) -> AttributeValues:
@@ -90,6 +91,16 @@ def test_items_that_are_not_given_decide_nothing() -> None:
     activations = [1.0] * 10 + [0.0] * 30
     hidden = np.r_[10:40]  # without the items that carry it
     assert match_attributes(values_of(colours), column(*activations), hidden, 0.05) == [None]
+
+
+@given(st.lists(st.floats(0, 1) | st.sampled_from([0.0, 0.01, 1.0]), max_size=30), st.integers(0, 20))
+def test_q_values_are_those_of_all_tests_though_pairs_without_items_are_left_out(
+    p_values: list[float], others: int
+) -> None:
+    known = np.array(p_values, dtype=np.float64)
+    found = adjusted(known, len(known) + others)
+    every = np.concatenate([known, np.ones(others)])
+    assert found == pytest.approx(false_discovery_control(every)[: len(known)] if len(every) else every)
 
 
 def test_without_attributes_nothing_matches() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from saerec_ray.text import phrases
 from saerec_ray.text.phrases import count_phrases, phrases_of, surface_forms
 
 
@@ -51,6 +52,27 @@ def test_of_too_many_phrases_the_most_frequent_are_kept() -> None:
     counts = count_phrases(texts, max_phrases=2)
     assert counts.phrases == ["polish", "razor"]
     assert np.asarray(counts.counts.sum(axis=0)).ravel().tolist() == [40.0, 30.0]
+
+
+@pytest.mark.parametrize("counters", [3, 1 << 16], ids=["that many phrases share", "of one phrase each"])
+def test_of_more_texts_than_fit_into_memory_the_same_phrases_are_counted(
+    monkeypatch: pytest.MonkeyPatch, counters: int
+) -> None:
+    words = [f"word{letter}" for letter in "abcdefghijklmnopqrst"]
+    rng = np.random.default_rng(1)
+    texts = [" ".join(rng.permutation(words)[: rng.integers(0, 4)]) for _ in range(300)]
+    whole = count_phrases(texts, max_phrases=1000)
+    monkeypatch.setattr(phrases, "_TEXTS_AT_ONCE", 100)
+    monkeypatch.setattr(phrases, "_COUNTERS", counters)
+    found = count_phrases(texts, max_phrases=1000)
+    assert found.phrases == whole.phrases
+    assert (found.counts != whole.counts).nnz == 0
+    assert len(whole.phrases) > 20
+
+
+def test_phrases_of_too_few_texts_are_not_even_looked_at_where_counters_are_their_own() -> None:
+    texts = ["polish"] * 3 + ["razor"] * 2
+    assert phrases._without_rare(texts, minimum=3)("polish razor") == {"polish"}
 
 
 @pytest.mark.parametrize("texts", [[], ["", "12 34"], ["the of and"]])
