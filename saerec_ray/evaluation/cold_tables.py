@@ -52,8 +52,8 @@ def exposure_lines(exposure: dict[str, Any], best: str) -> Lines:
     names = {
         NO_BIAS: "intents, no bias",
         SERVED: "intents, as served",
-        TEXT: SCORER_NAMES[best],
         **{f"{times:g}": f"intents, {times:g} times the average item" for times in EXPOSURES},
+        TEXT: SCORER_NAMES[best],
     }
     rows = [
         [

@@ -11,6 +11,8 @@ import numpy as np
 
 from saerec_ray.evaluation.ablation import CONTROLS
 from saerec_ray.evaluation.cold import AMONG, SCORERS
+from saerec_ray.evaluation.cold_exposure import TEXT
+from saerec_ray.evaluation.cold_tables import SCORER_NAMES
 from saerec_ray.evaluation.deletion import ORDERS
 from saerec_ray.evaluation.dictionary_tables import TOGETHER
 from saerec_ray.evaluation.list_against_history import LISTS
@@ -34,7 +36,7 @@ def report_figures(report: dict[str, Any]) -> dict[str, list[str]]:
     if "accuracy" in report:
         figures["Accuracy"] = _accuracy_figures(report)
     if "models" in report.get("cold", {}):
-        figures["Cold items"] = [_cold_figure(report["cold"])]
+        figures["Cold items"] = [_cold_figure(report["cold"]), _exposure_figure(report["cold"])]
     if "explanations" in report:
         figures["Explanations"] = [_explained_figure(report["explanations"])]
     if "faithfulness" in report:
@@ -97,6 +99,24 @@ def _cold_figure(found: dict[str, Any]) -> str:
     )
     drawing = grouped_bars([name for name, _ in models], bars, "ranked by", "HR@10", sentence)
     return _figure(drawing, sentence)
+
+
+def _exposure_figure(found: dict[str, Any]) -> str:
+    """What finding cold items costs the others, as their bias grows."""
+    rows = found["exposure"]["rows"]
+    intents = sorted((row for row in rows.values() if "bias" in row), key=lambda row: row["bias"])
+    sentence = (
+        "How well cold items are found among all items, and what is left to the targets of other users, the more often "
+        "cold items are listed: further right and higher is better."
+    )
+    lines = [
+        Series(name, [row["cold"]["HR@10"] for row in own], [row["others"]["NDCG@10"] for row in own])
+        for name, own in (
+            ("intents", intents),
+            (SCORER_NAMES[found["against_best"]["all"]["best"]], [rows[TEXT]]),
+        )
+    ]
+    return _figure(line_chart(lines, "HR@10 of cold items", "NDCG@10 of others", sentence), sentence)
 
 
 def _cited_figures(found: dict[str, Any]) -> list[str]:

@@ -194,7 +194,7 @@ def section(page: str, title: str) -> str:
     ("title", "figures"),
     [
         ("Accuracy", ["of the models", "so many known interactions"]),
-        ("Cold items", ["that training never met"]),
+        ("Cold items", ["that training never met", "the more often cold items are listed"]),
         ("Faithfulness", ["95% intervals", "places an item falls"]),
         ("Steering", ["have the attribute the intent stands for"]),
         ("Over- and under-representation", ["far the intents of a list"]),
