@@ -116,6 +116,7 @@ def _dictionary(job: Job) -> dict[str, Any]:
 
     config = job.config
     seed = config.seed if config.dictionary.seed is None else config.dictionary.seed
+    cold = _cold_items(config, len(load_embeddings(job.stage("embed"))))
     if config.dictionary.source is not None:
         earlier = read_earlier(config.dictionary.source)
         metrics = adopt_dictionary(
@@ -124,7 +125,7 @@ def _dictionary(job: Job) -> dict[str, Any]:
             job.stage("embed"),
             job.folder,
             earlier.stability,
-            without_reviews=_without_reviews(config, job.stage("embed")),
+            cold=cold,
         )
     else:
         metrics = build_dictionary(
@@ -135,7 +136,7 @@ def _dictionary(job: Job) -> dict[str, Any]:
             job.folder,
             job.runs,
             show,
-            without_reviews=_without_reviews(config, job.stage("embed")),
+            cold=cold,
         )
     prepared = job.stage("prepare")
     if config.dictionary.cooccurrence is not None:
@@ -144,33 +145,32 @@ def _dictionary(job: Job) -> dict[str, Any]:
             config.dictionary, config.cluster, seed, met, job.folder, job.runs, show
         )
     if config.dictionary.attributes is not None:
-        attributes = _attributes(config, config.dictionary.attributes, prepared)
-        metrics["attributes"] = add_attributes(config.dictionary.attributes, attributes, job.folder)
+        attributes = _attributes(config, config.dictionary.attributes, prepared, cold)
+        metrics["attributes"] = add_attributes(config.dictionary.attributes, attributes, job.folder, cold)
     return metrics
 
 
-def _attributes(config: Config, wanted: AttributesConfig, prepared: Path) -> list[dict[str, list[str]]]:
+def _attributes(
+    config: Config, wanted: AttributesConfig, prepared: Path, cold: list[int]
+) -> list[dict[str, list[str]]]:
     """The attributes of every item, with the phrases that people follow where they are wanted."""
     items = read_items(prepared)
     refuse_own_phrases(wanted, items.attributes)
     if wanted.phrases is None:
         return items.attributes
     met = met_in_training(config, read_sequences(prepared), len(items))
-    return add_followed_phrases(wanted.phrases, items.texts, items.attributes, met)
+    return add_followed_phrases(wanted.phrases, items.texts, items.attributes, met, cold)
 
 
-def _without_reviews(config: Config, embedded: Path) -> list[int]:
-    """Cold items, where reviews are read: nobody can have written about an item before it is met."""
-    if not config.prepare.reviews_per_item or not config.train.cold_share:
-        return []
-    items = len(load_embeddings(embedded))
+def _cold_items(config: Config, items: int) -> list[int]:
+    """The items of which nothing may be learnt, as if they came after the training."""
     return np.flatnonzero(draw_cold_items(items, config.train.cold_share, training_seed(config))).tolist()
 
 
 def _dictionary_settings(config: Config) -> list[Any]:
-    """What decides the dictionaries; cold items only count where interactions or reviews are read."""
+    """What decides the dictionaries; nothing is learnt of cold items, where there are any."""
     settings: list[Any] = [config.dictionary, config.seed]
-    if (_learns_from_interactions(config) or config.prepare.reviews_per_item) and config.train.cold_share:
+    if config.train.cold_share:
         settings += [config.train.cold_share, training_seed(config)]
     return settings
 

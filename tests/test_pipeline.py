@@ -22,7 +22,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
-from safetensors.numpy import save_file
 
 from saerec_ray import pipeline
 from saerec_ray.backbone.cold import draw_cold_items
@@ -34,7 +33,6 @@ from saerec_ray.manifest import MANIFEST_NAME, SOURCES, Manifest, is_current, re
 from saerec_ray.pipeline import RUNS_FOLDER, STAGE_NAMES, STAGES, Job, Stage, run_stages
 from saerec_ray.progress import Reporter
 from saerec_ray.stage_inputs import plain
-from saerec_ray.text.embed import EMBEDDINGS_FILE
 from tests.backbone.small_sets import sequences_of, write_sequences
 from tests.small_shop import ITEMS, USERS, write_shop
 from tests.stand_in_stages import QUICK_STAGES, Run, run_and_tell
@@ -55,24 +53,20 @@ def run(tmp_path: Path, shop: Path) -> Run:
     return partial(run_and_tell, shop, tmp_path / "out")
 
 
-@pytest.mark.parametrize("reviews", [0, 3])
-def test_cold_items_keep_their_reviews_to_themselves_and_matter_to_the_dictionary_where_there_are_some(
-    shop: Path, tmp_path: Path, reviews: int
-) -> None:
-    """An item held out as if it were new must not be known by what people wrote after they met it."""
-    save_file({"embeddings": np.eye(20, dtype=np.float32)}, tmp_path / EMBEDDINGS_FILE)
-    overrides = [f"prepare.reviews_per_item={reviews}", "train.cold_share=0.25", "train.seed=9"]
-    config = load_config(shop, overrides)
-    never = pipeline._without_reviews(config, tmp_path)
-    assert never == (np.flatnonzero(draw_cold_items(20, 0.25, 9)).tolist() if reviews else [])
-    others = load_config(shop, [*overrides[:1], "train.cold_share=0.5", "train.seed=8"])
+def test_nothing_is_learnt_of_cold_items_so_they_matter_to_the_dictionary(shop: Path) -> None:
+    """An item held out as if it were new must not be known by its text or what people wrote of it."""
+    config = load_config(shop, ["train.cold_share=0.25", "train.seed=9"])
+    assert pipeline._cold_items(config, 20) == np.flatnonzero(draw_cold_items(20, 0.25, 9)).tolist()
+    others, none = load_config(shop, ["train.cold_share=0.5", "train.seed=8"]), load_config(shop, [])
     (dictionary,) = (stage for stage in STAGES if stage.name == "dictionary")
-    assert (dictionary.settings(config) != dictionary.settings(others)) == bool(reviews)
-    assert pipeline._without_reviews(load_config(shop, overrides[:1]), tmp_path) == []
+    settings = [dictionary.settings(each) for each in (config, others, none)]
+    assert settings[0] != settings[1]
+    assert settings[2] == [none.dictionary, none.seed]
+    assert pipeline._cold_items(none, 20) == []
 
 
 def test_phrases_are_not_learnt_from_who_took_cold_items(shop: Path, tmp_path: Path) -> None:
-    """An item held out as if it were new must not be known by what people took with it."""
+    """An item held out as if it were new must not be known by what people took with it, nor by its own words."""
     cold = draw_cold_items(40, 0.25, 9)
     texts = [f"Zebra thing{item}" if cold[item] else f"Plain thing{item}" for item in range(40)]
     none: list[dict[str, list[str]]] = [{}] * 40
@@ -89,7 +83,8 @@ def test_phrases_are_not_learnt_from_who_took_cold_items(shop: Path, tmp_path: P
         phrases = "dictionary.attributes={phrases: {min_lift: 1.2, max_share: 0.4}}"
         config = load_config(shop, [phrases, "train.seed=9", *overrides])
         assert config.dictionary.attributes is not None
-        values = pipeline._attributes(config, config.dictionary.attributes, tmp_path)
+        kept_out = pipeline._cold_items(config, 40)
+        values = pipeline._attributes(config, config.dictionary.attributes, tmp_path, kept_out)
         return {name for each in values for name in each.get("phrase", [])}
 
     assert found() == {"Zebra"}
@@ -181,13 +176,11 @@ def test_the_dictionary_reads_interactions_only_where_a_source_is_wanted_that_le
     assert (again.fingerprint, again.config) == (before.fingerprint, before.config)
 
 
-@pytest.mark.parametrize("second", FROM_INTERACTIONS)
-def test_cold_items_count_for_the_dictionary_only_where_it_reads_interactions(run: Run, second: str) -> None:
+def test_another_share_of_cold_items_makes_another_dictionary(run: Run) -> None:
     run()
-    assert run("train.cold_share=0.2")[0] == "train"
-    assert run(second, "train.cold_share=0.2")[0] == "dictionary"
-    assert run(second, "train.cold_share=0.2", "train.epochs=3")[0] == "train"
-    assert run(second, "train.cold_share=0.1")[0] == "dictionary"
+    assert run("train.cold_share=0.2")[0] == "dictionary"
+    assert run("train.cold_share=0.2", "train.epochs=3")[0] == "train"
+    assert run("train.cold_share=0.1")[0] == "dictionary"
 
 
 def test_a_stage_runs_again_when_the_data_change(run: Run, shop: Path) -> None:

@@ -30,17 +30,17 @@ def adopt_dictionary(
     folder: Path,
     stability: Floats | None = None,
     *,
-    without_reviews: Collection[int] = (),
+    cold: Collection[int] = (),
 ) -> dict[str, Any]:
     """Writes a dictionary from elsewhere with the codes of the items in `embedded`.
 
     With `config.recentre` its inputs are centred on the mean of these items, not on that of its own; see recentred. The
     scale of the codes is set anew, so that the backbone meets codes of the usual size. The stability of its
-    latents, (latents,), is taken over as it is. Reviews count in the codes, except those of the items
-    `without_reviews`. Returns the metrics.
+    latents, (latents,), is taken over as it is. Reviews count in the codes. The items `cold`, which training must not
+    know, decide neither mean nor scale, and their reviews do not count. Returns the metrics.
     Raises InputError when the vectors have another length than those it was trained on.
     """
-    samples = load_samples(embedded, without_reviews)
+    samples = load_samples(embedded, cold)
     vectors = samples.texts
     expected = dictionary.decoder.shape[1]
     if vectors.shape[1] != expected:
@@ -48,9 +48,10 @@ def adopt_dictionary(
             f"The dictionary of {config.source} reads vectors of {expected} numbers, but the texts here have "
             f"{vectors.shape[1]}; embed them with the language model it was trained on."
         )
+    known = np.setdiff1d(np.arange(len(vectors)), list(cold))
     if config.recentre:
-        dictionary = recentred(dictionary, vectors)
-    dictionary = with_scaled_item_codes(dictionary, samples, np.arange(len(vectors)))
+        dictionary = recentred(dictionary, vectors[known])
+    dictionary = with_scaled_item_codes(dictionary, samples, known)
     codes = item_codes(dictionary, samples)
     write_dictionary(dictionary, folder)
     write_codes(codes, folder)

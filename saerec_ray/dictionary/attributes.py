@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,13 +37,17 @@ class AttributeValue(NamedTuple):
 
 
 def add_attributes(
-    config: AttributesConfig, attributes: Sequence[Mapping[str, list[str]]], folder: Path
+    config: AttributesConfig,
+    attributes: Sequence[Mapping[str, list[str]]],
+    folder: Path,
+    cold: Collection[int] = (),
 ) -> dict[str, Any]:
     """Appends the latents of attributes to the codes that the stage folder already holds; returns the metrics.
 
-    `attributes`: the values of every item by attribute. Raises InputError when no item has what is asked for.
+    `attributes`: the values of every item by attribute; see attribute_codes for `cold`. Raises InputError when no item
+    has what is asked for.
     """
-    values, codes = attribute_codes(config, attributes)
+    values, codes = attribute_codes(config, attributes, cold)
     before = read_codes(folder)
     write_codes(csr_array(hstack([before, codes], format="csr")), folder)
     (folder / ATTRIBUTES_FILE).write_text(json.dumps(values, ensure_ascii=False), "utf-8")
@@ -54,17 +58,21 @@ def add_attributes(
 
 
 def attribute_codes(
-    config: AttributesConfig, attributes: Sequence[Mapping[str, list[str]]]
+    config: AttributesConfig, attributes: Sequence[Mapping[str, list[str]]], cold: Collection[int] = ()
 ) -> tuple[list[AttributeValue], csr_array]:
     """The values that enough and not too many items have, ascending, and their codes: see value_codes.
 
     The names asked for choose among the attributes of items; followed phrases are asked for by themselves.
     Without names asked for there may be none, as many catalogues have no attributes. Raises InputError when an
-    attribute is asked for that no item has, or when no value of those asked for is left.
+    attribute is asked for that no item has, or when no value of those asked for is left. The items `cold`, which
+    training must not know, have codes, but do not count among those that have a value.
     """
+    unknown = set(cold)
     found = {PHRASE} if config.phrases is not None else set()
     carriers: dict[AttributeValue, list[int]] = {}
     for item, named in enumerate(attributes):
+        if item in unknown:
+            continue
         for name, values in named.items():
             if config.names is None or name in {*config.names, *found}:
                 for value in set(values):

@@ -61,18 +61,17 @@ def build_dictionary(
     runs: Path,
     on_log: OnLog | None = None,
     *,
-    without_reviews: Collection[int] = (),
+    cold: Collection[int] = (),
 ) -> dict[str, Any]:
     """Trains the dictionary on the embeddings in `embedded` and writes it with the codes of all items.
 
-    Reviews in `embedded` are learnt from and count in the codes, except those of the items `without_reviews`.
+    Reviews in `embedded` are learnt from and count in the codes. Of the items `cold`, which training must not know,
+    nothing is learnt, and their reviews do not count.
     `runs` keeps the checkpoints of an unfinished training. Returns the metrics for the manifest.
     Raises InputError when there are too few items for the configuration.
     """
-    trained = train_on(
-        config, cluster, seed, embedded, runs, "dictionary", on_log, without_reviews=without_reviews
-    )
-    codes = item_codes(trained.dictionary, load_samples(embedded, without_reviews))
+    trained = train_on(config, cluster, seed, embedded, runs, "dictionary", on_log, cold=cold)
+    codes = item_codes(trained.dictionary, load_samples(embedded, cold))
     write_dictionary(trained.dictionary, folder)
     write_codes(codes, folder)
     if trained.stability is not None:
@@ -90,7 +89,7 @@ def train_on(
     on_log: OnLog | None = None,
     *,
     width_setting: str = "dictionary.width",
-    without_reviews: Collection[int] = (),
+    cold: Collection[int] = (),
 ) -> Trained:
     """Trains `config.seeds` dictionaries on the vectors in the folder `embedded` and keeps the best.
 
@@ -99,13 +98,13 @@ def train_on(
     `runs` keeps the checkpoints under `name`. Raises InputError when there are too few items; it names
     `width_setting` as what to lower; and when vectors have no directions to tell apart.
     """
-    samples = load_samples(embedded, without_reviews)
-    split = _checked_split(config, samples, seed, width_setting)
+    samples = load_samples(embedded, cold)
+    split = _checked_split(config, samples, seed, width_setting, cold)
     shared = {
         "embeddings": str(embedded.absolute()),
         "config": config.model_dump(mode="json"),
         "split_seed": seed,
-        "without_reviews": sorted(int(item) for item in without_reviews),
+        "cold": sorted(int(item) for item in cold),
     }
     names = [name] + [f"{name}-seed-{seed + place}" for place in range(1, config.seeds)]
     checkpoints = distributed.run_many(
@@ -142,16 +141,18 @@ def train_on(
     return Trained(dictionary, values, metrics | stability_figures(decoders, values))
 
 
-def _checked_split(config: DictionaryConfig, samples: Samples, seed: int, width_setting: str) -> ItemSplit:
+def _checked_split(
+    config: DictionaryConfig, samples: Samples, seed: int, width_setting: str, cold: Collection[int]
+) -> ItemSplit:
     """The parts of the items; raises InputError where nothing can be learnt from them."""
     if samples.texts.shape[1] < 2:
         raise InputError(
             "Vectors of one number all have the same direction or the opposite one, so there is nothing to learn "
             "from them; bring vectors of at least 2 numbers."
         )
-    split = split_for_training(samples.texts, config.held_out_share, seed)
+    split = split_for_training(samples.texts, config.held_out_share, seed).without(cold)
     train = len(split.train)
-    if not train:
+    if not train or not len(split.choosing):
         raise InputError(
             "All vectors, or all but one or two kinds of them, have the same direction, so there is nothing to "
             "learn from them."

@@ -6,7 +6,7 @@ little of names. Which phrases matter is read from training interactions; which 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,11 +53,17 @@ def add_followed_phrases(
     texts: Sequence[str],
     attributes: Sequence[Mapping[str, list[str]]],
     met: PreparedSequences,
+    cold: Collection[int] = (),
 ) -> list[dict[str, list[str]]]:
-    """The attributes of every item with its followed phrases beside; see followed_phrases and with_phrases."""
-    return with_phrases(
-        followed_phrases(config, texts, attributes, met), config.most_an_item, texts, attributes
-    )
+    """The attributes of every item with its followed phrases beside; see followed_phrases and with_phrases.
+
+    Phrases are not looked for in the items `cold`, which training must not know, but these have them, too.
+    """
+    unknown = set(cold)
+    known_texts = ["" if item in unknown else text for item, text in enumerate(texts)]
+    known_attributes = [{} if item in unknown else own for item, own in enumerate(attributes)]
+    phrases = followed_phrases(config, known_texts, known_attributes, met)
+    return with_phrases(phrases, config.most_an_item, texts, attributes)
 
 
 def followed_phrases(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,11 @@ class ItemSplit:
     """Never trained on: sets thresholds, ends training, chooses among seeds."""
     held_out: Indices
     """Neither trained on nor chosen by: figures are of these."""
+
+    def without(self, items: Collection[int]) -> ItemSplit:
+        """The same, but nothing is learnt from these items and nothing is chosen by them."""
+        unseen = np.fromiter(items, dtype=np.int64, count=len(items))
+        return ItemSplit(np.setdiff1d(self.train, unseen), np.setdiff1d(self.choosing, unseen), self.held_out)
 
 
 def split_for_training(vectors: Floats, held_out_share: float, seed: int) -> ItemSplit:

@@ -46,13 +46,14 @@ def train_dictionary(worker: distributed.Worker, parameters: dict[str, Any]) -> 
     """The loop of one worker.
 
     Parameters: `embeddings` (folder of the embed stage), `config` (plain DictionaryConfig), `seed` (of start
-    and order), `split_seed` (of which items are held out) and `without_reviews` (items whose text alone counts).
+    and order), `split_seed` (of which items are held out) and `cold` (items of which nothing is learnt).
     The last checkpoint holds the exported dictionary with the lowest error on the items it is chosen by, which
     are neither trained on nor measured on.
     """
     config = DictionaryConfig.model_validate(parameters["config"])
-    samples = load_samples(Path(parameters["embeddings"]), parameters["without_reviews"])
+    samples = load_samples(Path(parameters["embeddings"]), parameters["cold"])
     split = split_for_training(samples.texts, config.held_out_share, parameters["split_seed"])
+    split = split.without(parameters["cold"])
     train, choosing = (samples.vectors[samples.of(items)] for items in (split.train, split.choosing))
     run = DictionaryTraining(worker, config, train, choosing, parameters["seed"])
     with worker.restore() as folder:

@@ -101,9 +101,10 @@ def read_coded_items(embedded: Path, dictionary_folder: Path) -> CodedItems:
     recorded = read_training_record(dictionary_folder)
     config = recorded.dictionary
     texts = load_embeddings(embedded)
-    samples = load_samples(embedded, recorded.without_reviews(len(texts)))
+    cold = recorded.cold_items(len(texts))
+    samples = load_samples(embedded, cold)
     seed = recorded.split_seed
-    split = split_for_training(texts, config.held_out_share, seed)
+    split = split_for_training(texts, config.held_out_share, seed).without(cold)
     dictionary = read_dictionary(dictionary_folder)
     stability = read_stability(dictionary_folder)
     if stability is not None:  # latents of a second dictionary come after those of the texts
@@ -136,8 +137,8 @@ class TrainingRecord:
         """What items are split by, and the training begins from."""
         return self.seed if self.dictionary.seed is None else self.dictionary.seed
 
-    def without_reviews(self, items: int) -> list[int]:
-        """Items whose texts alone count, though people wrote about them."""
+    def cold_items(self, items: int) -> list[int]:
+        """Items of which nothing was learnt, and whose texts alone count, though people wrote about them."""
         if self.cold is None:
             return []
         marked: list[int] = np.flatnonzero(draw_cold_items(items, *self.cold)).tolist()

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from saerec_ray.backbone.cold import without_cold
 from saerec_ray.backbone.encoder import UserEncoder
 from saerec_ray.backbone.frozen import Frozen
 from saerec_ray.backbone.new_items import LIST, bias_of_share, biases_needed, new_items
@@ -74,8 +75,8 @@ def measure_exposure(
     scores of the best reading of the texts for some cases, `text_ranks` what it made of `cases`. Other users have warm
     targets alone, a random USERS of them. A row has the accuracy at LIST of `cold` and of `others`, the share of the
     `places` among the first LIST of the users with cold targets that new items have, and but for the text the bias and
-    the difference of HR to the text with its 95% interval over users. Biases are chosen on validation users, whatever
-    `train.new_item_places` allows; none is negative, and without validation users there is none to choose.
+    the difference of HR to the text with its 95% interval over users. Biases are chosen on validation users without
+    their cold items, whatever `train.new_item_places` allows; none is negative, and without validation users there is none to choose.
     """
     every = held_out(sequences, "test")
     warm = every.at(np.array([not cold[targets].any() for targets in every.targets], dtype=bool).nonzero()[0])
@@ -100,7 +101,8 @@ def _biases(scorer: Scorer, sequences: PreparedSequences, cold: Mask, seed: int)
     """The biases to compare by the name of their row."""
     found = {NO_BIAS: 0.0, SERVED: float(scorer.space.biases[cold][0])}
     plain, new = scorer.with_bias(0.0), new_items(scorer.space.popularity)
-    cases = affordable(held_out(sequences, "validation"), plain.space.item_count, seed)
+    # As the bias that is served was chosen: by people who have not met a cold item.
+    cases = affordable(held_out(without_cold(sequences, cold), "validation"), plain.space.item_count, seed)
     users = sampled_users(plain.encoder, cases, USERS, seed)
     if users is not None:
         needed = biases_needed(plain.space, plain.frozen.prior, users, new)

@@ -77,6 +77,12 @@ def test_rare_and_common_values_are_left_out() -> None:
     assert values == [("brand", "acme")]
 
 
+def test_items_that_training_must_not_know_count_for_no_value_but_have_codes() -> None:
+    values, codes = attribute_codes(AttributesConfig(min_items=2, max_share=1.0), ITEMS, cold=[1])
+    assert values == [("colour", "red")]
+    assert codes.toarray().ravel().astype(bool).tolist() == [True, True, False, False, True]
+
+
 def test_only_the_attributes_asked_for_are_taken() -> None:
     values, _ = attribute_codes(EASY.model_copy(update={"names": ["size"]}), ITEMS)
     assert values == [("size", "L")]

@@ -75,6 +75,19 @@ def test_what_is_held_out_decides_nothing() -> None:
     assert phrases(users) == phrases(held_out_moved) == phrases(others)
 
 
+def test_phrases_are_found_without_the_items_that_training_must_not_know_which_have_them_all_the_same() -> (
+    None
+):
+    assert all("Star" in names for names in phrases(fans())[:A_SERIES])
+
+    def without(cold: range) -> list[list[str]]:
+        found = add_followed_phrases(EASY, TEXTS, NO_FIELDS, sequences_of(fans()), cold)
+        return [values.get(PHRASE, []) for values in found]
+
+    assert all("Star" in names for names in without(range(1))[:A_SERIES])
+    assert not any("Star" in names for names in without(range(2, A_SERIES))), "two items are too few"
+
+
 def test_an_item_met_again_follows_nothing() -> None:
     """Or every phrase of items that people buy again and again would count."""
     again = [([item, item, item, item, item], [], []) for item in range(len(TEXTS)) for _ in range(5)]

@@ -19,7 +19,6 @@ from saerec_ray.dictionary import trainer
 from saerec_ray.dictionary.adoption import adopt_dictionary
 from saerec_ray.dictionary.build import build_dictionary
 from saerec_ray.dictionary.sae import (
-    CODES_FILE,
     DICTIONARY_FILE,
     Floats,
     read_codes,
@@ -160,24 +159,55 @@ def test_the_stage_writes_codes_of_texts_and_reviews_and_figures_of_both(tmp_pat
     assert [metrics[name] for name in ("train_items", "choosing_items", "held_out_items")] == [270, 15, 15]
 
 
-def test_a_review_of_an_item_that_nobody_met_changes_nothing(tmp_path: Path) -> None:
-    having = some_reviews()
-    cold = [0, 4, 8]
-    lacking = {item: vectors for item, vectors in having.items() if item not in cold}
-    build(write_embedded(tmp_path / "a", having), tmp_path / "having", without_reviews=cold)
-    build(write_embedded(tmp_path / "b", lacking), tmp_path / "lacking")
-    for name in (DICTIONARY_FILE, CODES_FILE):
-        assert (tmp_path / "having" / name).read_bytes() == (tmp_path / "lacking" / name).read_bytes()
+def test_nothing_is_learnt_of_items_that_training_must_not_know(tmp_path: Path) -> None:
+    """Neither their texts nor their reviews decide the dictionary; their codes are those of their texts."""
+    cold = np.arange(0, ITEMS, 4)
+    embedded = write_embedded(tmp_path / "a", some_reviews())
+    changed = {item: -vectors if item in cold else vectors for item, vectors in some_reviews().items()}
+    other = write_embedded(tmp_path / "b", changed)
+    texts = load_samples(embedded).texts.copy()
+    texts[cold, 1:] *= -1  # the first number stays, so that the same items are held out
+    save_file({"embeddings": texts}, other / EMBEDDINGS_FILE)
+    for source, name in ((embedded, "one"), (other, "two")):
+        build(source, tmp_path / name, cold=cold.tolist())
+    one, two = ((tmp_path / name / DICTIONARY_FILE).read_bytes() for name in ("one", "two"))
+    assert one == two
+    dictionary = read_dictionary(tmp_path / "one")
+    for source, name in ((embedded, "one"), (other, "two")):
+        own = load_samples(source).texts[cold]
+        assert (read_codes(tmp_path / name)[cold] != dictionary.encode(own)).nnz == 0
+    rest = np.setdiff1d(np.arange(ITEMS), cold)
+    assert (read_codes(tmp_path / "one")[rest] != read_codes(tmp_path / "two")[rest]).nnz == 0
+
+
+def test_items_that_training_must_not_know_decide_neither_mean_nor_scale_of_a_dictionary_from_elsewhere(
+    tmp_path: Path,
+) -> None:
+    build(write_embedded(tmp_path / "source-items"), tmp_path / "source")
+    cold = np.arange(0, ITEMS, 4)
+    settings_ = SETTINGS.model_copy(update={"source": tmp_path / "source", "recentre": True})
+    found = []
+    for name, factor in (("one", 1), ("two", -1)):
+        embedded = write_embedded(tmp_path / f"{name}-items")
+        texts = load_samples(embedded).texts.copy()
+        texts[cold] *= factor
+        save_file({"embeddings": texts}, embedded / EMBEDDINGS_FILE)
+        (tmp_path / name).mkdir()
+        source = read_dictionary(tmp_path / "source")
+        adopt_dictionary(settings_, source, embedded, tmp_path / name, cold=cold.tolist())
+        found.append((tmp_path / name / DICTIONARY_FILE).read_bytes())
+    assert found[0] == found[1]
 
 
 def test_a_dictionary_from_elsewhere_reads_reviews_by_the_same_formula(tmp_path: Path) -> None:
     embedded = write_embedded(tmp_path / "embed", some_reviews())
     build(write_embedded(tmp_path / "other"), tmp_path / "source")
     source = replace(read_dictionary(tmp_path / "source"), code_scale=3.0)
-    adopt_dictionary(SETTINGS, source, embedded, tmp_path, without_reviews=[2])
+    adopt_dictionary(SETTINGS, source, embedded, tmp_path, cold=[2])
     taken = read_dictionary(tmp_path)
     assert (read_codes(tmp_path) != item_codes(taken, load_samples(embedded, [2]))).nnz == 0
-    assert np.square(read_codes(tmp_path).data).sum() / ITEMS == pytest.approx(1, rel=1e-4)
+    known = read_codes(tmp_path)[np.arange(ITEMS) != 2]
+    assert np.square(known.data).sum() / (ITEMS - 1) == pytest.approx(1, rel=1e-4)
 
 
 def test_without_centring_figures_of_reviews_and_seeds_are_still_about_the_training_mean(

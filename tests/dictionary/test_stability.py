@@ -121,7 +121,7 @@ def alone(embedded: Path, folder: Path, seed: int) -> Dictionary:
         "embeddings": str(embedded),
         "config": SETTINGS.model_dump(mode="json"),
         "split_seed": SEED,
-        "without_reviews": [],
+        "cold": [],
     }
     worker = LocalWorker(0, 1, torch.device("cpu"), attempt)
     train_dictionary(worker, parameters | {"seed": seed})

@@ -252,7 +252,7 @@ def test_when_training_ends_is_decided_by_the_first_worker_for_all(
         "config": settings.model_dump(mode="json"),
         "seed": 5,
         "split_seed": 5,
-        "without_reviews": [],
+        "cold": [],
         "errors": errors,
         "told": str(tmp_path),
     }

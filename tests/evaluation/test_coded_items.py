@@ -33,7 +33,7 @@ def stages(
     stability: Floats | None = None,
     *,
     reviews: tuple[Floats, Indices] | None = None,
-    without_reviews: Sequence[int] = (),
+    cold: Sequence[int] = (),
     second: csr_array | None = None,
 ) -> CodedItems:
     """Finished stages of the planted dictionary; `second` stands for the codes of another dictionary."""
@@ -46,7 +46,7 @@ def stages(
         about = {"embeddings": reviews[0], "items": reviews[1].astype(np.int32)}
         save_file(about, folder / "embed" / REVIEW_EMBEDDINGS_FILE)
     write_dictionary(PLANTED.dictionary, folder / "dictionary")
-    codes = item_codes(PLANTED.dictionary, load_samples(folder / "embed", without_reviews))
+    codes = item_codes(PLANTED.dictionary, load_samples(folder / "embed", cold))
     write_codes(codes if second is None else concatenated(codes, second), folder / "dictionary")
     finish_stage(folder / "dictionary", recorded)
     return read_coded_items(folder / "embed", folder / "dictionary")
@@ -111,9 +111,19 @@ def test_items_kept_out_of_training_have_no_reviews_for_the_control_either(tmp_p
     cold = np.flatnonzero(draw_cold_items(ITEMS, 0.3, 9))
     config = DictionaryConfig(width=TOPICS, active=3).model_dump(mode="json")
     recorded = {"settings": [config, 1, 0.3, 9]}
-    coded = stages(tmp_path, recorded, reviews=one_topic_more(), without_reviews=cold.tolist())
+    coded = stages(tmp_path, recorded, reviews=one_topic_more(), cold=cold.tolist())
     np.testing.assert_array_equal(coded.features(PLANTED.dictionary).toarray(), coded.codes.toarray())
     np.testing.assert_array_equal(coded.codes.toarray()[cold] > 0, PLANTED.present[cold])
+
+
+def test_items_kept_out_of_training_are_neither_learnt_from_nor_chosen_by(tmp_path: Path) -> None:
+    cold = np.flatnonzero(draw_cold_items(ITEMS, 0.3, 9))
+    config = DictionaryConfig(width=TOPICS, active=3, held_out_share=0.25).model_dump(mode="json")
+    coded = stages(tmp_path, {"settings": [config, 1, 0.3, 9]})
+    split = split_for_training(PLANTED.vectors, 0.25, 1)
+    np.testing.assert_array_equal(coded.train, np.setdiff1d(split.train, cold))
+    np.testing.assert_array_equal(coded.choosing, np.setdiff1d(split.choosing, cold))
+    np.testing.assert_array_equal(coded.held_out, split.held_out)
 
 
 def test_codes_of_a_second_dictionary_are_left_out(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from saerec_ray.backbone.cold import without_cold
 from saerec_ray.backbone.validation import encode_users, held_out, model_ranks
 from saerec_ray.evaluation import cold_exposure
 from saerec_ray.evaluation.cold import cold_cases, measure_cold
@@ -83,7 +84,7 @@ def test_places_are_those_of_new_items_in_the_lists_of_the_users_with_cold_targe
 def test_biases_list_new_items_as_often_as_their_rows_say_to_validation_users() -> None:
     rows = measure()["exposure"]["rows"]
     model = scorer()
-    users = encode_users(model.encoder, held_out(SEQUENCES, "validation"))
+    users = encode_users(model.encoder, held_out(without_cold(SEQUENCES, COLD), "validation"))
     for exposure in EXPOSURES:
         space = model.with_bias(rows[f"{exposure:g}"]["bias"] + 1e-4).space
         shown = [user.top(10) for user in scored_users(space, FROZEN.prior, users, range(len(users.cases)))]
