@@ -146,9 +146,10 @@ class BackboneTraining:
     def _decay_rows_in_use(self) -> None:
         """Weight decay of the residuals that have a sparse gradient: SparseAdam has none, and all rows are too many."""
         residuals = self.model.items.residuals
-        if self.config.residual_decay and residuals.grad is not None:
+        decay = self.model.items.residual_decay
+        if decay and residuals.grad is not None:
             rows = residuals.grad.coalesce().indices()[0]
-            kept = 1 - self.config.residual_decay * self.config.learning_rate * self._learning_rate_share()
+            kept = 1 - decay * self.config.learning_rate * self._learning_rate_share()
             with torch.no_grad():
                 residuals[rows] *= kept
 
@@ -270,7 +271,7 @@ def _optimisers(model: Backbone, config: TrainConfig, sparse: bool) -> dict[str,
     if sparse:
         rows = torch.optim.SparseAdam([residuals], lr=config.learning_rate)
         return {"optimiser": adam, "sparse_optimiser": rows}
-    adam.add_param_group({"params": [residuals], "weight_decay": config.residual_decay})
+    adam.add_param_group({"params": [residuals], "weight_decay": model.items.residual_decay})
     return {"optimiser": adam}
 
 

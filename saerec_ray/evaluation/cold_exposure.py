@@ -76,7 +76,8 @@ def measure_exposure(
     targets alone, a random USERS of them. A row has the accuracy at LIST of `cold` and of `others`, the share of the
     `places` among the first LIST of the users with cold targets that new items have, and but for the text the bias and
     the difference of HR to the text with its 95% interval over users. Biases are chosen on validation users without
-    their cold items, whatever `train.new_item_places` allows; none is negative, and without validation users there is none to choose.
+    their cold items, whatever `train.new_item_places` allows; none is negative, and without validation users there is
+    none to choose.
     """
     every = held_out(sequences, "test")
     warm = every.at(np.array([not cold[targets].any() for targets in every.targets], dtype=bool).nonzero()[0])

@@ -238,12 +238,14 @@ def test_the_same_training_has_the_same_bits_again(train: Train) -> None:
     assert same_bits(state(train("once", **DROPOUT)), state(train("again", **DROPOUT)))
 
 
-def started(folder: Path, sequences: PreparedSequences = SEQUENCES, **changes: Any) -> BackboneTraining:
+def started(
+    folder: Path, sequences: PreparedSequences = SEQUENCES, *, intents: bool = True, **changes: Any
+) -> BackboneTraining:
     """A training whose steps depend on random numbers, before its first step."""
     attempt = begin_attempt(folder, "backbone", {}, latest_checkpoint)
     worker = LocalWorker(0, 1, torch.device("cpu"), attempt)
     settings = small_settings(epochs=4, **DROPOUT, **changes)
-    return BackboneTraining(worker, settings, FROZEN, sequences, {"seed": 7, "intents": True})
+    return BackboneTraining(worker, settings, FROZEN, sequences, {"seed": 7, "intents": intents})
 
 
 def residuals_after_a_step(folder: Path, **changes: Any) -> tuple[Tensor, Tensor]:
@@ -259,6 +261,15 @@ def test_decay_shrinks_all_residuals_at_every_step(tmp_path: Path) -> None:
     before, plain = residuals_after_a_step(tmp_path / "plain", residual_decay=0.0)
     _, decayed = residuals_after_a_step(tmp_path / "decayed", residual_decay=0.5)
     torch.testing.assert_close(decayed, plain - 0.1 * 0.5 * before)
+
+
+@pytest.mark.parametrize(
+    "sample", [{}, {"full_softmax_items": 1, "negatives": 8}], ids=["all items", "a sample"]
+)
+def test_without_intents_nothing_holds_residuals_back(tmp_path: Path, sample: dict[str, int]) -> None:
+    _, plain = residuals_after_a_step(tmp_path / "plain", intents=False, residual_decay=0.0, **sample)
+    _, decayed = residuals_after_a_step(tmp_path / "decayed", intents=False, residual_decay=0.5, **sample)
+    torch.testing.assert_close(decayed, plain, rtol=0, atol=0)
 
 
 def test_on_a_sample_decay_shrinks_the_residuals_that_are_in_use(tmp_path: Path) -> None:
