@@ -45,6 +45,12 @@ class HeldOut:
             self.users[rank::world_size], self.histories[rank::world_size], self.targets[rank::world_size]
         )
 
+    def with_targets_among(self, items: npt.NDArray[np.bool_]) -> HeldOut:
+        """The cases with a target among the given items, (items,), and of their targets only those."""
+        chosen = [case for case, targets in enumerate(self.targets) if items[targets].any()]
+        kept = self.at(np.array(chosen, dtype=np.int64))
+        return HeldOut(kept.users, kept.histories, [targets[items[targets]] for targets in kept.targets])
+
     def at(self, rows: npt.NDArray[np.int64]) -> HeldOut:
         """The given cases, in their order."""
         return HeldOut(

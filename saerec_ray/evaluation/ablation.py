@@ -17,7 +17,7 @@ from saerec_ray.scoring import Indices, ItemSpace, PriorTable, rank_of
 
 LIST_LENGTH = 10
 REMOVED = (1, 2, 3, 5)
-CONTROLS = ("same_item", "same_user")
+CONTROLS = ("same_item", "other_reasons", "same_user")
 
 
 def rank_drop(space: ItemSpace, user: ScoredUser, item: int, intents: Indices) -> int:
@@ -37,10 +37,11 @@ def cited_against_random(
 ) -> dict[str, Any]:
     """Removes the m strongest reasons of each item in the top 10 of `count` users, and m random intents.
 
-    The removed intents are worth nothing for all items (q_uf := 0), and the catalogue is ranked again. Two
+    The removed intents are worth nothing for all items (q_uf := 0), and the catalogue is ranked again. Three
     controls, each matched to the cited intents by density and free of them:
-    same_item   other intents that the item carries
-    same_user   other intents of the items the user has met
+    same_item       other intents that the item carries, also such as speak against it
+    other_reasons   those of them that speak for it: the strictest control, as only strength tells them from the cited
+    same_user       other intents of the items the user has met
     For each m and control: cases, median rank drops, their ratio (null when the control's median is not
     above 0), the share of cases in which the cited intents make the item fall further (mean over users), and
     of ties. A case with fewer than m reasons or m candidates for the control is left out.
@@ -54,11 +55,12 @@ def cited_against_random(
         for item in user.top(LIST_LENGTH).tolist():
             reasons = cited_intents(space, user, item, max(REMOVED), citable)
             carried = space.code(item)[0]
+            speaking = cited_intents(space, user, item, len(carried))
             for m in REMOVED:
                 if len(reasons) < m:
                     break
                 cited = rank_drop(space, user, item, reasons[:m])
-                for name, candidates in zip(CONTROLS, (carried, own), strict=True):
+                for name, candidates in zip(CONTROLS, (carried, speaking, own), strict=True):
                     drawn = matched_by_density(reasons[:m], candidates, density, rng)
                     if drawn is not None:
                         pairs[m, name].append((user.case, cited, rank_drop(space, user, item, drawn)))

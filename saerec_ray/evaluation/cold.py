@@ -38,13 +38,7 @@ AMONG = ("all", "cold")
 
 def cold_cases(sequences: PreparedSequences, cold: Mask) -> HeldOut:
     """Test cases with cold targets, and only those targets."""
-    cases = held_out(sequences, "test")
-    chosen = [case for case, targets in enumerate(cases.targets) if cold[targets].any()]
-    return HeldOut(
-        cases.users[chosen],
-        [cases.histories[case] for case in chosen],
-        [cases.targets[case][cold[cases.targets[case]]] for case in chosen],
-    )
+    return held_out(sequences, "test").with_targets_among(cold)
 
 
 def measure_cold(

@@ -23,6 +23,7 @@ from saerec_ray.evaluation.intervals import RESAMPLES
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
 
 CUTOFFS = (10, 20)
 LIST_LENGTH = 10
@@ -38,8 +39,11 @@ class Recommended:
     lists: Indices  # (cases, LIST_LENGTH), in no order
 
 
-def recommend(vectors: Floats, cases: HeldOut) -> Recommended:
-    """Ranks and lists of the content recommender on centred vectors, (items, d); what was met is left out."""
+def recommend(vectors: Floats, cases: HeldOut, among: Mask | None = None) -> Recommended:
+    """Ranks and lists of the content recommender on centred vectors, (items, d); what was met is left out.
+
+    `among`: the items that compete, (items,); all without it.
+    """
     states = _states(vectors, cases)
     lists: list[Indices] = []
 
@@ -48,6 +52,8 @@ def recommend(vectors: Floats, cases: HeldOut) -> Recommended:
     def batches() -> Iterator[tuple[int, Floats]]:
         for start in range(0, len(cases), at_once):
             scores = np.asarray(states[start : start + at_once] @ vectors.T, dtype=np.float32)
+            if among is not None:
+                scores[:, ~among] = -np.inf
             lists.append(_best_unseen(scores, cases.histories[start : start + at_once]))
             yield start, scores
 
@@ -76,17 +82,23 @@ def _best_unseen(scores: Floats, histories: list[npt.NDArray[np.int32]]) -> Indi
 
 
 def ndcg_recovered(
-    unit: Floats, mean: Floats, reconstructions: Mapping[str, Callable[[], Floats]], cases: HeldOut, seed: int
+    unit: Floats,
+    mean: Floats,
+    reconstructions: Mapping[str, Callable[[], Floats]],
+    cases: HeldOut,
+    seed: int,
+    among: Mask | None = None,
 ) -> dict[str, Any]:
     """R = (NDCG(x') - NDCG(0)) / (NDCG(x) - NDCG(0)) for each reconstruction of all items.
 
     x: unit vectors, (items, d); x': their reconstructions, in the same space, made when they are needed;
     0: every item is the mean vector, (d,). R is 1 where nothing is lost and 0 where nothing is kept; None
     where x ranks no better than 0. The interval is that of R@10 when users are drawn anew. `change` is
-    NDCG(x') / NDCG(x) - 1; `overlap` the mean share of the ten listed items that x lists too.
+    NDCG(x') / NDCG(x) - 1; `overlap` the mean share of the ten listed items that x lists too. With `among`, (items,),
+    only these items compete, and all targets must be of them.
     """
-    whole = recommend(unit - mean, cases)
-    nothing = recommend(np.zeros_like(unit), cases)
+    whole = recommend(unit - mean, cases, among)
+    nothing = recommend(np.zeros_like(unit), cases, among)
     users = target_cases(cases)
     best, floor = (_gains(each.ranks, users) for each in (whole, nothing))
     found: dict[str, Any] = {
@@ -96,7 +108,7 @@ def ndcg_recovered(
         "codings": {},
     }
     for name, reconstruct in reconstructions.items():
-        coded = recommend(reconstruct() - mean, cases)
+        coded = recommend(reconstruct() - mean, cases, among)
         gains = _gains(coded.ranks, users)
         found["codings"][name] = {
             "ndcg": {str(k): float(gains[k].mean()) for k in CUTOFFS},

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from saerec_ray.backbone.validation import Part, held_out
 from saerec_ray.data.prepared import PreparedSequences
 from saerec_ray.dictionary.metrics import PrincipalComponents
@@ -35,11 +37,14 @@ def measure_dictionary_part(
 ) -> dict[str, Any]:
     """Codings, sparsity curve, densities, directions, and the ranking recovered for at most `users` users a split.
 
-    All but densities are of items that the dictionary was neither trained on nor chosen by, beside controls
-    fitted on training items. With reviews, all is of the items' own texts.
+    Codings, curve and directions are of items that the dictionary was neither trained on nor chosen by, beside controls
+    fitted on training items. The ranking recovered is of the whole catalogue, most of which training saw, and once
+    more of the held-out items alone, which compete with each other. With reviews, all is of the items' own texts.
     """
     on_progress(1, 10)
-    found = coding_figures(coded) | {"recovered": {}}
+    found = coding_figures(coded) | {"recovered": {}, "recovered_held_out": {}}
+    held = np.zeros(len(coded.vectors), dtype=bool)
+    held[coded.held_out] = True
     vectors, mean = coded.vectors, unit_rows(coded.vectors[coded.train]).mean(axis=0)
     on_progress(2, 10)
     reconstructions = {
@@ -52,6 +57,12 @@ def measure_dictionary_part(
         if len(cases):
             unit = unit_rows(vectors)
             found["recovered"][split] = ndcg_recovered(unit, mean, reconstructions, cases, seed)
+            unseen = every.with_targets_among(held)
+            if len(unseen):
+                chosen = unseen.at(sample_cases(unseen, users, seed))
+                found["recovered_held_out"][split] = ndcg_recovered(
+                    unit, mean, reconstructions, chosen, seed, held
+                )
         on_progress(2 + 4 * (done + 1), 10)
     return found
 

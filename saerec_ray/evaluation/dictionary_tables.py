@@ -24,7 +24,7 @@ SPLITS = ("validation", "test")
 def dictionary_lines(found: dict[str, Any], splits: Sequence[str] = SPLITS) -> Lines:
     """Codings, sparsities, latents, and what a recommender loses on these splits."""
     lines = ["# Dictionary", "", *_origin(found), "", *_coding_lines(found)]
-    lines += _recovered_lines(in_order(found["recovered"], splits))
+    lines += _recovered_lines(*(in_order(found[key], splits) for key in ("recovered", "recovered_held_out")))
     if second := found.get("cooccurrence"):
         lines += [f"# Dictionary of {TOGETHER}", "", *_second_origin(second), "", *_coding_lines(second)]
     return lines
@@ -122,25 +122,27 @@ def _latent_lines(found: dict[str, Any]) -> Lines:
     return [*lines, ""]
 
 
-def _recovered_lines(splits: list[tuple[str, Any]]) -> Lines:
-    lines: Lines = []
-    if splits:
+def _recovered_lines(splits: list[tuple[str, Any]], held_out: list[tuple[str, Any]]) -> Lines:
+    if not splits:
+        return []
+    lines = [
+        "## Ranking recovered",
+        "",
+        "A content recommender without weights ranks items by the inner product with the recency-weighted "
+        "mean of a user's history; it is not the served model. R: share of its NDCG that is left when items "
+        "are replaced by their reconstruction, 0 when all are the mean vector. Overlap: of lists of 10. The "
+        "dictionary was trained on most items of the catalogue; of held-out items alone, which compete with each "
+        "other and are easier to tell apart, it was not.",
+        "",
+    ]
+    for name, found in (*splits, *((f"{split}, held-out items alone", found) for split, found in held_out)):
         lines += [
-            "## Ranking recovered",
-            "",
-            "A content recommender without weights ranks items by the inner product with the recency-weighted "
-            "mean of a user's history; it is not the served model. R: share of its NDCG that is left when items "
-            "are replaced by their reconstruction, 0 when all are the mean vector. Overlap: of lists of 10.",
-            "",
-        ]
-    for split, found in splits:
-        lines += [
-            f"NDCG@10 of the vectors themselves on {split}: {found['ndcg']['10']:.4f} ({found['users']} users), of "
+            f"NDCG@10 of the vectors themselves on {name}: {found['ndcg']['10']:.4f} ({found['users']} users), of "
             f"the mean vector {found['ndcg_of_mean_vector']['10']:.4f}.",
             "",
             *table(
                 [
-                    f"coding, {split}",
+                    f"coding, {name}",
                     *(f"NDCG@{k}" for k in CUTOFFS),
                     "R@10",
                     "95% interval",

@@ -101,8 +101,8 @@ def representation(
                    among all of a user's. "Over" is wrong where the planted mixture shows the intent no more
                    than the population does, "under" where it shows it no less: other intents of the same
                    items really are more frequent, and count as found.
-    aversion       no carrier of one intent is met: `power` of "under" over all users, and over those whose
-                   intent is expected often enough for the verdict to be possible
+    aversion       no carrier is met of one intent, random among the `intents` that are expected often enough for
+                   the verdict to be possible: `power` is the share of users who are called short of it
     under_possible the share of all intents that a history of the length can be called short of: those with 5
                    carriers expected. Rare intents never are, so this is small on any large catalogue
     """
@@ -186,17 +186,12 @@ def _aversion(
     count: int,
     rng: np.random.Generator,
 ) -> dict[str, float | None]:
-    if len(intents) == 0:
-        return {"power": None, "possible": None, "power_where_possible": None}
-    hits, possible = [], []
+    able = intents[length * population.activation_rates[intents] >= MIN_EXPECTED_COUNT]
+    if len(able) == 0:
+        return {"power": None, "intents": 0}
+    hits = []
     for _ in range(count):
-        intent = int(rng.choice(intents))
+        intent = int(rng.choice(able))
         _, under = _verdicts(simulator, population, simulator.with_aversion(intent, length, rng))
         hits.append(bool(under[intent]))
-        possible.append(length * float(population.activation_rates[intent]) >= MIN_EXPECTED_COUNT)
-    found, able = np.array(hits), np.array(possible)
-    return {
-        "power": float(found.mean()),
-        "possible": float(able.mean()),
-        "power_where_possible": float(found[able].mean()) if able.any() else None,
-    }
+    return {"power": float(np.mean(hits)), "intents": len(able)}

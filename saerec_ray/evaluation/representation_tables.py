@@ -16,7 +16,7 @@ def representation_lines(found: dict[str, Any]) -> Lines:
     heads = ["history length", "chance users with a verdict", "verdicts a chance user"]
     for share in shares:
         heads += [f"found, {float(share):.0%} planted", f"wrong, {float(share):.0%} planted"]
-    heads += ["avoided intent found", "where possible", "intents with such a verdict possible"]
+    heads += ["found, avoided where a verdict is possible", "intents with such a verdict possible"]
     rows = []
     for length, row in sorted(lengths.items(), key=lambda pair: int(pair[0])):
         cells = [
@@ -29,15 +29,7 @@ def representation_lines(found: dict[str, Any]) -> Lines:
                 number(row["preference"][share]["power"], ".0%"),
                 number(row["preference"][share]["false_discovery_rate"], ".1%"),
             ]
-        avoided = row["aversion"]
-        rows.append(
-            [
-                *cells,
-                number(avoided["power"], ".0%"),
-                number(avoided["power_where_possible"], ".0%"),
-                f"{row['under_possible']:.1%}",
-            ]
-        )
+        rows.append([*cells, number(row["aversion"]["power"], ".0%"), f"{row['under_possible']:.1%}"])
     lines = [
         "# Over- and under-representation",
         "",

@@ -280,7 +280,7 @@ def representation_tables(found: dict[str, Any]) -> Lines:
                 for share in shares
                 for figure in ("power", "false_discovery_rate")
             ),
-            number(row["aversion"]["power_where_possible"], ".0%"),
+            number(row["aversion"]["power"], ".0%"),
             f"{row['under_possible']:.1%}",
         ]
         for length, row in lengths

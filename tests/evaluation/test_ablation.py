@@ -137,6 +137,28 @@ def test_citing_at_random_wins_as_often_as_it_loses(monkeypatch: pytest.MonkeyPa
     assert decided == pytest.approx(0.5, abs=0.08)
 
 
+def test_the_strictest_control_takes_away_other_reasons_and_the_loosest_anything_the_item_carries(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    offered: list[tuple[set[int], ...]] = []
+
+    def record(wanted, candidates, density, rng):  # type: ignore[no-untyped-def]
+        offered.append((set(wanted.tolist()), set(candidates.tolist())))
+        return matched_by_density(wanted, candidates, density, rng)
+
+    monkeypatch.setattr(ablation, "matched_by_density", record)
+    toy = random_toy(4)
+    cited_against_random(toy.space, toy.table, toy.users, 1, seed=5)
+    user = toy.scored()[int(sample_cases(toy.users, 1, 5)[0])]
+    item = int(user.top(1)[0])
+    contributions = toy.space.code(item)[1] * user.values[toy.space.code(item)[0]]
+    carried, speaking, own = (candidates for _, candidates in offered[:3])
+    assert carried == set(toy.space.code(item)[0].tolist())
+    assert speaking == set(toy.space.code(item)[0][contributions > 0].tolist())
+    assert speaking < carried
+    assert own == set(np.flatnonzero(user.profile > 0).tolist())
+
+
 def test_items_with_too_few_reasons_are_left_out_not_padded() -> None:
     toy = planted_toy(2)
     found = cited_against_random(toy.space, toy.table, toy.users, 40, seed=5)

@@ -65,6 +65,16 @@ def test_no_list_holds_an_item_the_user_has_met_even_where_all_others_score_belo
     assert (found.ranks <= 36).all()
 
 
+def test_of_some_items_only_these_compete_and_are_listed() -> None:
+    among = np.arange(ITEMS) % 2 == 0
+    some = cases().with_targets_among(among)
+    found = recommend(VECTORS - MEAN, some, among)
+    whole = recommend(VECTORS - MEAN, some)
+    assert (found.ranks <= whole.ranks).all()
+    assert (found.ranks < whole.ranks).any()
+    assert among[found.lists].all()
+
+
 def test_a_target_the_user_has_met_before_is_still_looked_for() -> None:
     again = held([[4, 3]], [[3]])
     assert recommend(VECTORS - MEAN, again).ranks.tolist() == [1]

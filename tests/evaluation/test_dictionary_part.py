@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from saerec_ray.backbone.validation import held_out
 from saerec_ray.dictionary.sae import Scaling
 from saerec_ray.evaluation.codings import NAMES
 from saerec_ray.evaluation.dictionary_part import dictionary_headline, measure_dictionary_part
@@ -59,6 +60,19 @@ def test_users_are_bounded_and_every_split_is_measured() -> None:
     assert FOUND["recovered"]["test"]["users"] == 80
     few = measure(users=9)["recovered"]
     assert (few["validation"]["users"], few["test"]["users"]) == (9, 9)
+
+
+def test_the_ranking_is_measured_on_held_out_items_alone_too() -> None:
+    held = np.zeros(len(PLANTED.vectors), dtype=bool)
+    held[PLANTED.coded.held_out] = True
+    for split in ("validation", "test"):
+        found = FOUND["recovered_held_out"][split]
+        cases = held_out(sequences(), split)
+        assert found["users"] == sum(held[targets].any() for targets in cases.targets) > 0
+        assert found["codings"]["dictionary"]["recovered"]["10"] == pytest.approx(1, abs=0.02)
+        assert found["ndcg"]["10"] > FOUND["recovered"][split]["ndcg"]["10"], "fewer items compete"
+    lines = "\n".join(dictionary_lines(FOUND))
+    assert "coding, test, held-out items alone" in lines
 
 
 def test_progress_rises_to_the_end() -> None:
@@ -113,6 +127,6 @@ def test_headlines_are_of_held_out_items_and_test_users() -> None:
 def test_without_held_out_interactions_there_is_no_ranking_and_no_error() -> None:
     nobody = sequences_of([([1, 2, 3], [], [])])
     found = measure_dictionary_part(PLANTED.coded, nobody, 5, 7, lambda _done, _total: None)
-    assert found["recovered"] == {}
+    assert found["recovered"] == found["recovered_held_out"] == {}
     assert set(dictionary_headline({"dictionary": found})) == {"dictionary_fvu"}
     assert "Ranking recovered" not in "\n".join(dictionary_lines(found))

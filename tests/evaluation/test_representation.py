@@ -135,15 +135,16 @@ def test_a_verdict_is_wrong_where_the_planted_mixture_moves_the_other_way(
     assert rates[Verdict.UNDER] == pytest.approx(raised, abs=0.08)
 
 
-def test_aversions_found_are_counted_apart_where_the_rule_allows_a_verdict(
+def test_only_such_intents_are_avoided_as_the_rule_allows_a_verdict_on(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     space, population, interactions = setting(6)
     monkeypatch.setattr(module, "compare_with_population", always(Verdict.UNDER))
     rows = representation(space, population, interactions, 30, 1)["lengths"]
-    assert rows["5"]["aversion"] == {"power": 1.0, "possible": 0.0, "power_where_possible": None}
-    assert rows["100"]["aversion"]["possible"] > 0.9
-    assert rows["100"]["aversion"]["power_where_possible"] == 1
+    assert rows["5"]["aversion"] == {"power": None, "intents": 0}
+    possible = int((100 * population.activation_rates >= 5).sum())
+    assert rows["100"]["aversion"] == {"power": 1.0, "intents": possible}
+    assert possible > 0.9 * INTENTS
 
 
 def test_where_no_intent_can_be_liked_or_avoided_nothing_is_said_of_that() -> None:
@@ -152,10 +153,10 @@ def test_where_no_intent_can_be_liked_or_avoided_nothing_is_said_of_that() -> No
     found = representation(space, population, few, 2, 1)
     for row in found["lengths"].values():
         assert row["preference"]["0.3"] == {"power": None, "false_discovery_rate": None}
-        assert row["aversion"] == {"power": None, "possible": None, "power_where_possible": None}
+        assert row["aversion"] == {"power": None, "intents": 0}
         assert row["chance_users"]["share_with_any_verdict"] is not None
     lines = "\n".join(representation_lines(found))
-    assert "| – | – | – | – | – | – |" in lines
+    assert "| – | – | – | – | – | 0.0% |" in lines
     page = html_report({"protocol": "", "cutoffs": [5], "representation": found})
     assert "share of wrong verdicts" in page
     assert "whose planted intent is found" not in page
