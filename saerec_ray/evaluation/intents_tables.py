@@ -254,7 +254,8 @@ def _space_lines(spaces: dict[str, Any]) -> Lines:
     lines = [
         "## Items of a latent beside each other",
         "",
-        "Judged without the embedding: by shared attribute values (Jaccard), or by shared words (tf-idf).",
+        "Judged without the embedding: by shared attribute values (Jaccard), or by shared words (tf-idf). Texts that "
+        "name attributes tell the embedding of them.",
         "",
     ]
     if tested:

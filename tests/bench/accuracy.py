@@ -129,7 +129,7 @@ def dictionary_table(seeds: list[int], reports: list[dict[str, Any]]) -> list[st
         ("dead latents, share", "dictionary_stage", "dead_share"),
         ("activation they cover, share", "catalogue", "mass_covered"),
         ("detection AUC of published labels, held-out items", "catalogue", "detection_auc_mean_published"),
-        ("the same, shuffled labels, all latents", "catalogue", "detection_auc_shuffled"),
+        ("the same, shuffled labels of all latents, published or not", "catalogue", "detection_auc_shuffled"),
         ("share of a score that intents explain, median", "explanations", "explained_share_median"),
         ("largest error when parts are added up again", "explanations", "completeness_error"),
     ]

@@ -9,6 +9,8 @@ same held-out items after its last step. L0, the mean number of active latents o
 the kind does not fix it at k. `--peer` names a Python with `eai-sparsify` installed. Peers compute in float32. So do
 rows that say so; the others take the encoder's product in bfloat16 where the CPU has it, as the product does.
 `--fewer-epochs 30` shows how many CPU seconds topk and batchtopk need to leave as little unexplained as peers do.
+Peers learn at one rate and keep their last weights; the rates of saerec rise at first and fall over the last fifth,
+and its weights are averaged. That is part of what is compared.
 """
 
 from __future__ import annotations
@@ -76,7 +78,7 @@ def train_plain(x: torch.Tensor, width: int, active: int, batch: int, epochs: in
 
 
 def train_sparsify(x: torch.Tensor, width: int, active: int, batch: int, epochs: int, rate: float) -> object:
-    """The SparseCoder of eai-sparsify, stepped as its trainer does, with Adam."""
+    """The SparseCoder of eai-sparsify, stepped as its trainer does, but with Adam at one rate."""
     from sparsify import SparseCoder, SparseCoderConfig
 
     torch.manual_seed(0)
