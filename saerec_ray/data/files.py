@@ -24,6 +24,10 @@ from saerec_ray.errors import InputError
 _PROBE_BYTES = 1 << 16
 _FIRST_LINES = 100
 _LINE = "\x01"  # a separator that no text line holds
+_LONGEST_CELL = 1 << 26  # characters; what is longer is a quotation mark that does not close
+LINE_NUMBER = "\x01line"  # a name that no column of a file has
+
+csv.field_size_limit(_LONGEST_CELL)
 
 
 def existing_file(path: Path) -> Path:
@@ -144,14 +148,17 @@ def _first_fields(path: Path) -> list[str]:
 
 
 def csv_columns(path: Path, separator: str) -> pl.LazyFrame:
-    """All columns of a CSV file as text, with a line number; a row's fields beyond the header's are left out."""
+    """All columns of a CSV file as text; a row's fields beyond the header's are left out.
+
+    The first column, LINE_NUMBER, tells where each row stands.
+    """
     return pl.scan_csv(
         path,
         separator=separator,
         infer_schema=False,
         encoding="utf8-lossy",
         truncate_ragged_lines=True,
-        row_index_name="line",
+        row_index_name=LINE_NUMBER,
         row_index_offset=2,
     )
 

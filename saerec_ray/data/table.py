@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from saerec_ray.data.files import (
+    LINE_NUMBER,
     check_columns,
     clear_errors,
     csv_columns,
@@ -68,14 +69,15 @@ def _scanned(path: Path, wanted: dict[str, str]) -> Iterator[pl.LazyFrame]:
             yield json_columns(plain, wanted, path)
             return
         frame = (
-            pl.scan_parquet(plain).with_row_index("line", offset=1)
+            pl.scan_parquet(plain).with_row_index(LINE_NUMBER, offset=1)
             if kind == _PARQUET
             else csv_columns(plain, _SEPARATORS[kind])
         )
         types = frame.collect_schema()
-        check_columns([name for name in types.names() if name != "line"], list(wanted.values()), path)
+        check_columns([name for name in types.names() if name != LINE_NUMBER], list(wanted.values()), path)
         rows = frame.select(
-            "line", *(_as_text(name, types[name], to).alias(to) for to, name in wanted.items())
+            pl.col(LINE_NUMBER).alias("line"),
+            *(_as_text(name, types[name], to).alias(to) for to, name in wanted.items()),
         )
         yield rows if kind == _PARQUET else rows.filter(~pl.all_horizontal(pl.exclude("line").is_null()))
 

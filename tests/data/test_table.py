@@ -106,6 +106,20 @@ def test_a_wrong_column_is_named_with_those_that_exist(
     assert "line" not in message  # our own row numbers are no column of the file
 
 
+@pytest.mark.parametrize("ending", ["csv", "tsv", "parquet", "jsonl"])
+def test_a_column_may_be_called_line(tmp_path: Path, ending: str) -> None:
+    """As a line of an order is in a shop's export; our own row numbers stand elsewhere."""
+    names = ("line", "item_id", "timestamp")
+    rows: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in ROWS]
+    given = source(tmp_path, ending, user_column="line")
+    write_table(tmp_path / f"interactions.{ending}", [*rows, {**rows[0], "item_id": ""}])
+    write_table(tmp_path / f"items.{ending}", [{**item, "line": "7"} for item in ITEMS])
+    out, metrics = run(tmp_path, given)
+    assert sequences(out) == EXPECTED
+    (rejected,) = metrics["rejected"].values()
+    assert rejected["first_lines"] == [len(ROWS) + (2 if ending in ("csv", "tsv") else 1)]
+
+
 def test_whole_numbers_that_a_column_of_decimals_holds_are_the_ids_they_look_like(tmp_path: Path) -> None:
     given = source(tmp_path, "parquet")
     rows = [(1.0, 10.0, 5), (1.0, 11.0, 6), (1.0, 12.0, 7)]
@@ -193,6 +207,16 @@ def test_the_same_in_the_interactions_is_one_sentence(tmp_path: Path) -> None:
     message = problem(tmp_path, given)
     assert "interactions.csv cannot be read: " in message
     assert "quotation mark" in message
+
+
+def test_a_long_description_is_no_damage(tmp_path: Path) -> None:
+    """Pages of HTML are longer than the 131,072 characters that Python's reader takes by itself."""
+    given = source(tmp_path, "csv")
+    long = "word " * 40_000
+    write(tmp_path / "items.csv", f'item_id,title\n1,"{long}"\n2,b\n3,c\n')
+    out, metrics = run(tmp_path, given)
+    assert read_items(out).texts[0] == long.strip()
+    assert metrics["rejected"] == {}
 
 
 def test_an_unquoted_quotation_mark_inside_a_title_is_kept(tmp_path: Path) -> None:
