@@ -17,6 +17,7 @@ from typing import Any
 
 import polars as pl
 
+from saerec_ray.data.ids import ID_COLUMNS, json_ids
 from saerec_ray.data.raw import NOT_UTF8, REPLACED
 from saerec_ray.data.rejects import Rejects
 from saerec_ray.errors import InputError
@@ -112,7 +113,7 @@ def json_columns(path: Path, fields: dict[str, str], shown: Path) -> pl.LazyFram
     """Top-level fields of a JSON-lines file as text columns, without a Python loop; with line and raw, the text.
 
     `fields` maps column to field name; a line that is no JSON object has nulls. Raises InputError when the first
-    objects of the file, called `shown` in messages, all lack a field.
+    objects of the file, called `shown` in messages, all lack a field. Ids that are whole numbers have no decimal point.
     """
     if found := _first_fields(path):
         check_columns(found, list(fields.values()), shown)
@@ -128,11 +129,14 @@ def json_columns(path: Path, fields: dict[str, str], shown: Path) -> pl.LazyFram
         new_columns=["raw"],
         truncate_ragged_lines=True,
     ).filter(pl.col("raw").str.strip_chars() != "")
+    raw = pl.col("raw")
     return lines.select(
         "line",
-        pl.col("raw"),
+        raw,
         *(
-            pl.col("raw").str.json_path_match(f"$['{field}']").alias(column)
+            json_ids(raw, field).alias(column)
+            if column in ID_COLUMNS
+            else raw.str.json_path_match(f"$['{field}']").alias(column)
             for column, field in fields.items()
         ),
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 import polars as pl
 
+from saerec_ray.data.cells import clean_values
 from saerec_ray.data.files import (
     LINE_NUMBER,
     check_columns,
@@ -22,7 +23,6 @@ from saerec_ray.data.raw import (
     ItemCollector,
     RawData,
     RawItem,
-    clean_values,
     take_interactions,
 )
 from saerec_ray.data.rejects import Rejects

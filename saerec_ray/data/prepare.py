@@ -136,7 +136,8 @@ def _usable(config: PrepareConfig, rejects: Rejects) -> tuple[Interactions, list
     known = frame.height
     if not known:
         raise InputError(
-            f"None of the {raw.rows_read} interactions read belongs to an item with text; check the ids."
+            f"None of the {raw.rows_read} interactions read belongs to an item with text; check the ids: the first "
+            f"interaction is with item {raw.interactions['item_id'][0]!r}, the first item is {usable[0].item_id!r}."
         )
     if config.min_rating is not None:
         frame = well_rated(frame, config.min_rating)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import polars as pl
 
+from saerec_ray.data.cells import UnreadableCellError
+from saerec_ray.data.ids import MAX_ID_BYTES, id_problem
 from saerec_ray.data.rejects import Rejects
 from saerec_ray.errors import InputError
 
-MAX_ID_BYTES = 256
 NOT_UTF8 = "the row is not valid UTF-8"
 REPLACED = "\ufffd"  # stands where bytes were not UTF-8
 INTERACTION_SCHEMA = {
@@ -42,26 +45,6 @@ class RawData:
     rows_read: int
     interactions_name: str
     items_name: str
-
-
-def id_problem(value: str | None) -> str | None:
-    """Why a string cannot be an id, or None."""
-    if not value:
-        return "the id is missing"
-    if len(value.encode("utf-8", "replace")) > MAX_ID_BYTES:
-        return f"the id is longer than {MAX_ID_BYTES} bytes"
-    if any(ord(character) < 32 or 127 <= ord(character) < 160 for character in value):
-        return "the id holds control characters"
-    return None
-
-
-def id_text(value: object) -> str:
-    """An id from JSON or Parquet as text; empty for what cannot be one."""
-    if isinstance(value, str):
-        return value.strip()
-    if isinstance(value, float) and value.is_integer():
-        return f"{value:.0f}"
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
 
 
 def take_interactions(
@@ -152,6 +135,14 @@ class ItemCollector:
             )
         self._items[item.item_id] = item
 
+    @contextlib.contextmanager
+    def readable(self, line: int, item_id: object) -> Iterator[None]:
+        """For the block that reads a row: rejects the row when one of its cells cannot be told as text."""
+        try:
+            yield
+        except UnreadableCellError as error:
+            self._rejects.add(self._source, line, str(error), str(item_id))
+
     def items(self) -> list[RawItem]:
         """All entries in the order of the source."""
         return list(self._items.values())
@@ -165,24 +156,6 @@ def _is_text(item: RawItem) -> bool:
     except UnicodeEncodeError:
         return False
     return not any(REPLACED in value for value in values)
-
-
-def clean_values(values: object) -> list[str]:
-    """Attribute values from a string or (nested) list: stripped, without empties and repeats, in order."""
-    found: dict[str, None] = {}
-
-    def collect(value: object) -> None:
-        if isinstance(value, str):
-            if text := value.strip():
-                found[text] = None
-        elif isinstance(value, list | tuple):
-            for entry in value:
-                collect(entry)
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            found[f"{value:g}"] = None
-
-    collect(values)
-    return list(found)
 
 
 def without_shared_root(items: list[RawItem], attribute: str = "category") -> list[RawItem]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import decimal
 import json
 from pathlib import Path
 from typing import Any
@@ -172,6 +173,79 @@ def test_numbers_as_ids_are_the_same_in_every_format(tmp_path: Path) -> None:
                 "items": str(write_table(tmp_path / f"c.{catalogue}", items)),
             }
             assert prepared(tmp_path, given) == EXPECTED
+
+
+def test_numbers_with_a_decimal_point_in_json_lines_are_the_ids_of_every_other_format(tmp_path: Path) -> None:
+    """As pandas writes whole numbers of a column in which one is missing."""
+    rows = [{"user_id": u, "item_id": float(i), "timestamp": t} for u, i, t in ROWS]
+    items = [{**item, "item_id": float(item["item_id"])} for item in ITEMS]
+    for catalogue in ("jsonl", "parquet"):
+        given = {
+            "format": "table",
+            "interactions": str(write_table(tmp_path / "i.jsonl", rows)),
+            "items": str(write_table(tmp_path / f"c.{catalogue}", items)),
+        }
+        assert prepared(tmp_path, given) == EXPECTED
+
+
+def test_an_id_with_a_decimal_point_in_csv_is_a_text(tmp_path: Path) -> None:
+    given = source(tmp_path, "csv")
+    write(tmp_path / "items.csv", "item_id,title\n1.0,a\n2.0,b\n3.0,c\n")
+    message = problem(tmp_path, given)
+    assert "None of the 6 interactions read belongs to an item with text" in message
+    assert "the first interaction is with item '1', the first item is '1.0'" in message
+
+
+@pytest.mark.parametrize("ending", ["parquet", "jsonl"])
+def test_numbers_in_texts_and_attributes_keep_all_their_digits(tmp_path: Path, ending: str) -> None:
+    given = {**source(tmp_path, "csv"), "text_columns": ["title", "model"]}
+    given["attribute_columns"] = ["price", "sold", "model"]
+    records = [
+        {"item_id": 1, "title": 1234567, "model": 12345678.0, "price": 19999.99, "sold": True},
+        {"item_id": 2, "title": 1234568, "model": 12345679.0, "price": 20000.0, "sold": False},
+        {"item_id": 3, "title": 1234569, "model": float("nan"), "price": None, "sold": None},
+    ]
+    given["items"] = str(write_table(tmp_path / f"items.{ending}", records))
+    items = read_items(run(tmp_path, given)[0])
+    assert items.titles == ["1234567", "1234568", "1234569"]
+    assert items.texts == ["1234567. 12345678", "1234568. 12345679", "1234569"]
+    assert items.attributes == [
+        {"price": ["19999.99"], "sold": ["true"], "model": ["12345678"]},
+        {"price": ["20000"], "sold": ["false"], "model": ["12345679"]},
+        {},
+    ]
+
+
+def test_moments_and_decimals_of_parquet_are_told(tmp_path: Path) -> None:
+    given = {**source(tmp_path, "parquet"), "attribute_columns": ["out", "price", "weight"]}
+    frame = pl.read_parquet(given["items"]).with_columns(
+        pl.lit(datetime.date(2024, 1, 2)).alias("out"),
+        pl.lit(decimal.Decimal("12.50")).alias("price"),
+        pl.lit(0.1, dtype=pl.Float32).alias("weight"),
+    )
+    frame.write_parquet(given["items"])
+    items = read_items(run(tmp_path, given)[0])
+    assert items.attributes == [{"out": ["2024-01-02"], "price": ["12.50"], "weight": ["0.1"]}] * 3
+
+
+def test_an_item_with_an_object_where_text_should_be_is_rejected(tmp_path: Path) -> None:
+    given = source(tmp_path, "jsonl")
+    write(tmp_path / "items.jsonl", json_lines([*ITEMS, {"item_id": "4", "title": {"de": "Lampe"}}]))
+    out, metrics = run(tmp_path, given)
+    assert read_items(out).ids == ["1", "2", "3"]
+    reason = "items.jsonl: the column title holds an object, which cannot be read as text"
+    assert metrics["rejected"] == {reason: {"count": 1, "first_lines": [4]}}
+    assert "items.jsonl, line 4: the column title holds an object" in problem(tmp_path, given, strict=True)
+
+
+def test_a_parquet_column_of_structs_is_named(tmp_path: Path) -> None:
+    given = {**source(tmp_path, "parquet"), "attribute_columns": ["made"]}
+    frame = pl.read_parquet(given["items"]).with_columns(made=pl.struct(by=pl.lit("Lumo")))
+    frame.write_parquet(given["items"])
+    assert (
+        "items.parquet has no usable item; the first: line 1: the column made holds an object, which cannot be read"
+        in problem(tmp_path, given)
+    )
 
 
 def test_windows_line_ends_a_byte_order_mark_and_blank_lines_do_not_matter(tmp_path: Path) -> None:
