@@ -25,9 +25,13 @@ class TableSource(Section):
     user_column: str = Field("user_id", description="Column of the user's id in the interactions")
     item_column: str = Field("item_id", description="Column of the item's id in the interactions")
     time_column: str | None = Field(
-        "timestamp", description="Seconds since 1970; null keeps the file's order"
+        "timestamp",
+        description="Seconds since 1970, ISO 8601 texts (UTC where they name no offset) or dates and datetimes of "
+        "Parquet; null keeps the file's order",
     )
-    rating_column: str | None = Field(None, description="Read by prepare.min_rating")
+    rating_column: str | None = Field(
+        None, description="Read where prepare.min_rating is set; a row without a rating is then rejected"
+    )
     item_id_column: str = Field("item_id", description="Column of the item's id in the items")
     title_column: str | None = Field("title", description="Column of the name people see")
     text_columns: list[str] = Field(default=["title"], description="Joined to the text that is embedded")

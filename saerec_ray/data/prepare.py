@@ -152,7 +152,7 @@ def _usable(config: PrepareConfig, rejects: Rejects) -> tuple[Interactions, list
 def _read(config: PrepareConfig, rejects: Rejects) -> RawData:
     match source := config.source:
         case TableSource():
-            return read_table(source, rejects)
+            return read_table(source, rejects, rated=config.min_rating is not None)
         case SequencesSource():
             return read_sequences_folder(source, rejects)
         case MovieLensSource():

@@ -11,6 +11,7 @@ import polars as pl
 
 from saerec_ray.data.cells import UnreadableCellError
 from saerec_ray.data.ids import MAX_ID_BYTES, id_problem
+from saerec_ray.data.moments import seconds_since_1970
 from saerec_ray.data.rejects import Rejects
 from saerec_ray.errors import InputError
 
@@ -48,21 +49,33 @@ class RawData:
 
 
 def take_interactions(
-    rows: pl.LazyFrame, source: str, rejects: Rejects, *, ticks_a_second: int = 1, with_lines: bool = False
+    rows: pl.LazyFrame,
+    source: str,
+    rejects: Rejects,
+    *,
+    ticks_a_second: int = 1,
+    no_time: str = "the time is not a number",
+    with_lines: bool = False,
 ) -> tuple[pl.DataFrame, int]:
     """Checks rows of text columns line, user_id, item_id and, where the source has them, time and rating.
 
-    A row without a time or rating is unusable where the source has that column. Unusable rows go to `rejects`.
+    A row without a time or rating is unusable where there is such a column; `no_time` says why a time is none.
+    Unusable rows go to `rejects`.
     A column raw, where there is one, holds the row as it was, and a row without any value is not what it should be.
     Returns the usable ones with INTERACTION_SCHEMA, and line when wanted, and how many rows were read.
     """
     columns = rows.collect_schema().names()
+    time = rating = pl.lit(None, dtype=pl.Float64)
+    if "time" in columns:
+        time = seconds_since_1970(pl.col("time"), ticks_a_second)
+    if "rating" in columns:
+        rating = pl.col("rating").str.strip_chars().cast(pl.Float64, strict=False)
     checked = rows.with_columns(
         pl.col("user_id").str.strip_chars(),
         pl.col("item_id").str.strip_chars(),
-        (_number(columns, "time") / ticks_a_second).floor().alias("time_number"),
-        _number(columns, "rating").alias("rating_number"),
-    ).with_columns(_reason(columns).alias("reason"))
+        time.alias("time_number"),
+        rating.alias("rating_number"),
+    ).with_columns(_reason(columns, no_time).alias("reason"))
     values = [name for name in ("user_id", "item_id", "time", "rating") if name in columns]
     shown = [pl.col(name).fill_null("") for name in (["raw"] if "raw" in columns else values)]
     bad = checked.filter(pl.col("reason").is_not_null()).select(
@@ -80,13 +93,7 @@ def take_interactions(
     return usable, usable.height + unusable.height
 
 
-def _number(columns: list[str], name: str) -> pl.Expr:
-    if name not in columns:
-        return pl.lit(None, dtype=pl.Float64)
-    return pl.col(name).str.strip_chars().cast(pl.Float64, strict=False)
-
-
-def _reason(columns: list[str]) -> pl.Expr:
+def _reason(columns: list[str], no_time: str) -> pl.Expr:
     reasons: list[tuple[pl.Expr, str]] = []
     if "raw" in columns:
         nothing = pl.all_horizontal(pl.exclude("line", "raw").is_null())
@@ -99,10 +106,10 @@ def _reason(columns: list[str]) -> pl.Expr:
             (column.str.len_bytes() > MAX_ID_BYTES, f"the {what} is longer than {MAX_ID_BYTES} bytes"),
             (column.str.contains(r"[\x00-\x1f\x7f-\x9f]"), f"the {what} holds control characters"),
         ]
-    for name, what in (("time", "time"), ("rating", "rating")):
+    for name, reason in (("time", no_time), ("rating", "the rating is not a number")):
         if name in columns:
             number = pl.col(f"{name}_number")
-            reasons.append((number.is_null() | ~number.is_finite(), f"the {what} is not a number"))
+            reasons.append((number.is_null() | ~number.is_finite(), reason))
     if "time" in columns:
         beyond = pl.col("time_number").abs() > LATEST_TIME
         reasons.append((beyond, "the time is beyond the year 9999; it must be in seconds since 1970"))

@@ -21,6 +21,7 @@ from saerec_ray.data.files import (
     plain_file,
 )
 from saerec_ray.data.ids import ID_COLUMNS, column_ids, id_text
+from saerec_ray.data.moments import NO_MOMENT
 from saerec_ray.data.raw import (
     NOT_UTF8,
     REPLACED,
@@ -38,15 +39,24 @@ _JSON_LINES = {".jsonl", ".ndjson", ".json"}
 _PARQUET = ".parquet"
 
 
-def read_table(source: TableSource, rejects: Rejects) -> RawData:
-    """Reads interactions and items. Raises InputError for files or columns that do not fit."""
+def read_table(source: TableSource, rejects: Rejects, *, rated: bool = True) -> RawData:
+    """Reads interactions and items; ratings only where `rated`, and then no row may be without one.
+
+    Raises InputError for files or columns that do not fit.
+    """
     wanted = {"user_id": source.user_column, "item_id": source.item_column}
     if source.time_column:
         wanted["time"] = source.time_column
     if source.rating_column:
         wanted["rating"] = source.rating_column
     with clear_errors(source.interactions), _scanned(source.interactions, wanted) as rows:
-        interactions, count = take_interactions(rows, source.interactions.name, rejects)
+        interactions, count = take_interactions(
+            rows if rated else rows.drop("rating", strict=False),
+            source.interactions.name,
+            rejects,
+            no_time=f"the column {source.time_column} (prepare.source.time_column) holds no time: {NO_MOMENT}; "
+            "time_column: null reads no times",
+        )
     items = _read_items(source, rejects)
     return RawData(interactions, items, count, source.interactions.name, source.items.name)
 

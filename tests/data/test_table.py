@@ -144,6 +144,31 @@ def test_parquet_moments_become_seconds(tmp_path: Path) -> None:
     assert times[:3].tolist() == [int(moment.timestamp()) for moment in (moments[3], moments[2], moments[0])]
 
 
+@pytest.mark.parametrize("ending", ["csv", "tsv", "parquet", "jsonl"])
+def test_texts_of_iso_8601_are_times(tmp_path: Path, ending: str) -> None:
+    rows = [
+        {"user_id": user, "item_id": item, "timestamp": f"2024-01-02 03:04:{second:02}"}
+        for user, item, second in ROWS
+    ]
+    given = source(tmp_path, ending)
+    write_table(tmp_path / f"interactions.{ending}", rows)
+    out, metrics = run(tmp_path, given)
+    assert sequences(out) == EXPECTED
+    assert metrics["rejected"] == {}
+    times = read_sequences(out).times
+    assert times is not None
+    assert times[0] == datetime.datetime(2024, 1, 2, 3, 4, 10, tzinfo=datetime.UTC).timestamp()
+
+
+def test_a_time_that_is_none_is_told_with_its_column_and_what_may_stand_there(tmp_path: Path) -> None:
+    given = source(tmp_path, "csv", time_column="when")
+    write(tmp_path / "interactions.csv", csv_lines("user_id,item_id,when", [("ann", "1", "02.01.2024")]))
+    message = problem(tmp_path, given)
+    assert "interactions.csv has no usable row; the first: line 2: the column when" in message
+    for told in ("prepare.source.time_column", "seconds since 1970", "2024-01-02", "Parquet", "null"):
+        assert told in message
+
+
 def test_lists_in_json_lines_and_parquet_are_attribute_values(tmp_path: Path) -> None:
     given = source(tmp_path, "jsonl", attribute_columns=["tags"])
     records = [{**item, "tags": tags} for item, tags in zip(ITEMS, (["a|b", "c"], [], ["d"]), strict=True)]
