@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+
+Repeated = Literal["refuse", "first", "last"]
 
 
 class Section(BaseModel):
@@ -37,6 +39,19 @@ class TableSource(Section):
     text_columns: list[str] = Field(default=["title"], description="Joined to the text that is embedded")
     attribute_columns: list[str] = Field(default=[], description="Categorical columns for labels and filters")
     attribute_separator: str | None = Field("|", description="Splits one cell into several values")
+    repeated_items: Repeated = Field(
+        "refuse",
+        description="An item id with several different entries ends the run, or the first or last of them is kept and "
+        "the others are rejected",
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without repeated_items where it is not used: what was prepared before it existed stays current."""
+        values: dict[str, Any] = dump(self)
+        if self.repeated_items == "refuse":
+            values.pop("repeated_items", None)
+        return values
 
 
 class SequencesSource(Section):

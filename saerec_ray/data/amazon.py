@@ -15,12 +15,12 @@ import numpy.typing as npt
 import polars as pl
 
 from saerec_ray.data.cells import clean_values
+from saerec_ray.data.collector import ItemCollector
 from saerec_ray.data.files import clear_errors, json_columns, plain_file, text_lines
 from saerec_ray.data.ids import id_text
 from saerec_ray.data.raw import (
     NOT_UTF8,
     REPLACED,
-    ItemCollector,
     RawData,
     RawItem,
     take_interactions,

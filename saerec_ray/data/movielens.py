@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from saerec_ray.data.cells import clean_values
+from saerec_ray.data.collector import ItemCollector
 from saerec_ray.data.files import (
     LINE_NUMBER,
     check_columns,
@@ -20,7 +21,6 @@ from saerec_ray.data.files import (
     text_lines,
 )
 from saerec_ray.data.raw import (
-    ItemCollector,
     RawData,
     RawItem,
     take_interactions,

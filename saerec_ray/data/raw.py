@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import polars as pl
 
-from saerec_ray.data.cells import UnreadableCellError
-from saerec_ray.data.ids import MAX_ID_BYTES, id_problem
+from saerec_ray.data.ids import MAX_ID_BYTES
 from saerec_ray.data.moments import seconds_since_1970
 from saerec_ray.data.rejects import Rejects
-from saerec_ray.errors import InputError
 
 NOT_UTF8 = "the row is not valid UTF-8"
 REPLACED = "\ufffd"  # stands where bytes were not UTF-8
@@ -114,55 +110,6 @@ def _reason(columns: list[str], no_time: str) -> pl.Expr:
         beyond = pl.col("time_number").abs() > LATEST_TIME
         reasons.append((beyond, "the time is beyond the year 9999; it must be in seconds since 1970"))
     return pl.coalesce(pl.when(applies).then(pl.lit(reason)) for applies, reason in reasons)
-
-
-class ItemCollector:
-    """Gathers catalogue entries and sees to their ids."""
-
-    def __init__(self, source: str, rejects: Rejects) -> None:
-        self._source, self._rejects = source, rejects
-        self._items: dict[str, RawItem] = {}
-
-    def add(self, item: RawItem) -> None:
-        """One entry. The same entry twice counts once.
-
-        Raises InputError when an id comes back with other content: which of the two is meant is not ours to guess.
-        """
-        problem = id_problem(item.item_id)
-        if problem or not _is_text(item):
-            reason = f"an item cannot be used: {problem}" if problem else NOT_UTF8
-            shown = item.item_id.encode("utf-8", "replace").decode("utf-8")
-            self._rejects.add(self._source, item.line, reason, shown)
-            return
-        known = self._items.get(item.item_id)
-        if known is not None and known != item:
-            raise InputError(
-                f"{self._source}, line {item.line}: the item id {item.item_id!r} appears twice with different content; "
-                "ids must be unique."
-            )
-        self._items[item.item_id] = item
-
-    @contextlib.contextmanager
-    def readable(self, line: int, item_id: object) -> Iterator[None]:
-        """For the block that reads a row: rejects the row when one of its cells cannot be told as text."""
-        try:
-            yield
-        except UnreadableCellError as error:
-            self._rejects.add(self._source, line, str(error), str(item_id))
-
-    def items(self) -> list[RawItem]:
-        """All entries in the order of the source."""
-        return list(self._items.values())
-
-
-def _is_text(item: RawItem) -> bool:
-    """Whether all of it can be written as UTF-8: JSON can hold half a character, such as "\\ud83d"."""
-    values = [item.item_id, item.title, item.text, *(v for part in item.attributes.values() for v in part)]
-    try:
-        "".join(values).encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return not any(REPLACED in value for value in values)
 
 
 def without_shared_root(items: list[RawItem], attribute: str = "category") -> list[RawItem]:

@@ -7,13 +7,13 @@ from typing import Any
 import polars as pl
 
 from saerec_ray.data.cells import clean_values
+from saerec_ray.data.collector import ItemCollector
 from saerec_ray.data.files import json_records, plain_file, text_lines
 from saerec_ray.data.ids import id_problem, id_text
 from saerec_ray.data.raw import (
     INTERACTION_SCHEMA,
     NOT_UTF8,
     REPLACED,
-    ItemCollector,
     RawData,
     RawItem,
     without_shared_root,

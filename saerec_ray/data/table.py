@@ -10,6 +10,7 @@ from typing import Any
 import polars as pl
 
 from saerec_ray.data.cells import clean_values, with_shortest_digits
+from saerec_ray.data.collector import ItemCollector
 from saerec_ray.data.files import (
     LINE_NUMBER,
     check_columns,
@@ -25,7 +26,6 @@ from saerec_ray.data.moments import NO_MOMENT
 from saerec_ray.data.raw import (
     NOT_UTF8,
     REPLACED,
-    ItemCollector,
     RawData,
     RawItem,
     take_interactions,
@@ -103,7 +103,7 @@ def _as_text(name: str, dtype: pl.DataType, to: str) -> pl.Expr:
 
 def _read_items(source: TableSource, rejects: Rejects) -> list[RawItem]:
     path = source.items
-    collector = ItemCollector(path.name, rejects)
+    collector = ItemCollector(path.name, rejects, source.repeated_items)
     with clear_errors(path), plain_file(path) as plain:
         for line, row in _item_rows(plain, source, rejects):
             item_id = row[source.item_id_column]

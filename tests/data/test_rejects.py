@@ -134,14 +134,6 @@ def test_the_same_item_twice_counts_once(tmp_path: Path) -> None:
     assert read_items(run(tmp_path, given)[0]).ids == ["1", "2", "3"]
 
 
-def test_an_item_id_with_two_contents_is_refused(tmp_path: Path) -> None:
-    given = table_source(tmp_path, GOOD)
-    write(tmp_path / "items.csv", "item_id,title\n1,a\n2,b\n1,other\n3,c\n")
-    assert "items.csv, line 4: the item id '1' appears twice with different content" in problem(
-        tmp_path, given
-    )
-
-
 @pytest.mark.parametrize("identifier", [None, True, [1], 1.5, ""])
 def test_an_item_whose_id_is_no_id_is_rejected(tmp_path: Path, identifier: object) -> None:
     given = {**table_source(tmp_path, GOOD), "items": str(tmp_path / "items.jsonl")}
