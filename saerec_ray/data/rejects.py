@@ -52,6 +52,10 @@ class Rejects:
         rows = pl.DataFrame(self._rows, schema=SCHEMA, orient="row")
         return pl.concat([rows, *self._frames]).sort("source", "line", "reason")
 
+    def count(self, source: str) -> int:
+        """How many rows of a source were rejected."""
+        return self.frame().filter(pl.col("source") == source).height
+
     def first(self, source: str) -> str:
         """Line and reason of the first rejected row of a source; empty when there is none."""
         rows = self.frame().filter(pl.col("source") == source)
