@@ -98,7 +98,7 @@ class Stage:
 
 
 def _prepare(job: Job) -> dict[str, Any]:
-    return prepare(job.config.prepare, job.folder, strict=job.strict)
+    return prepare(job.config.prepare, job.folder, strict=job.strict, say=job.reporter.say)
 
 
 def _embed(job: Job) -> dict[str, Any]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+
+Repeated = Literal["refuse", "first", "last"]
 
 
 class Section(BaseModel):
@@ -25,14 +27,31 @@ class TableSource(Section):
     user_column: str = Field("user_id", description="Column of the user's id in the interactions")
     item_column: str = Field("item_id", description="Column of the item's id in the interactions")
     time_column: str | None = Field(
-        "timestamp", description="Seconds since 1970; null keeps the file's order"
+        "timestamp",
+        description="Seconds since 1970, ISO 8601 texts (UTC where they name no offset) or dates and datetimes of "
+        "Parquet; null keeps the file's order",
     )
-    rating_column: str | None = Field(None, description="Read by prepare.min_rating")
+    rating_column: str | None = Field(
+        None, description="Read where prepare.min_rating is set; a row without a rating is then rejected"
+    )
     item_id_column: str = Field("item_id", description="Column of the item's id in the items")
     title_column: str | None = Field("title", description="Column of the name people see")
     text_columns: list[str] = Field(default=["title"], description="Joined to the text that is embedded")
     attribute_columns: list[str] = Field(default=[], description="Categorical columns for labels and filters")
     attribute_separator: str | None = Field("|", description="Splits one cell into several values")
+    repeated_items: Repeated = Field(
+        "refuse",
+        description="An item id with several different entries ends the run, or the first or last of them is kept and "
+        "the others are rejected",
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_default(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without repeated_items where it is not used: what was prepared before it existed stays current."""
+        values: dict[str, Any] = dump(self)
+        if self.repeated_items == "refuse":
+            values.pop("repeated_items", None)
+        return values
 
 
 class SequencesSource(Section):

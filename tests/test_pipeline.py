@@ -34,7 +34,7 @@ from saerec_ray.pipeline import RUNS_FOLDER, STAGE_NAMES, STAGES, Job, Stage, ru
 from saerec_ray.progress import Reporter
 from saerec_ray.stage_inputs import plain
 from tests.backbone.small_sets import sequences_of, write_sequences
-from tests.small_shop import ITEMS, USERS, write_shop
+from tests.small_shop import EACH, ITEMS, USERS, write_shop
 from tests.stand_in_stages import QUICK_STAGES, Run, run_and_tell
 
 
@@ -117,6 +117,27 @@ def test_it_is_told_when_a_skipped_result_was_made_by_other_code_of_this_version
     assert [line for line in said() if "other code" in line] == [
         "embed: unchanged, skipped (made by other code of this version; --force makes it again)"
     ]
+
+
+def test_what_the_data_lost_is_told_when_they_are_prepared(tmp_path: Path, shop: Path) -> None:
+    with (shop.parent / "interactions.csv").open("a") as handle:
+        handle.write(",i1,5\nu1,nothing,5\n")
+
+    def said() -> list[str]:
+        console = Console(file=io.StringIO(), width=200)
+        with Reporter(console) as reporter:
+            run_stages(load_config(shop), tmp_path / "out", reporter, "prepare")
+        return console.file.getvalue().splitlines()  # type: ignore[attr-defined, no-any-return]
+
+    interactions = USERS * EACH
+    begun, lost, finished = said()
+    assert (begun, finished[:20]) == ("prepare: started", "prepare: finished in")
+    assert lost == (
+        f"prepare: left out 1 of {interactions + 2} interactions in interactions.csv (the first: line "
+        f"{interactions + 2}: the user id is missing) and 1 of {interactions + 1} interactions whose items are "
+        "unknown or left out."
+    )
+    assert said() == ["prepare: unchanged, skipped"]
 
 
 def test_a_manifest_says_what_was_read_done_and_written(run: Run, tmp_path: Path, shop: Path) -> None:

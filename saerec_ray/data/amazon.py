@@ -14,15 +14,15 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from saerec_ray.data.cells import clean_values
+from saerec_ray.data.collector import ItemCollector
 from saerec_ray.data.files import clear_errors, json_columns, plain_file, text_lines
+from saerec_ray.data.ids import id_text
 from saerec_ray.data.raw import (
     NOT_UTF8,
     REPLACED,
-    ItemCollector,
     RawData,
     RawItem,
-    clean_values,
-    id_text,
     take_interactions,
     without_shared_root,
 )
@@ -58,7 +58,8 @@ def read_amazon(source: AmazonSource, rejects: Rejects, *, with_lines: bool = Fa
     collector = ItemCollector(source.metadata.name, rejects)
     with plain_file(source.metadata) as plain:
         for number, record in _records(plain, source.metadata.name, rejects):
-            collector.add(_item(record, source.release, number))
+            with collector.readable(number, record.get(_FIELDS[source.release]["item_id"])):
+                collector.add(_item(record, source.release, number))
     items = without_shared_root(collector.items())
     return RawData(interactions, items, count, name, source.metadata.name)
 
@@ -80,7 +81,7 @@ def review_texts(source: AmazonSource, lines: npt.NDArray[np.int64]) -> list[str
     texts = [""] * len(lines)
     for place, text in zip(found["place"], found["text"], strict=True):
         if text and REPLACED not in text:
-            texts[place] = _plain(text)[:_REVIEW_CHARACTERS].strip()
+            texts[place] = _plain([text])[:_REVIEW_CHARACTERS].strip()
     return texts
 
 
@@ -104,11 +105,16 @@ def _records(path: Path, name: str, rejects: Rejects) -> Iterator[tuple[int, dic
 
 
 def _item(record: dict[str, Any], release: int, line: int) -> RawItem:
-    title = _plain(record.get("title"))
-    brand = _plain(record.get(_BRAND[release]))
-    path = [_plain(value) for value in clean_values(record.get("categories") or record.get("category"))]
-    path = [value for value in path if value]
-    prose = [_plain(record.get("description")), _plain(record.get("features") or record.get("feature"))]
+    """Raises UnreadableCellError."""
+
+    def values(*names: str) -> list[str]:
+        """Of the first of these fields that the record has."""
+        name = next((name for name in names if record.get(name)), names[0])
+        return clean_values(record.get(name), f"the field {name}")
+
+    title, brand = _plain(values("title")), _plain(values(_BRAND[release]))
+    path = [text for value in values("categories", "category") if (text := _plain([value]))]
+    prose = [_plain(values("description")), _plain(values("features", "feature"))]
     description = " ".join(part for part in prose if part)[:_DESCRIPTION_CHARACTERS].strip()
     parts = [
         title,
@@ -123,7 +129,6 @@ def _item(record: dict[str, Any], release: int, line: int) -> RawItem:
     return RawItem(item_id, title, ". ".join(part for part in parts if part), attributes, line)
 
 
-def _plain(value: Any) -> str:
-    """Text without markup, entities and runs of white space; lists are joined."""
-    text = " ".join(clean_values(value))
-    return _SPACE.sub(" ", html.unescape(_TAG.sub(" ", text))).strip()
+def _plain(values: list[str]) -> str:
+    """Texts as one without markup, entities and runs of white space."""
+    return _SPACE.sub(" ", html.unescape(_TAG.sub(" ", " ".join(values)))).strip()

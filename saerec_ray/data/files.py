@@ -17,6 +17,7 @@ from typing import Any
 
 import polars as pl
 
+from saerec_ray.data.ids import ID_COLUMNS, json_ids
 from saerec_ray.data.raw import NOT_UTF8, REPLACED
 from saerec_ray.data.rejects import Rejects
 from saerec_ray.errors import InputError
@@ -24,6 +25,10 @@ from saerec_ray.errors import InputError
 _PROBE_BYTES = 1 << 16
 _FIRST_LINES = 100
 _LINE = "\x01"  # a separator that no text line holds
+_LONGEST_CELL = 1 << 26  # characters; what is longer is a quotation mark that does not close
+LINE_NUMBER = "\x01line"  # a name that no column of a file has
+
+csv.field_size_limit(_LONGEST_CELL)
 
 
 def existing_file(path: Path) -> Path:
@@ -108,7 +113,7 @@ def json_columns(path: Path, fields: dict[str, str], shown: Path) -> pl.LazyFram
     """Top-level fields of a JSON-lines file as text columns, without a Python loop; with line and raw, the text.
 
     `fields` maps column to field name; a line that is no JSON object has nulls. Raises InputError when the first
-    objects of the file, called `shown` in messages, all lack a field.
+    objects of the file, called `shown` in messages, all lack a field. Ids that are whole numbers have no decimal point.
     """
     if found := _first_fields(path):
         check_columns(found, list(fields.values()), shown)
@@ -124,11 +129,14 @@ def json_columns(path: Path, fields: dict[str, str], shown: Path) -> pl.LazyFram
         new_columns=["raw"],
         truncate_ragged_lines=True,
     ).filter(pl.col("raw").str.strip_chars() != "")
+    raw = pl.col("raw")
     return lines.select(
         "line",
-        pl.col("raw"),
+        raw,
         *(
-            pl.col("raw").str.json_path_match(f"$['{field}']").alias(column)
+            json_ids(raw, field).alias(column)
+            if column in ID_COLUMNS
+            else raw.str.json_path_match(f"$['{field}']").alias(column)
             for column, field in fields.items()
         ),
     )
@@ -144,14 +152,17 @@ def _first_fields(path: Path) -> list[str]:
 
 
 def csv_columns(path: Path, separator: str) -> pl.LazyFrame:
-    """All columns of a CSV file as text, with a line number; a row's fields beyond the header's are left out."""
+    """All columns of a CSV file as text; a row's fields beyond the header's are left out.
+
+    The first column, LINE_NUMBER, tells where each row stands.
+    """
     return pl.scan_csv(
         path,
         separator=separator,
         infer_schema=False,
         encoding="utf8-lossy",
         truncate_ragged_lines=True,
-        row_index_name="line",
+        row_index_name=LINE_NUMBER,
         row_index_offset=2,
     )
 

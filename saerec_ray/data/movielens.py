@@ -9,7 +9,10 @@ from typing import Any
 
 import polars as pl
 
+from saerec_ray.data.cells import clean_values
+from saerec_ray.data.collector import ItemCollector
 from saerec_ray.data.files import (
+    LINE_NUMBER,
     check_columns,
     clear_errors,
     csv_columns,
@@ -18,10 +21,8 @@ from saerec_ray.data.files import (
     text_lines,
 )
 from saerec_ray.data.raw import (
-    ItemCollector,
     RawData,
     RawItem,
-    clean_values,
     take_interactions,
 )
 from saerec_ray.data.rejects import Rejects
@@ -94,7 +95,8 @@ def _read_csv(ratings: Path, movies: Path, tags: list[Path], rejects: Rejects) -
     with clear_errors(ratings), plain_file(ratings) as plain:
         frame = csv_columns(plain, ",")
         check_columns(frame.collect_schema().names()[1:], list(names.values()), ratings)
-        rows = frame.select("line", *(pl.col(name).alias(column) for column, name in names.items()))
+        columns = {"line": LINE_NUMBER, **names}
+        rows = frame.select(pl.col(name).alias(column) for column, name in columns.items())
         rows = rows.filter(~pl.all_horizontal(pl.exclude("line").is_null()))
         interactions, count = take_interactions(rows, ratings.name, rejects)
     tags_of = _top_tags(tags[0]) if tags else {}

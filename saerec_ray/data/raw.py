@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from saerec_ray.data.ids import MAX_ID_BYTES
+from saerec_ray.data.moments import seconds_since_1970
 from saerec_ray.data.rejects import Rejects
-from saerec_ray.errors import InputError
 
-MAX_ID_BYTES = 256
 NOT_UTF8 = "the row is not valid UTF-8"
 REPLACED = "\ufffd"  # stands where bytes were not UTF-8
 INTERACTION_SCHEMA = {
@@ -44,42 +44,34 @@ class RawData:
     items_name: str
 
 
-def id_problem(value: str | None) -> str | None:
-    """Why a string cannot be an id, or None."""
-    if not value:
-        return "the id is missing"
-    if len(value.encode("utf-8", "replace")) > MAX_ID_BYTES:
-        return f"the id is longer than {MAX_ID_BYTES} bytes"
-    if any(ord(character) < 32 or 127 <= ord(character) < 160 for character in value):
-        return "the id holds control characters"
-    return None
-
-
-def id_text(value: object) -> str:
-    """An id from JSON or Parquet as text; empty for what cannot be one."""
-    if isinstance(value, str):
-        return value.strip()
-    if isinstance(value, float) and value.is_integer():
-        return f"{value:.0f}"
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
-
-
 def take_interactions(
-    rows: pl.LazyFrame, source: str, rejects: Rejects, *, ticks_a_second: int = 1, with_lines: bool = False
+    rows: pl.LazyFrame,
+    source: str,
+    rejects: Rejects,
+    *,
+    ticks_a_second: int = 1,
+    no_time: str = "the time is not a number",
+    with_lines: bool = False,
 ) -> tuple[pl.DataFrame, int]:
     """Checks rows of text columns line, user_id, item_id and, where the source has them, time and rating.
 
-    A row without a time or rating is unusable where the source has that column. Unusable rows go to `rejects`.
+    A row without a time or rating is unusable where there is such a column; `no_time` says why a time is none.
+    Unusable rows go to `rejects`.
     A column raw, where there is one, holds the row as it was, and a row without any value is not what it should be.
     Returns the usable ones with INTERACTION_SCHEMA, and line when wanted, and how many rows were read.
     """
     columns = rows.collect_schema().names()
+    time = rating = pl.lit(None, dtype=pl.Float64)
+    if "time" in columns:
+        time = seconds_since_1970(pl.col("time"), ticks_a_second)
+    if "rating" in columns:
+        rating = pl.col("rating").str.strip_chars().cast(pl.Float64, strict=False)
     checked = rows.with_columns(
         pl.col("user_id").str.strip_chars(),
         pl.col("item_id").str.strip_chars(),
-        (_number(columns, "time") / ticks_a_second).floor().alias("time_number"),
-        _number(columns, "rating").alias("rating_number"),
-    ).with_columns(_reason(columns).alias("reason"))
+        time.alias("time_number"),
+        rating.alias("rating_number"),
+    ).with_columns(_reason(columns, no_time).alias("reason"))
     values = [name for name in ("user_id", "item_id", "time", "rating") if name in columns]
     shown = [pl.col(name).fill_null("") for name in (["raw"] if "raw" in columns else values)]
     bad = checked.filter(pl.col("reason").is_not_null()).select(
@@ -97,13 +89,7 @@ def take_interactions(
     return usable, usable.height + unusable.height
 
 
-def _number(columns: list[str], name: str) -> pl.Expr:
-    if name not in columns:
-        return pl.lit(None, dtype=pl.Float64)
-    return pl.col(name).str.strip_chars().cast(pl.Float64, strict=False)
-
-
-def _reason(columns: list[str]) -> pl.Expr:
+def _reason(columns: list[str], no_time: str) -> pl.Expr:
     reasons: list[tuple[pl.Expr, str]] = []
     if "raw" in columns:
         nothing = pl.all_horizontal(pl.exclude("line", "raw").is_null())
@@ -116,73 +102,14 @@ def _reason(columns: list[str]) -> pl.Expr:
             (column.str.len_bytes() > MAX_ID_BYTES, f"the {what} is longer than {MAX_ID_BYTES} bytes"),
             (column.str.contains(r"[\x00-\x1f\x7f-\x9f]"), f"the {what} holds control characters"),
         ]
-    for name, what in (("time", "time"), ("rating", "rating")):
+    for name, reason in (("time", no_time), ("rating", "the rating is not a number")):
         if name in columns:
             number = pl.col(f"{name}_number")
-            reasons.append((number.is_null() | ~number.is_finite(), f"the {what} is not a number"))
+            reasons.append((number.is_null() | ~number.is_finite(), reason))
     if "time" in columns:
         beyond = pl.col("time_number").abs() > LATEST_TIME
         reasons.append((beyond, "the time is beyond the year 9999; it must be in seconds since 1970"))
     return pl.coalesce(pl.when(applies).then(pl.lit(reason)) for applies, reason in reasons)
-
-
-class ItemCollector:
-    """Gathers catalogue entries and sees to their ids."""
-
-    def __init__(self, source: str, rejects: Rejects) -> None:
-        self._source, self._rejects = source, rejects
-        self._items: dict[str, RawItem] = {}
-
-    def add(self, item: RawItem) -> None:
-        """One entry. The same entry twice counts once.
-
-        Raises InputError when an id comes back with other content: which of the two is meant is not ours to guess.
-        """
-        problem = id_problem(item.item_id)
-        if problem or not _is_text(item):
-            reason = f"an item cannot be used: {problem}" if problem else NOT_UTF8
-            shown = item.item_id.encode("utf-8", "replace").decode("utf-8")
-            self._rejects.add(self._source, item.line, reason, shown)
-            return
-        known = self._items.get(item.item_id)
-        if known is not None and known != item:
-            raise InputError(
-                f"{self._source}, line {item.line}: the item id {item.item_id!r} appears twice with different content; "
-                "ids must be unique."
-            )
-        self._items[item.item_id] = item
-
-    def items(self) -> list[RawItem]:
-        """All entries in the order of the source."""
-        return list(self._items.values())
-
-
-def _is_text(item: RawItem) -> bool:
-    """Whether all of it can be written as UTF-8: JSON can hold half a character, such as "\\ud83d"."""
-    values = [item.item_id, item.title, item.text, *(v for part in item.attributes.values() for v in part)]
-    try:
-        "".join(values).encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return not any(REPLACED in value for value in values)
-
-
-def clean_values(values: object) -> list[str]:
-    """Attribute values from a string or (nested) list: stripped, without empties and repeats, in order."""
-    found: dict[str, None] = {}
-
-    def collect(value: object) -> None:
-        if isinstance(value, str):
-            if text := value.strip():
-                found[text] = None
-        elif isinstance(value, list | tuple):
-            for entry in value:
-                collect(entry)
-        elif isinstance(value, int | float) and not isinstance(value, bool):
-            found[f"{value:g}"] = None
-
-    collect(values)
-    return list(found)
 
 
 def without_shared_root(items: list[RawItem], attribute: str = "category") -> list[RawItem]:

@@ -23,12 +23,13 @@ class Rejects:
         self._rows: list[tuple[str, int, str, str]] = []
 
     def add(self, source: str, line: int, reason: str, content: str) -> None:
-        """One unusable row. Raises InputError in strict mode."""
+        """One unusable row, of whose content the beginning is kept. Raises InputError in strict mode."""
         if self._strict:
             raise InputError(
                 f"{source}, line {line}: {reason}. Mend the line, or run without --strict to skip it."
             )
-        self._rows.append((source, line, reason, content[:_CONTENT_CHARACTERS]))
+        kept = content[:_CONTENT_CHARACTERS].encode("utf-8", "replace").decode("utf-8")
+        self._rows.append((source, line, reason, kept))
 
     def add_frame(self, source: str, frame: pl.DataFrame) -> None:
         """Unusable rows as a frame with line, reason and content. Raises InputError in strict mode."""
@@ -50,6 +51,10 @@ class Rejects:
         """All rejected rows, by source and line."""
         rows = pl.DataFrame(self._rows, schema=SCHEMA, orient="row")
         return pl.concat([rows, *self._frames]).sort("source", "line", "reason")
+
+    def count(self, source: str) -> int:
+        """How many rows of a source were rejected."""
+        return self.frame().filter(pl.col("source") == source).height
 
     def first(self, source: str) -> str:
         """Line and reason of the first rejected row of a source; empty when there is none."""

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import polars as pl
 
+from saerec_ray.data.cells import clean_values
+from saerec_ray.data.collector import ItemCollector
 from saerec_ray.data.files import json_records, plain_file, text_lines
+from saerec_ray.data.ids import id_problem, id_text
 from saerec_ray.data.raw import (
     INTERACTION_SCHEMA,
     NOT_UTF8,
     REPLACED,
-    ItemCollector,
     RawData,
     RawItem,
-    clean_values,
-    id_problem,
-    id_text,
     without_shared_root,
 )
 from saerec_ray.data.rejects import Rejects
@@ -67,11 +68,19 @@ def _read_items(source: SequencesSource, rejects: Rejects) -> list[RawItem]:
                 raise InputError(
                     f"{path}, line {number}: the item has no field 'id'; it has {', '.join(record)}."
                 )
-            text = " ".join(clean_values(record.get("text")))
-            attributes: dict[str, list[str]] = {}
-            for name, attribute in ATTRIBUTES.items():
-                if values := clean_values(record.get(name)):
-                    attributes[attribute] = values
-            title = " ".join(clean_values(record.get("title"))) or text[:TITLE_CHARACTERS]
-            collector.add(RawItem(id_text(record["id"]), title, text, attributes, number))
+            with collector.readable(number, record["id"]):
+                collector.add(_item(record, number))
     return without_shared_root(collector.items())
+
+
+def _item(record: dict[str, Any], line: int) -> RawItem:
+    def values(name: str) -> list[str]:
+        return clean_values(record.get(name), f"the field {name}")
+
+    text = " ".join(values("text"))
+    attributes: dict[str, list[str]] = {}
+    for name, attribute in ATTRIBUTES.items():
+        if found := values(name):
+            attributes[attribute] = found
+    title = " ".join(values("title")) or text[:TITLE_CHARACTERS]
+    return RawItem(id_text(record["id"]), title, text, attributes, line)

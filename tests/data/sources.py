@@ -55,6 +55,15 @@ def prepared(folder: Path, source: dict[str, Any], **settings: Any) -> dict[str,
     return sequences(out)
 
 
+def told(folder: Path, source: dict[str, Any], **settings: Any) -> list[str]:
+    """Runs the stage; what it tells people of the data."""
+    out = folder / "prepared"
+    out.mkdir(exist_ok=True)
+    sentences: list[str] = []
+    prepare(config(source, **settings), out, say=sentences.append)
+    return sentences
+
+
 def run(folder: Path, source: dict[str, Any], *, strict: bool = False, **settings: Any) -> tuple[Path, Any]:
     """Runs the stage; its folder and its metrics."""
     out = folder / "prepared"

@@ -195,6 +195,19 @@ def test_bad_reviews_and_bad_metadata_are_counted_apart(tmp_path: Path) -> None:
     assert metrics["rows_read"] == 9
 
 
+def test_an_object_where_text_should_be_rejects_the_item(tmp_path: Path) -> None:
+    given = source(tmp_path, 2023, packed="")
+    with Path(given["metadata"]).open("a") as handle:
+        handle.write(json.dumps({"parent_asin": "B4", "title": "Comb", "description": {"en": "x"}}))
+    _, metrics = run(tmp_path, given)
+    assert metrics["rejected"] == {
+        "meta.json: the field description holds an object, which cannot be read as text": {
+            "count": 1,
+            "first_lines": [4],
+        }
+    }
+
+
 def test_low_ratings_are_left_out(tmp_path: Path) -> None:
     given = source(tmp_path, 2014)
     rated = [{**row, "overall": 1.0 if row["reviewerID"] == "A2" else 4.0} for row in reviews(2014)]

@@ -160,7 +160,7 @@ def bad_row(folder: Path) -> dict[str, Any]:
     [
         (truncated, (), "cut.csv.gz is cut off"),
         (wrong_columns, (), "has no column customer"),
-        (duplicates, (), "the item id '1' appears twice with different content"),
+        (duplicates, (), "one item id more than once with different content: '1' on lines 2 and 3"),
         (
             lambda folder: with_file(folder, "bad.csv", b"user_id,item_id,timestamp\nann,\xff,1\n"),
             ("--strict",),

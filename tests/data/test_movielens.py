@@ -174,6 +174,14 @@ def test_a_missing_column_is_named(tmp_path: Path, name: str, header: str, missi
     assert f"{name} has no column {missing}; it has {header.replace(',', ', ')}." in problem(tmp_path, given)
 
 
+def test_a_further_column_may_be_called_line(tmp_path: Path) -> None:
+    given = source(tmp_path, "ml-latest-small")
+    for name in ("ratings.csv", "movies.csv", "tags.csv"):
+        header, *rows = (tmp_path / name).read_text("utf-8").splitlines()
+        write(tmp_path / name, "\n".join([f"{header},line", *(f"{row},x" for row in rows)]))
+    assert sequences(run(tmp_path, given)[0]) == EXPECTED
+
+
 def test_a_folder_that_is_not_movielens_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "ratings.csv", "userId\n")
     message = problem(tmp_path, {"format": "movielens", "path": str(tmp_path)})

@@ -68,6 +68,32 @@ def test_low_ratings_are_left_out(tmp_path: Path) -> None:
     assert "No interaction is rated 6.0 or higher" in problem(tmp_path, given, min_rating=6)
 
 
+def test_ratings_are_needed_only_where_they_are_read(tmp_path: Path) -> None:
+    given = {**table_source(tmp_path, REPEATING), "rating_column": "stars"}
+    rows = [
+        ("ann", "a", 1, 5),
+        ("ann", "b", 2, ""),
+        ("ann", "c", 3, "good"),
+        *(("ann", i, 4, 4) for i in "de"),
+    ]
+    write(tmp_path / "interactions.csv", csv_lines("user_id,item_id,timestamp,stars", rows))
+    write(tmp_path / "items.csv", csv_lines("item_id,title", [(item, item) for item in "abcde"]))
+    out, metrics = run(tmp_path, given)
+    assert sequences(out) == {"ann": list("abcde")}
+    assert metrics["rejected"] == {}
+    out, metrics = run(tmp_path, given, min_rating=1)
+    assert sequences(out) == {"ann": list("ade")}
+    assert metrics["rejected"] == {
+        "interactions.csv: the rating is not a number": {"count": 2, "first_lines": [3, 4]}
+    }
+
+
+def test_a_rating_column_that_is_not_there_is_named_whether_it_is_read_or_not(tmp_path: Path) -> None:
+    given = {**table_source(tmp_path, REPEATING), "rating_column": "stars"}
+    assert "has no column stars" in problem(tmp_path, given)
+    assert "has no column stars" in problem(tmp_path, given, min_rating=1)
+
+
 def test_a_least_rating_without_ratings_is_refused(tmp_path: Path) -> None:
     assert "the source has no ratings" in problem(tmp_path, table_source(tmp_path, REPEATING), min_rating=3)
 

@@ -98,6 +98,17 @@ def test_a_text_that_is_a_list_is_joined(tmp_path: Path) -> None:
     assert read_items(run(tmp_path, given)[0]).texts[2] == "A cup. Blue."
 
 
+def test_an_object_where_text_should_be_rejects_the_item(tmp_path: Path) -> None:
+    given = source(tmp_path, "7 3 1 2\n", [*ITEMS, {"id": 4, "text": "a", "brand": {"name": "Lumo"}}])
+    _, metrics = run(tmp_path, given)
+    assert metrics["rejected"] == {
+        "items.jsonl: the field brand holds an object, which cannot be read as text": {
+            "count": 1,
+            "first_lines": [4],
+        }
+    }
+
+
 def real_set(name: str) -> dict[str, Any]:
     """What META.json says of a real set."""
     path = REAL / name / "META.json"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import decimal
 import json
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,20 @@ def test_a_wrong_column_is_named_with_those_that_exist(
     assert "line" not in message  # our own row numbers are no column of the file
 
 
+@pytest.mark.parametrize("ending", ["csv", "tsv", "parquet", "jsonl"])
+def test_a_column_may_be_called_line(tmp_path: Path, ending: str) -> None:
+    """As a line of an order is in a shop's export; our own row numbers stand elsewhere."""
+    names = ("line", "item_id", "timestamp")
+    rows: list[dict[str, Any]] = [dict(zip(names, row, strict=True)) for row in ROWS]
+    given = source(tmp_path, ending, user_column="line")
+    write_table(tmp_path / f"interactions.{ending}", [*rows, {**rows[0], "item_id": ""}])
+    write_table(tmp_path / f"items.{ending}", [{**item, "line": "7"} for item in ITEMS])
+    out, metrics = run(tmp_path, given)
+    assert sequences(out) == EXPECTED
+    (rejected,) = metrics["rejected"].values()
+    assert rejected["first_lines"] == [len(ROWS) + (2 if ending in ("csv", "tsv") else 1)]
+
+
 def test_whole_numbers_that_a_column_of_decimals_holds_are_the_ids_they_look_like(tmp_path: Path) -> None:
     given = source(tmp_path, "parquet")
     rows = [(1.0, 10.0, 5), (1.0, 11.0, 6), (1.0, 12.0, 7)]
@@ -127,6 +142,31 @@ def test_parquet_moments_become_seconds(tmp_path: Path) -> None:
     times = read_sequences(out).times
     assert times is not None
     assert times[:3].tolist() == [int(moment.timestamp()) for moment in (moments[3], moments[2], moments[0])]
+
+
+@pytest.mark.parametrize("ending", ["csv", "tsv", "parquet", "jsonl"])
+def test_texts_of_iso_8601_are_times(tmp_path: Path, ending: str) -> None:
+    rows = [
+        {"user_id": user, "item_id": item, "timestamp": f"2024-01-02 03:04:{second:02}"}
+        for user, item, second in ROWS
+    ]
+    given = source(tmp_path, ending)
+    write_table(tmp_path / f"interactions.{ending}", rows)
+    out, metrics = run(tmp_path, given)
+    assert sequences(out) == EXPECTED
+    assert metrics["rejected"] == {}
+    times = read_sequences(out).times
+    assert times is not None
+    assert times[0] == datetime.datetime(2024, 1, 2, 3, 4, 10, tzinfo=datetime.UTC).timestamp()
+
+
+def test_a_time_that_is_none_is_told_with_its_column_and_what_may_stand_there(tmp_path: Path) -> None:
+    given = source(tmp_path, "csv", time_column="when")
+    write(tmp_path / "interactions.csv", csv_lines("user_id,item_id,when", [("ann", "1", "02.01.2024")]))
+    message = problem(tmp_path, given)
+    assert "interactions.csv has no usable row; the first: line 2: the column when" in message
+    for told in ("prepare.source.time_column", "seconds since 1970", "2024-01-02", "Parquet", "null"):
+        assert told in message
 
 
 def test_lists_in_json_lines_and_parquet_are_attribute_values(tmp_path: Path) -> None:
@@ -158,6 +198,79 @@ def test_numbers_as_ids_are_the_same_in_every_format(tmp_path: Path) -> None:
                 "items": str(write_table(tmp_path / f"c.{catalogue}", items)),
             }
             assert prepared(tmp_path, given) == EXPECTED
+
+
+def test_numbers_with_a_decimal_point_in_json_lines_are_the_ids_of_every_other_format(tmp_path: Path) -> None:
+    """As pandas writes whole numbers of a column in which one is missing."""
+    rows = [{"user_id": u, "item_id": float(i), "timestamp": t} for u, i, t in ROWS]
+    items = [{**item, "item_id": float(item["item_id"])} for item in ITEMS]
+    for catalogue in ("jsonl", "parquet"):
+        given = {
+            "format": "table",
+            "interactions": str(write_table(tmp_path / "i.jsonl", rows)),
+            "items": str(write_table(tmp_path / f"c.{catalogue}", items)),
+        }
+        assert prepared(tmp_path, given) == EXPECTED
+
+
+def test_an_id_with_a_decimal_point_in_csv_is_a_text(tmp_path: Path) -> None:
+    given = source(tmp_path, "csv")
+    write(tmp_path / "items.csv", "item_id,title\n1.0,a\n2.0,b\n3.0,c\n")
+    message = problem(tmp_path, given)
+    assert "None of the 6 interactions read belongs to an item with text" in message
+    assert "the first interaction is with item '1', the first item is '1.0'" in message
+
+
+@pytest.mark.parametrize("ending", ["parquet", "jsonl"])
+def test_numbers_in_texts_and_attributes_keep_all_their_digits(tmp_path: Path, ending: str) -> None:
+    given = {**source(tmp_path, "csv"), "text_columns": ["title", "model"]}
+    given["attribute_columns"] = ["price", "sold", "model"]
+    records = [
+        {"item_id": 1, "title": 1234567, "model": 12345678.0, "price": 19999.99, "sold": True},
+        {"item_id": 2, "title": 1234568, "model": 12345679.0, "price": 20000.0, "sold": False},
+        {"item_id": 3, "title": 1234569, "model": float("nan"), "price": None, "sold": None},
+    ]
+    given["items"] = str(write_table(tmp_path / f"items.{ending}", records))
+    items = read_items(run(tmp_path, given)[0])
+    assert items.titles == ["1234567", "1234568", "1234569"]
+    assert items.texts == ["1234567. 12345678", "1234568. 12345679", "1234569"]
+    assert items.attributes == [
+        {"price": ["19999.99"], "sold": ["true"], "model": ["12345678"]},
+        {"price": ["20000"], "sold": ["false"], "model": ["12345679"]},
+        {},
+    ]
+
+
+def test_moments_and_decimals_of_parquet_are_told(tmp_path: Path) -> None:
+    given = {**source(tmp_path, "parquet"), "attribute_columns": ["out", "price", "weight"]}
+    frame = pl.read_parquet(given["items"]).with_columns(
+        pl.lit(datetime.date(2024, 1, 2)).alias("out"),
+        pl.lit(decimal.Decimal("12.50")).alias("price"),
+        pl.lit(0.1, dtype=pl.Float32).alias("weight"),
+    )
+    frame.write_parquet(given["items"])
+    items = read_items(run(tmp_path, given)[0])
+    assert items.attributes == [{"out": ["2024-01-02"], "price": ["12.50"], "weight": ["0.1"]}] * 3
+
+
+def test_an_item_with_an_object_where_text_should_be_is_rejected(tmp_path: Path) -> None:
+    given = source(tmp_path, "jsonl")
+    write(tmp_path / "items.jsonl", json_lines([*ITEMS, {"item_id": "4", "title": {"de": "Lampe"}}]))
+    out, metrics = run(tmp_path, given)
+    assert read_items(out).ids == ["1", "2", "3"]
+    reason = "items.jsonl: the column title holds an object, which cannot be read as text"
+    assert metrics["rejected"] == {reason: {"count": 1, "first_lines": [4]}}
+    assert "items.jsonl, line 4: the column title holds an object" in problem(tmp_path, given, strict=True)
+
+
+def test_a_parquet_column_of_structs_is_named(tmp_path: Path) -> None:
+    given = {**source(tmp_path, "parquet"), "attribute_columns": ["made"]}
+    frame = pl.read_parquet(given["items"]).with_columns(made=pl.struct(by=pl.lit("Lumo")))
+    frame.write_parquet(given["items"])
+    assert (
+        "items.parquet has no usable item; the first: line 1: the column made holds an object, which cannot be read"
+        in problem(tmp_path, given)
+    )
 
 
 def test_windows_line_ends_a_byte_order_mark_and_blank_lines_do_not_matter(tmp_path: Path) -> None:
@@ -193,6 +306,16 @@ def test_the_same_in_the_interactions_is_one_sentence(tmp_path: Path) -> None:
     message = problem(tmp_path, given)
     assert "interactions.csv cannot be read: " in message
     assert "quotation mark" in message
+
+
+def test_a_long_description_is_no_damage(tmp_path: Path) -> None:
+    """Pages of HTML are longer than the 131,072 characters that Python's reader takes by itself."""
+    given = source(tmp_path, "csv")
+    long = "word " * 40_000
+    write(tmp_path / "items.csv", f'item_id,title\n1,"{long}"\n2,b\n3,c\n')
+    out, metrics = run(tmp_path, given)
+    assert read_items(out).texts[0] == long.strip()
+    assert metrics["rejected"] == {}
 
 
 def test_an_unquoted_quotation_mark_inside_a_title_is_kept(tmp_path: Path) -> None:
