@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from saerec_ray.data.filtering import without_repeats
 from saerec_ray.v1 import recommender_service_pb2 as messages
 from saerec_server.limits import MAX_HISTORY, MAX_SEEN_EVENTS
 from saerec_server.records import StoredInteraction
@@ -19,7 +23,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class KnownUser:
-    """A user's interactions with items that the model can read, oldest first, and stored steering."""
+    """A user's interactions with items that the model can read, oldest first, and stored steering.
+
+    Of repeats with one item the interactions hold what the run kept of them for training (`prepare.repeats`).
+    """
 
     interactions: list[Interaction]
     unknown_item_ids: list[str]  # of the request's history
@@ -58,12 +65,23 @@ async def known_user(
     )
     past = [Interaction(each.item_id, each.event_time) for each in stored]
     return KnownUser(
-        interactions=[each for each in (*past, *who.history) if each.item_id in model.history.index],
+        interactions=_as_trained(model, [*past, *who.history]),
         unknown_item_ids=[each.item_id for each in who.history if each.item_id not in model.history.index],
         earlier_item_ids=earlier,
         profile=profile,
         degradations=sorted(degradations),
     )
+
+
+def _as_trained(model: LoadedModel, interactions: Sequence[Interaction]) -> list[Interaction]:
+    """Those with items that the model can read, without the repeats that its training left out."""
+    index = model.history.index
+    readable = [each for each in interactions if each.item_id in index]
+    repeats = model.bundle.config.prepare.repeats
+    if repeats == "keep":
+        return readable
+    items = np.array([index[each.item_id] for each in readable], dtype=np.int64)
+    return [readable[place] for place in without_repeats(np.zeros_like(items), items, repeats)]
 
 
 async def _history(
