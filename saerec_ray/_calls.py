@@ -280,10 +280,15 @@ def search_intents(
 def write_events(
     events: Iterable[events_api.Event], *, validate_only: bool = False, timeout: float | None = None
 ) -> Call[events_api.WriteEventsResponse]:
-    """Writes 1 to 100 events, all or nothing; see `event`. The next Recommend reads them."""
-    request = events_api.WriteEventsRequest(events=events, validate_only=validate_only)
-    for each in request.events:
-        each.event_id = each.event_id or str(uuid.uuid4())  # a retry must not count twice
+    """Writes 1 to 100 events, all or nothing; see `event`. The next Recommend reads them.
+
+    Safe to repeat with the same events, for 7 days: an event counts once by its `event_id`. Messages without one
+    get one here, in place.
+    """
+    written = list(events)
+    for each in written:
+        each.event_id = each.event_id or str(uuid.uuid4())
+    request = events_api.WriteEventsRequest(events=written, validate_only=validate_only)
     decode = events_api.WriteEventsResponse.FromString
     return Call(f"{_EVENTS}WriteEvents", request, decode, _seconds(timeout, WRITE_SECONDS))
 

@@ -174,6 +174,30 @@ def test_events_get_an_id_once_so_that_a_retry_does_not_count_twice(
     assert not first.events[1].HasField("value")
 
 
+def test_a_batch_that_is_written_again_has_the_same_ids_whoever_made_its_events(
+    server: ScriptedServer, client: Client
+) -> None:
+    late = Refusal(grpc.StatusCode.DEADLINE_EXCEEDED, "late")
+    server.answer("WriteEvents", late, event_service_pb2.WriteEventsResponse(accepted_count=2))
+    batch = [event("u1", "a"), event_service_pb2.Event(user_id="u1", item_id="b")]
+
+    with pytest.raises(SaerecError):
+        client.write_events(batch)
+    client.write_events(each for each in batch)
+
+    first, again = server.requests["WriteEvents"]
+    assert first == again
+    ids = [each.event_id for each in first.events]
+    assert ids == [each.event_id for each in batch]
+    assert len(set(ids)) == 2
+    assert all(uuid.UUID(each).version == 4 for each in ids)
+
+
+def test_every_event_that_is_made_is_one_of_its_own() -> None:
+    assert event("u1", "a").event_id != event("u1", "a").event_id
+    assert event("u1", "a", event_id="mine").event_id == "mine"
+
+
 def test_list_intents_follows_page_tokens(server: ScriptedServer, client: Client) -> None:
     def page(request: intent_service_pb2.ListIntentsRequest) -> intent_service_pb2.ListIntentsResponse:
         start = int(request.page_token or 0)
