@@ -53,7 +53,7 @@ def server() -> Iterator[ScriptedServer]:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls without a timeout of their own wait for as long as tests beside them may take."""
-    for name in ("RECOMMEND_SECONDS", "READ_SECONDS", "WRITE_SECONDS", "SEARCH_SECONDS"):
+    for name in ("RECOMMEND_SECONDS", "READ_SECONDS", "WRITE_SECONDS", "SEARCH_SECONDS", "LIST_SECONDS"):
         monkeypatch.setattr(_calls, name, PATIENCE)
 
 
@@ -213,6 +213,26 @@ def test_list_intents_follows_page_tokens(server: ScriptedServer, client: Client
     assert [intent.intent_id for intent in answer.intents] == ["int-00000000", "int-00000001", "int-00000002"]
     assert (answer.total_size, answer.next_page_token) == (3, "")
     assert all(sent.steerable_only for sent in server.requests["ListIntents"])
+
+
+def test_as_many_intents_as_a_server_gives_at_once_are_received(
+    server: ScriptedServer, client: Client
+) -> None:
+    # Titles of 200 bytes, twice as long as those of shops: well above the 4 MiB that gRPC allows by itself.
+    top = [
+        intent_service_pb2.ItemLoading(item_id=f"item-{place:04d}", title="t" * 200, loading=0.5)
+        for place in range(10)
+    ]
+    intents = [
+        intent_service_pb2.Intent(intent_id=f"int-{number:08x}", top_items=top)
+        for number in range(_calls.MOST_INTENTS)
+    ]
+    whole = intent_service_pb2.ListIntentsResponse(intents=intents, total_size=len(intents))
+    assert whole.ByteSize() > 8 << 20
+    server.answer("ListIntents", whole)
+    assert len(client.list_intents().intents) == len(intents)
+    (sent,) = server.requests["ListIntents"]
+    assert sent.page_size == _calls.MOST_INTENTS
 
 
 def test_search_takes_a_text_or_items(server: ScriptedServer, client: Client) -> None:
