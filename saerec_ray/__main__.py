@@ -5,7 +5,10 @@ from __future__ import annotations
 import sys
 
 _NEEDED = {
-    "cli": ["recommend", "explain", "steer", "version", "intents list", "intents show", "intents search"],
+    "cli": [
+        *("recommend", "explain", "steer", "version", "state backup"),
+        *(f"intents {call}" for call in ("list", "show", "search")),
+    ],
     "serve": [
         "serve",
         "presets",

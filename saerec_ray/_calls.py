@@ -28,6 +28,9 @@ READ_SECONDS = 1.0
 WRITE_SECONDS = 1.0
 SEARCH_SECONDS = 5.0
 """The first search by text loads the language model of the bundle."""
+LIST_SECONDS = 5.0
+MOST_INTENTS = 5_000
+"""What a server gives in one answer, some MiB."""
 
 _RECOMMENDER = "/saerec_ray.v1.RecommenderService/"
 _INTENTS = "/saerec_ray.v1.IntentService/"
@@ -216,18 +219,19 @@ def list_intents(
     *,
     states: Iterable[intents_api.IntentState.ValueType] = (),
     steerable_only: bool = False,
-    page_size: int = 1_000,
+    page_size: int = MOST_INTENTS,
     timeout: float | None = None,
 ) -> Call[intents_api.ListIntentsResponse]:
     """All intents by id; only active ones unless `states` says otherwise.
 
-    Follows page tokens, so the answer holds every page; `total_size` tells when a server returned less than
-    there is. `page_size` and `timeout` are those of one page.
+    A server gives at most 5000 in one answer, and none pages yet: when `total_size` says that there are more, the
+    first by id came; search for the others by words. Pages are followed where a server has them; `page_size` and
+    `timeout`, 5 seconds by default, are those of one.
     """
     request = intents_api.ListIntentsRequest(
         page_size=page_size, states=states, steerable_only=steerable_only
     )
-    return _intent_page(request, _seconds(timeout, READ_SECONDS))
+    return _intent_page(request, _seconds(timeout, LIST_SECONDS))
 
 
 def _intent_page(
@@ -280,10 +284,15 @@ def search_intents(
 def write_events(
     events: Iterable[events_api.Event], *, validate_only: bool = False, timeout: float | None = None
 ) -> Call[events_api.WriteEventsResponse]:
-    """Writes 1 to 100 events, all or nothing; see `event`. The next Recommend reads them."""
-    request = events_api.WriteEventsRequest(events=events, validate_only=validate_only)
-    for each in request.events:
-        each.event_id = each.event_id or str(uuid.uuid4())  # a retry must not count twice
+    """Writes 1 to 100 events, all or nothing; see `event`. The next Recommend reads them.
+
+    Safe to repeat with the same events, for 7 days: an event counts once by its `event_id`. Messages without one
+    get one here, in place.
+    """
+    written = list(events)
+    for each in written:
+        each.event_id = each.event_id or str(uuid.uuid4())
+    request = events_api.WriteEventsRequest(events=written, validate_only=validate_only)
     decode = events_api.WriteEventsResponse.FromString
     return Call(f"{_EVENTS}WriteEvents", request, decode, _seconds(timeout, WRITE_SECONDS))
 

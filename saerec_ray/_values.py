@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 
@@ -30,9 +31,13 @@ def event(
     session_id: str = "",
     event_id: str = "",
 ) -> events_api.Event:
-    """One event for `write_events`. Without an `event_id` a new one is made when it is written."""
+    """One thing that a user did, for `write_events`.
+
+    Without an `event_id` it gets a new one here: however often this event is written, it counts once. Make another
+    for the next thing.
+    """
     return events_api.Event(
-        event_id=event_id,
+        event_id=event_id or str(uuid.uuid4()),
         user_id=user_id,
         item_id=item_id,
         event_type=event_type,

@@ -26,6 +26,7 @@ from saerec_ray import (
     intent_commands,
     outcome_command,
     service_commands,
+    state_command,
 )
 from saerec_ray.errors import InputError, StageError
 
@@ -40,6 +41,7 @@ service_commands.register(app)
 intent_commands.register(service_commands.intents_app)
 outcome_command.register(service_commands.intents_app)
 cross_domain_command.register(app)
+state_command.register(app)
 card_command.register(service_commands.intents_app)
 errors = Console(stderr=True)
 

@@ -142,7 +142,7 @@ def choose(client: Client, say: Say, text: str) -> intents_api.Intent:
 def _candidates(client: Client, text: str) -> list[intents_api.Intent]:
     known = client.list_intents(timeout=SECONDS)
     found = {intent.intent_id: intent for intent in known.intents}
-    if known.total_size > len(found):  # a server lists at most 1000: search the rest by words
+    if known.total_size > len(found):  # the list was cut: search the rest by words
         for match in client.search_intents(text[:256], page_size=100, timeout=SECONDS).matches:
             found[match.intent.intent_id] = match.intent
     return list(found.values())

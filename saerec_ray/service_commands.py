@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import Annotated
 
-import grpc
 import typer
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 from rich.console import Console, RenderableType
 
 from saerec_ray import intent_choice, service_tables
-from saerec_ray.client import Client, SaerecError, any_of, none_of
-from saerec_ray.errors import InputError, StageError
+from saerec_ray.client import any_of, none_of
+from saerec_ray.errors import InputError
+from saerec_ray.server_connection import (
+    LOCAL,
+    SECONDS,
+    CaOption,
+    Server,
+    TargetOption,
+    TlsOption,
+    TokenOption,
+    connected,
+)
 from saerec_ray.v1 import intent_service_pb2 as intents_api
 from saerec_ray.v1 import recommender_service_pb2 as recommender
 
-SECONDS = 20.0
-"""A person waits longer than a service would; the first search by text loads a language model."""
 COMPARED = 200
 """How far down the ranking before is known, so that moves from there have a number."""
 
-TargetOption = Annotated[str, typer.Option("--target", "-t", help="HOST:PORT of the server.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the answer as JSON instead of a table.")]
 UserOption = Annotated[str, typer.Option("--user", "-u", help="User id; empty for an anonymous session.")]
 HistoryOption = Annotated[
@@ -92,12 +96,15 @@ def recommend(
         ),
     ] = None,
     seen: Annotated[bool, typer.Option("--seen", help="Let items of the history come back.")] = False,
-    target: TargetOption = "localhost:50051",
+    target: TargetOption = LOCAL,
+    tls: TlsOption = False,
+    ca: CaOption = None,
+    token_env: TokenOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Recommend items to a user and show why."""
     conditions = _conditions(where or [])
-    with _connected(target) as client:
+    with connected(Server(target, tls, ca, token_env)) as client:
         steering = intent_choice.adjustments(client, _say, boost, avoid, suppress, exclude)
 
         def ask(page_size: int, *, explained: bool, steered: bool) -> recommender.RecommendResponse:
@@ -140,11 +147,14 @@ def explain(
     evidence: Annotated[
         int, typer.Option("--evidence", min=1, max=10, help="History items shown for each intent.")
     ] = 3,
-    target: TargetOption = "localhost:50051",
+    target: TargetOption = LOCAL,
+    tls: TlsOption = False,
+    ca: CaOption = None,
+    token_env: TokenOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Show the intents that drive a user's recommendations, against the population, with evidence."""
-    with _connected(target) as client:
+    with connected(Server(target, tls, ca, token_env)) as client:
         response = client.explain_user(
             user, history=history or [], max_intents=count, max_evidence=evidence, timeout=SECONDS
         )
@@ -177,7 +187,10 @@ def steer(
     preview: Annotated[
         bool, typer.Option("--preview", help="Show what would change; store nothing.")
     ] = False,
-    target: TargetOption = "localhost:50051",
+    target: TargetOption = LOCAL,
+    tls: TlsOption = False,
+    ca: CaOption = None,
+    token_env: TokenOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Store how intents count for a user, or show what is stored when nothing is to change."""
@@ -191,7 +204,7 @@ def steer(
     if merge and not changes:
         raise InputError("--merge needs at least one of --boost, --avoid, --suppress and --exclude.")
     lasting = _duration(ttl) if ttl else None
-    with _connected(target) as client:
+    with connected(Server(target, tls, ca, token_env)) as client:
         if not (changes or clear or replace):
             stored = client.get_steering_profile(user, timeout=SECONDS)
             labels = intent_choice.labels(client)
@@ -224,7 +237,10 @@ def steer(
 def list_intents(
     steerable: Annotated[bool, typer.Option("--steerable", help="Only those callers may steer.")] = False,
     every_state: Annotated[bool, typer.Option("--all", help="Also deprecated ones.")] = False,
-    target: TargetOption = "localhost:50051",
+    target: TargetOption = LOCAL,
+    tls: TlsOption = False,
+    ca: CaOption = None,
+    token_env: TokenOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """List the intents of the serving dictionary."""
@@ -233,7 +249,7 @@ def list_intents(
         intents_api.INTENT_STATE_DEPRECATED,
         intents_api.INTENT_STATE_BLOCKED,
     ]
-    with _connected(target) as client:
+    with connected(Server(target, tls, ca, token_env)) as client:
         response = client.list_intents(
             states=states if every_state else (), steerable_only=steerable, timeout=SECONDS
         )
@@ -244,11 +260,14 @@ def list_intents(
 def show_intent(
     intent: Annotated[str, typer.Argument(help="Intent id or a unique part of its label.")],
     count: Annotated[int, typer.Option("--count", "-n", min=1, max=100, help="Items wanted.")] = 10,
-    target: TargetOption = "localhost:50051",
+    target: TargetOption = LOCAL,
+    tls: TlsOption = False,
+    ca: CaOption = None,
+    token_env: TokenOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Show one intent with the items that carry it most."""
-    with _connected(target) as client:
+    with connected(Server(target, tls, ca, token_env)) as client:
         chosen = intent_choice.choose(client, _say, intent)
         response = client.get_intent(chosen.intent_id, max_top_items=count, timeout=SECONDS)
         parent_id = response.intent.parent_intent_id
@@ -263,56 +282,18 @@ def search_intents(
         list[str] | None, typer.Option("--item", help="Search by example items instead. Repeatable.")
     ] = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, max=100, help="Intents wanted.")] = 10,
-    target: TargetOption = "localhost:50051",
+    target: TargetOption = LOCAL,
+    tls: TlsOption = False,
+    ca: CaOption = None,
+    token_env: TokenOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Find intents by words or by example items."""
     if bool(text.strip()) == bool(item):
         raise InputError("Give either words or --item to search by.")
-    with _connected(target) as client:
+    with connected(Server(target, tls, ca, token_env)) as client:
         response = client.search_intents(text.strip(), items=item or [], page_size=count, timeout=SECONDS)
     _answer(response, as_json, service_tables.intent_matches(response.matches))
-
-
-@contextmanager
-def _connected(target: str) -> Iterator[Client]:
-    """A client whose errors are one sentence for a person: InputError for bad input, else StageError."""
-    with Client(target) as client:
-        try:
-            yield client
-        except SaerecError as error:
-            raise _for_people(error, target) from error
-        except UnicodeEncodeError as error:
-            raise InputError("An id or a text given is not valid UTF-8.") from error
-
-
-_BAD_INPUT = {
-    grpc.StatusCode.INVALID_ARGUMENT,
-    grpc.StatusCode.NOT_FOUND,
-    grpc.StatusCode.FAILED_PRECONDITION,
-    grpc.StatusCode.ABORTED,
-}
-
-
-def _for_people(error: SaerecError, target: str) -> InputError | StageError:
-    if error.code in _BAD_INPUT:
-        if error.field_violations:
-            broken = "; ".join(f"{each.field} {each.description}" for each in error.field_violations)
-            return InputError(f"The server refused the request: {broken}.")
-        hint = (
-            " Read it again: saerec steer --user shows the etag." if error.reason == "ETAG_MISMATCH" else ""
-        )
-        return InputError(f"{error.message.rstrip('.')}.{hint}")
-    if error.code is grpc.StatusCode.UNAVAILABLE and not error.reason:
-        return StageError(
-            f"No server answers at {target}: start one with `saerec serve`, or name another with --target."
-        )
-    if error.code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return StageError(f"The server at {target} did not answer within {SECONDS:.0f} seconds.")
-    if error.code is grpc.StatusCode.UNIMPLEMENTED:
-        return StageError(f"The server at {target} does not offer this call.")
-    wait = f" Try again in {error.retry_after:.1f} seconds." if error.retry_after else ""
-    return StageError(f"The server answered {error.code.name}: {error.message.rstrip('.')}.{wait}")
 
 
 def _conditions(tests: list[str]) -> list[recommender.AttributeCondition]:

@@ -38,7 +38,7 @@ MAX_EVENT_AHEAD_SECONDS = 5 * 60
 
 DEFAULT_INTENTS = 100
 MAX_INTENT_STATES = 16
-MAX_INTENTS = 1_000
+MAX_INTENTS = 5_000  # more than a dictionary of the presets publishes; in one answer of about 6 MiB
 DEFAULT_TOP_ITEMS = 10
 MAX_TOP_ITEMS = 100
 DEFAULT_MATCHES = 10

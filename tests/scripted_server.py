@@ -61,11 +61,16 @@ Answer = Message | Refusal | Callable[[Any], Message]
 
 @dataclass
 class ScriptedServer:
-    """Answers each method with its answers in turn; the last one is repeated. Records the requests."""
+    """Answers each method with its answers in turn; the last one is repeated. Records the requests.
+
+    With a certificate it answers over TLS alone.
+    """
 
     answers: dict[str, list[Answer]] = field(default_factory=dict)
     requests: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
     port: int = 0
+    certificate: tuple[bytes, bytes] | None = None  # private key and chain, PEM
+    metadata: list[dict[str, str | bytes]] = field(default_factory=list)  # of every call
 
     def answer(self, method: str, *answers: Answer) -> None:
         """Sets what a method answers, e.g. `Recommend`."""
@@ -77,6 +82,7 @@ class ScriptedServer:
 
     def _respond(self, method: str, request: Message, context: grpc.ServicerContext) -> Message:
         self.requests[method].append(request)
+        self.metadata.append(dict(context.invocation_metadata()))
         script = self.answers.get(method)
         if not script:
             context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{method} is not in the script")
@@ -99,7 +105,11 @@ class ScriptedServer:
                 }
                 handler = grpc.method_handlers_generic_handler(service.full_name, handlers)
                 self._server.add_generic_rpc_handlers((handler,))
-        self.port = self._server.add_insecure_port("127.0.0.1:0")
+        self.port = (
+            self._server.add_insecure_port("127.0.0.1:0")
+            if self.certificate is None
+            else self._server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([self.certificate]))
+        )
         self._server.start()
         return self
 

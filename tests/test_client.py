@@ -53,7 +53,7 @@ def server() -> Iterator[ScriptedServer]:
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls without a timeout of their own wait for as long as tests beside them may take."""
-    for name in ("RECOMMEND_SECONDS", "READ_SECONDS", "WRITE_SECONDS", "SEARCH_SECONDS"):
+    for name in ("RECOMMEND_SECONDS", "READ_SECONDS", "WRITE_SECONDS", "SEARCH_SECONDS", "LIST_SECONDS"):
         monkeypatch.setattr(_calls, name, PATIENCE)
 
 
@@ -174,6 +174,30 @@ def test_events_get_an_id_once_so_that_a_retry_does_not_count_twice(
     assert not first.events[1].HasField("value")
 
 
+def test_a_batch_that_is_written_again_has_the_same_ids_whoever_made_its_events(
+    server: ScriptedServer, client: Client
+) -> None:
+    late = Refusal(grpc.StatusCode.DEADLINE_EXCEEDED, "late")
+    server.answer("WriteEvents", late, event_service_pb2.WriteEventsResponse(accepted_count=2))
+    batch = [event("u1", "a"), event_service_pb2.Event(user_id="u1", item_id="b")]
+
+    with pytest.raises(SaerecError):
+        client.write_events(batch)
+    client.write_events(each for each in batch)
+
+    first, again = server.requests["WriteEvents"]
+    assert first == again
+    ids = [each.event_id for each in first.events]
+    assert ids == [each.event_id for each in batch]
+    assert len(set(ids)) == 2
+    assert all(uuid.UUID(each).version == 4 for each in ids)
+
+
+def test_every_event_that_is_made_is_one_of_its_own() -> None:
+    assert event("u1", "a").event_id != event("u1", "a").event_id
+    assert event("u1", "a", event_id="mine").event_id == "mine"
+
+
 def test_list_intents_follows_page_tokens(server: ScriptedServer, client: Client) -> None:
     def page(request: intent_service_pb2.ListIntentsRequest) -> intent_service_pb2.ListIntentsResponse:
         start = int(request.page_token or 0)
@@ -189,6 +213,26 @@ def test_list_intents_follows_page_tokens(server: ScriptedServer, client: Client
     assert [intent.intent_id for intent in answer.intents] == ["int-00000000", "int-00000001", "int-00000002"]
     assert (answer.total_size, answer.next_page_token) == (3, "")
     assert all(sent.steerable_only for sent in server.requests["ListIntents"])
+
+
+def test_as_many_intents_as_a_server_gives_at_once_are_received(
+    server: ScriptedServer, client: Client
+) -> None:
+    # Titles of 200 bytes, twice as long as those of shops: well above the 4 MiB that gRPC allows by itself.
+    top = [
+        intent_service_pb2.ItemLoading(item_id=f"item-{place:04d}", title="t" * 200, loading=0.5)
+        for place in range(10)
+    ]
+    intents = [
+        intent_service_pb2.Intent(intent_id=f"int-{number:08x}", top_items=top)
+        for number in range(_calls.MOST_INTENTS)
+    ]
+    whole = intent_service_pb2.ListIntentsResponse(intents=intents, total_size=len(intents))
+    assert whole.ByteSize() > 8 << 20
+    server.answer("ListIntents", whole)
+    assert len(client.list_intents().intents) == len(intents)
+    (sent,) = server.requests["ListIntents"]
+    assert sent.page_size == _calls.MOST_INTENTS
 
 
 def test_search_takes_a_text_or_items(server: ScriptedServer, client: Client) -> None:

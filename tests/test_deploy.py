@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -125,6 +126,21 @@ def test_the_images_copy_only_what_exists_and_what_the_ignore_file_lets_through(
     assert all((ROOT / source).exists() for source in copied)
     let_through = (DEPLOY / "Dockerfile.dockerignore").read_text("utf-8").splitlines()
     assert {line[1:] for line in let_through if line.startswith("!")} == copied
+
+
+def test_a_login_shell_of_the_images_finds_their_programs_first(tmp_path: Path) -> None:
+    profile = tmp_path / "saerec.sh"
+    (written,) = (rest for _, rest in stages()["runtime"] if "/etc/profile.d/" in rest)
+    subprocess.run(["sh", "-c", written.replace("/etc/profile.d/saerec.sh", str(profile))], check=True)
+    shell = f"PATH=/usr/local/bin:/usr/bin:/bin; . {profile}; echo $PATH"  # as Debian's /etc/profile does
+    path = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, check=True).stdout.strip()
+    assert path == "/opt/saerec/bin:/usr/local/bin:/usr/bin:/bin"
+    (environment,) = (rest for each, rest in stages()["runtime"] if each == "ENV")
+    assert f"PATH={path.partition(':')[0]}:$PATH" in environment.split()
+    for target in ("server", "trainer"):
+        assert f"COPY --from=build-{target} /opt/saerec /opt/saerec" in [
+            " ".join(line) for line in stages()[target]
+        ]
 
 
 def container(kind: str) -> Any:

@@ -21,6 +21,13 @@ def run_without(packages: list[str], *arguments: str) -> str:
     return done.stderr.strip()
 
 
+def test_a_state_is_backed_up_without_what_only_servers_need() -> None:
+    complaint = run_without(
+        ["numpy", "torch", "yaml", "sqlalchemy"], *["state", "backup", "--state", "a", "--to", "b"]
+    )
+    assert complaint == "Error: There is no state database a."
+
+
 def test_a_missing_extra_is_one_sentence_that_names_it() -> None:
     assert "pip install 'saerec-ray[cli]'" in run_without(["typer"], "--help")
 

@@ -264,7 +264,7 @@ class ListIntentsRequest(google.protobuf.message.Message):
     STEERABLE_ONLY_FIELD_NUMBER: builtins.int
     INTENTS_VERSION_FIELD_NUMBER: builtins.int
     page_size: builtins.int
-    """Intents wanted; 0 is 100; above 1000 is coerced to 1000; negative is an error."""
+    """Intents wanted; 0 is 100; above 5000 is coerced to 5000; negative is an error."""
     page_token: builtins.str
     """From a previous response. Not accepted yet."""
     steerable_only: builtins.bool

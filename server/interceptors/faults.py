@@ -1,4 +1,7 @@
-"""The one place where errors become statuses: nothing of an unexpected error reaches the caller."""
+"""The one place where errors become statuses: nothing of an unexpected error reaches the caller.
+
+What the caller cannot mend is logged, with the trace id that the caller has.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from saerec_server.errors import ApiError, Violation
+from saerec_server.errors import ApiError, Reason, Violation
+from saerec_server.failure_log import log_failure
 from saerec_server.interceptors import Continuation, replaced
 from saerec_server.interceptors.trace import trace_id
 
@@ -33,6 +37,8 @@ class FaultInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
             except grpc.aio.AbortError:
                 raise
             except ApiError as error:
+                if error.reason is Reason.NOT_READY:
+                    log_failure("is refused", error)
                 await context.abort(error.code, error.message, error.trailers())
             except Exception:
                 logger.exception("call %s failed, trace %s", method, trace_id.get())

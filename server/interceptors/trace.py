@@ -18,10 +18,12 @@ _UNSET = "0" * 32
 
 trace_id: contextvars.ContextVar[str] = contextvars.ContextVar("trace_id", default=_UNSET)
 """The trace id of the call that is being answered."""
+method: contextvars.ContextVar[str] = contextvars.ContextVar("method", default="")
+"""Its method, such as /saerec_ray.v1.RecommenderService/Recommend."""
 
 
 class TraceInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
-    """Sets `trace_id` and returns it in the initial metadata."""
+    """Sets `trace_id` and `method`, and returns the trace id in the initial metadata."""
 
     async def intercept_service(
         self, continuation: Continuation, details: grpc.HandlerCallDetails
@@ -34,6 +36,7 @@ class TraceInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 
         async def traced(request: Any, context: grpc.aio.ServicerContext) -> Any:
             trace_id.set(found)
+            method.set(details.method)
             await context.send_initial_metadata(((TRACE_METADATA, found),))
             return await handler.unary_unary(request, context)
 

@@ -5,14 +5,19 @@ from __future__ import annotations
 import concurrent.futures
 import time
 import uuid
+from pathlib import Path
 
 import grpc
 
-from saerec_ray.bundle import Bundle
+from saerec_ray._calls import MOST_INTENTS
+from saerec_ray.bundle import Bundle, load_bundle
+from saerec_ray.client import Client
 from saerec_ray.v1 import event_service_pb2, intent_service_pb2
 from saerec_ray.v1 import recommender_service_pb2 as messages
+from saerec_server import limits
 from tests.contract.asking import answer, event, met, write
-from tests.contract.running import Api, refusal
+from tests.contract.running import PATIENCE, Api, refusal, running, settings_of
+from tests.synthetic import write_synthetic_bundle
 
 
 def test_the_list_holds_the_published_intents_by_id(api: Api, bundle: Bundle) -> None:
@@ -29,6 +34,22 @@ def test_a_list_longer_than_the_page_tells_its_length(api: Api, bundle: Bundle) 
     listed = api.intents.ListIntents(intent_service_pb2.ListIntentsRequest(page_size=3))
     assert len(listed.intents) == 3
     assert listed.total_size == sum(each.published for each in bundle.catalogue.intents)
+
+
+def test_the_client_gets_all_intents_of_a_dictionary_as_large_as_those_of_the_presets(tmp_path: Path) -> None:
+    folder = write_synthetic_bundle(tmp_path / "bundle", intents=2_400)
+    published = [each for each in load_bundle(folder).catalogue.intents if each.published]
+    assert len(published) > 2_000
+    with running(settings_of(folder)) as api, Client(f"127.0.0.1:{api.port}") as client:
+        listed = client.list_intents(timeout=PATIENCE)
+    assert listed.total_size == len(listed.intents) == len(published)
+
+
+def test_the_client_asks_for_as_many_intents_as_the_server_gives_and_says_so() -> None:
+    assert MOST_INTENTS == limits.MAX_INTENTS
+    assert f"at most {limits.MAX_INTENTS} in one answer" in (Client.list_intents.__doc__ or "")
+    proto = (Path(__file__).parents[2] / "protos/saerec_ray/v1/intent_service.proto").read_text("utf-8")
+    assert f"returns at most {limits.MAX_INTENTS}, and total_size tells" in proto
 
 
 def test_only_steerable_intents_can_be_asked_for(api: Api, steerable: list[str]) -> None:

@@ -102,7 +102,8 @@ def test_online_equals_offline(api: Api, bundle: Bundle, steerable: list[str]) -
         kept = [each for each in request.steering.adjustments if each.mode != EXCLUDE]
         del request.steering.adjustments[:]
         request.steering.adjustments.extend(kept)
-        history = np.array([index[each.item_id] for each in request.history])
+        first = dict.fromkeys(each.item_id for each in request.history)  # prepare.repeats of the bundle
+        history = np.array([index[item_id] for item_id in first])
         encoded = encoder.encode([history])
         values = intent_values(bundle.space, encoded.states, prior(encoded.profiles, bundle.prior))
         scores = base_scores(bundle.space, encoded.states, values, encoded.companions)[0]

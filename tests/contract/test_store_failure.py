@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
@@ -64,6 +66,107 @@ def test_ids_of_users_are_in_no_log_when_the_database_fails(
     own.recommender.Recommend(messages.RecommendRequest(user_id="canary-of-a-user"))
     assert "no such table" in caplog.text, "the failure is logged"
     assert "canary-of-a-user" not in caplog.text
+
+
+def trace_of(error: grpc.RpcError) -> str:
+    return str(dict(error.initial_metadata())["x-trace-id"])
+
+
+def lines_of(log: pytest.LogCaptureFixture, trace: str) -> list[str]:
+    """What the log says of a call, each record as it would be written."""
+    formatter = logging.Formatter()
+    return [formatter.format(record) for record in log.records if trace in record.getMessage()]
+
+
+@pytest.mark.parametrize(
+    ("method", "table"),
+    [
+        ("WriteEvents", "event_ids"),
+        ("DeleteUserData", "events"),
+        ("SteerIntents", "adjustments"),
+        ("GetSteeringProfile", "profiles"),
+        ("ListSteeringRevisions", "revisions"),
+    ],
+)
+def test_a_refused_call_leaves_one_line_with_its_method_its_trace_and_the_cause(
+    own: Api, state: Path, steerable: list[str], caplog: pytest.LogCaptureFixture, method: str, table: str
+) -> None:
+    user = "canary-of-a-user"
+    calls: dict[str, Callable[[], object]] = {
+        "WriteEvents": lambda: own.events.WriteEvents(write(event(user, "x"))),
+        "DeleteUserData": lambda: own.events.DeleteUserData(
+            event_service_pb2.DeleteUserDataRequest(user_id=user)
+        ),
+        "SteerIntents": lambda: own.recommender.SteerIntents(
+            messages.SteerIntentsRequest(user_id=user, adjustments=[adjust(steerable[0])])
+        ),
+        "GetSteeringProfile": lambda: own.recommender.GetSteeringProfile(
+            messages.GetSteeringProfileRequest(user_id=user)
+        ),
+        "ListSteeringRevisions": lambda: own.recommender.ListSteeringRevisions(
+            messages.ListSteeringRevisionsRequest(user_id=user)
+        ),
+    }
+    break_table(state, table)
+    with pytest.raises(grpc.RpcError) as error:
+        calls[method]()
+    assert error.value.code() == grpc.StatusCode.UNAVAILABLE
+    (line,) = lines_of(caplog, trace_of(error.value))
+    assert len(line.splitlines()) == 1
+    assert f"{method} is refused" in line
+    assert f"no such table: {table}" in line
+    assert user not in caplog.text
+
+
+def test_a_call_that_waits_too_long_for_the_database_says_so(
+    hurried: Api, state: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    blocker = sqlite3.connect(state, isolation_level=None)
+    blocker.execute("BEGIN IMMEDIATE")
+    with pytest.raises(grpc.RpcError) as error:
+        hurried.events.WriteEvents(write(event("u", "x")))
+    blocker.rollback()
+    blocker.close()
+    (line,) = lines_of(caplog, trace_of(error.value))
+    assert re.search(r"did not answer in time$|database is locked$", line)
+
+
+def test_a_preview_without_a_readable_history_leaves_one_line(
+    own: Api, state: Path, steerable: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    break_table(state, "events")
+    preview = messages.SteerIntentsRequest(
+        user_id="u", adjustments=[adjust(steerable[0])], validate_only=True
+    )
+    with pytest.raises(grpc.RpcError) as error:
+        own.recommender.SteerIntents(preview)
+    assert error.value.code() == grpc.StatusCode.UNAVAILABLE
+    (line,) = lines_of(caplog, trace_of(error.value))
+    assert line.endswith("no such table: events")
+
+
+def test_an_answer_without_stored_state_leaves_one_line_with_both_causes(
+    own: Api, bundle: Bundle, state: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for table in ("events", "profiles"):
+        break_table(state, table)
+    request = messages.RecommendRequest(user_id="canary-of-a-user", history=met(bundle, 5))
+    response, call = own.recommender.Recommend.with_call(request)
+    assert len(response.degradations) == 2
+    (line,) = lines_of(caplog, dict(call.initial_metadata())["x-trace-id"])
+    assert len(line.splitlines()) == 1
+    assert "RecommenderService/Recommend goes without stored steering and history" in line
+    assert "no such table: events" in line
+    assert "no such table: profiles" in line
+    assert "canary-of-a-user" not in caplog.text
+
+
+def test_an_answer_with_all_it_needs_leaves_no_line(
+    own: Api, bundle: Bundle, caplog: pytest.LogCaptureFixture
+) -> None:
+    request = messages.RecommendRequest(user_id="u", history=met(bundle, 5))
+    _, call = own.recommender.Recommend.with_call(request)
+    assert lines_of(caplog, dict(call.initial_metadata())["x-trace-id"]) == []
 
 
 def test_recommend_answers_without_a_readable_profile(
