@@ -241,7 +241,10 @@ class ClusterConfig(Section):
         "auto", description="auto: Ray when installed; local: this machine without Ray"
     )
     max_failures: int = Field(3, ge=0, description="Worker failures survived before the run gives up")
-    gpus: bool = Field(True, description="Use GPUs when there are any")
+    gpus: bool = Field(
+        True,
+        description="Use GPUs: for texts when there are any, for a training when there is one for each of its workers",
+    )
     checkpoint_samples: int = Field(
         500_000, ge=1, description="The sequence encoder's checkpoint within an epoch: each so many samples"
     )

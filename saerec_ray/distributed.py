@@ -31,6 +31,7 @@ from saerec_ray.attempts import (
     trailing_number,
 )
 from saerec_ray.errors import StageError
+from saerec_ray.gpu_choice import choose_gpus
 from saerec_ray.local_workers import latest_checkpoint, run_local
 from saerec_ray.ray_connection import Engine, chosen_engine, start_ray
 from saerec_ray.worker import Loop, Values, Worker, append_values
@@ -186,7 +187,7 @@ def _room(workers: int, gpus: bool) -> int:
     import ray
 
     resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    kind = "GPU" if gpus and resources.get("GPU", 0) >= workers else "CPU"
+    kind = "GPU" if choose_gpus(gpus, int(resources.get("GPU", 0)), workers) else "CPU"
     return max(1, int(resources.get(kind, 0) // workers))
 
 
@@ -308,7 +309,7 @@ def _run_ray(
         from ray.train.v2.api.exceptions import TrainingFailedError
 
         resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        use_gpu = gpus and resources.get("GPU", 0) >= workers
+        use_gpu = choose_gpus(gpus, int(resources.get("GPU", 0)), workers)
         if resources.get("CPU", 0) < workers:
             raise StageError(
                 f"The cluster has {resources.get('CPU', 0):g} CPUs for {workers} workers; "
