@@ -336,9 +336,11 @@ def _run_ray(
 
 
 def _reason(error: Exception, attempt: Attempt) -> Exception:
-    """A worker that was killed is the reason when there is one: the others can only say that it has gone."""
+    """What a worker refused is the reason, else one that was killed: the others can only say that it has gone."""
     import ray.exceptions
 
+    if attempt.refused():
+        return attempt.reason()
     failures = {
         rank: getattr(failure, "health_check_failure", failure)
         for rank, failure in getattr(error, "worker_failures", {}).items()

@@ -172,6 +172,23 @@ def test_more_workers_than_the_cluster_has_cpus_is_refused_at_once(run: Run) -> 
         run("ray", 1000)
 
 
+def test_with_ray_what_a_worker_refused_is_told_rather_than_that_another_was_killed(tmp_path: Path) -> None:
+    from ray.exceptions import RayActorError  # Ray reads the environment as it is imported
+
+    class WorkersFailedError(Exception):
+        worker_failures = {1: RayActorError()}  # noqa: RUF012 (as Ray Train has it)
+
+    attempt = Attempt(tmp_path)
+    assert str(distributed._reason(WorkersFailedError(), attempt)).startswith(
+        "Training failed: worker 1 died: "
+    )
+    with contextlib.suppress(InputError), attempt.reporting(0):
+        raise InputError("the sixth column is missing")
+    reason = distributed._reason(WorkersFailedError(), attempt)
+    assert isinstance(reason, InputError)
+    assert str(reason) == "the sixth column is missing"
+
+
 @pytest.mark.parametrize(("gpus", "room"), [(0, 4), (1, 4), (2, 1), (7, 3)])
 def test_ray_trains_on_gpus_when_there_is_one_for_each_worker_and_says_when_there_are_too_few(
     gpus: int, room: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
