@@ -99,10 +99,19 @@ class Attempt:
         )
 
     def _failure(self) -> dict[str, Any]:
-        """The first failure: later ones of other workers often only say that the first has gone."""
-        paths = self.folder.glob("failure_*.json")
-        found = [{**json.loads(path.read_text("utf-8")), "path": path} for path in paths]
-        return min(found, key=lambda failure: float(failure["time"]), default={})
+        """The failure that says most: one that trying again cannot mend, else the first.
+
+        Later ones of other workers often only say that the first has gone.
+        """
+        found: list[dict[str, Any]] = []
+        for path in self.folder.glob("failure_*.json"):
+            with contextlib.suppress(FileNotFoundError):  # its worker was started again meanwhile
+                found.append({**json.loads(path.read_text("utf-8")), "path": path})
+        return min(
+            found,
+            key=lambda failure: (failure["kind"] not in _FINAL_ERRORS, float(failure["time"])),
+            default={},
+        )
 
 
 def trailing_number(path: Path) -> int:

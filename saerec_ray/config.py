@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from saerec_ray.dictionary_settings import DictionaryConfig
 from saerec_ray.errors import InputError
 from saerec_ray.evaluation_settings import EvaluateConfig, asks_for_all
-from saerec_ray.sources import Section, Source
+from saerec_ray.sources import LARGEST_SEED, Section, Source
 
 
 class PrepareConfig(Section):
@@ -225,7 +225,7 @@ class TrainConfig(Section):
     workers: int = Field(
         2, ge=1, description="Processes that train one model, each on a CPU or GPU of its own"
     )
-    seed: int | None = Field(None, description="null takes the run's seed")
+    seed: int | None = Field(None, ge=0, le=LARGEST_SEED, description="null takes the run's seed")
 
     @model_validator(mode="after")
     def _heads_divide(self) -> TrainConfig:
@@ -241,7 +241,10 @@ class ClusterConfig(Section):
         "auto", description="auto: Ray when installed; local: this machine without Ray"
     )
     max_failures: int = Field(3, ge=0, description="Worker failures survived before the run gives up")
-    gpus: bool = Field(True, description="Use GPUs when there are any")
+    gpus: bool = Field(
+        True,
+        description="Use GPUs: for texts when there are any, for a training when there is one for each of its workers",
+    )
     checkpoint_samples: int = Field(
         500_000, ge=1, description="The sequence encoder's checkpoint within an epoch: each so many samples"
     )
@@ -251,7 +254,7 @@ class Config(Section):
     """Everything a run depends on."""
 
     name: str = Field("run", min_length=1, pattern=r"^[A-Za-z0-9._-]+$")
-    seed: int = 42
+    seed: int = Field(42, ge=0, le=LARGEST_SEED)
     prepare: PrepareConfig
     embed: EmbedConfig = EmbedConfig()
     dictionary: DictionaryConfig = DictionaryConfig()

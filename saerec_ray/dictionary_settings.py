@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from saerec_ray.sources import Section
+from saerec_ray.sources import LARGEST_SEED, Section
 
 
 class CooccurrenceConfig(Section):
@@ -117,7 +117,7 @@ class DictionaryConfig(Section):
         "auto: bfloat16 on GPUs and on CPUs with bf16 instructions",
     )
     workers: int = Field(1, ge=1, description="Training processes")
-    seed: int | None = Field(None, description="null takes the run's seed")
+    seed: int | None = Field(None, ge=0, le=LARGEST_SEED, description="null takes the run's seed")
     seeds: int = Field(
         1,
         ge=1,
@@ -147,4 +147,13 @@ class DictionaryConfig(Section):
             raise ValueError(f"active ({self.active}) may be at most a quarter of width ({self.width})")
         if sorted(self.prefixes) != self.prefixes or self.prefixes[-1] != 1.0 or self.prefixes[0] <= 0:
             raise ValueError("prefixes must rise from above 0 and end with 1.0")
+        return self
+
+    @model_validator(mode="after")
+    def _every_worker_has_items(self) -> DictionaryConfig:
+        if self.batch_size < self.workers:
+            raise ValueError(
+                f"batch_size ({self.batch_size}) must be at least workers ({self.workers}), "
+                "which share the items of a step"
+            )
         return self

@@ -31,6 +31,7 @@ from saerec_ray.attempts import (
     trailing_number,
 )
 from saerec_ray.errors import StageError
+from saerec_ray.gpu_choice import choose_gpus
 from saerec_ray.local_workers import latest_checkpoint, run_local
 from saerec_ray.ray_connection import Engine, chosen_engine, start_ray
 from saerec_ray.worker import Loop, Values, Worker, append_values
@@ -186,7 +187,7 @@ def _room(workers: int, gpus: bool) -> int:
     import ray
 
     resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    kind = "GPU" if gpus and resources.get("GPU", 0) >= workers else "CPU"
+    kind = "GPU" if choose_gpus(gpus, int(resources.get("GPU", 0)), workers) else "CPU"
     return max(1, int(resources.get(kind, 0) // workers))
 
 
@@ -308,7 +309,7 @@ def _run_ray(
         from ray.train.v2.api.exceptions import TrainingFailedError
 
         resources = ray.cluster_resources()  # type: ignore[no-untyped-call]
-        use_gpu = gpus and resources.get("GPU", 0) >= workers
+        use_gpu = choose_gpus(gpus, int(resources.get("GPU", 0)), workers)
         if resources.get("CPU", 0) < workers:
             raise StageError(
                 f"The cluster has {resources.get('CPU', 0):g} CPUs for {workers} workers; "
@@ -335,9 +336,11 @@ def _run_ray(
 
 
 def _reason(error: Exception, attempt: Attempt) -> Exception:
-    """A worker that was killed is the reason when there is one: the others can only say that it has gone."""
+    """What a worker refused is the reason, else one that was killed: the others can only say that it has gone."""
     import ray.exceptions
 
+    if attempt.refused():
+        return attempt.reason()
     failures = {
         rank: getattr(failure, "health_check_failure", failure)
         for rank, failure in getattr(error, "worker_failures", {}).items()

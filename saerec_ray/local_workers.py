@@ -18,6 +18,7 @@ from torch.multiprocessing.spawn import ProcessExitedException, start_processes
 
 from saerec_ray.attempts import CHECKPOINT_NAME, KEPT_CHECKPOINTS, Attempt, trailing_number
 from saerec_ray.errors import StageError
+from saerec_ray.gpu_choice import choose_gpus
 from saerec_ray.manifest import write_json
 from saerec_ray.torch_threads import one_torch_thread
 from saerec_ray.worker import Loop, Values, append_values
@@ -81,8 +82,10 @@ def run_local(
 ) -> None:
     """Runs the loop in this process when there is one worker, else in as many new ones.
 
+    GPUs are used when they are wanted and there is one for each worker.
     Raises InputError and StageError of the loop at once, other errors as StageError after `max_failures`.
     """
+    gpus = choose_gpus(gpus, _gpu_count(), workers)
     for failures in range(max_failures + 1):
         try:
             if workers == 1:
@@ -90,8 +93,10 @@ def run_local(
                     loop(LocalWorker(0, 1, _device(gpus, 0), attempt), parameters)
             else:
                 _run_processes(loop, parameters, attempt, workers, gpus)
-        except ProcessExitedException as error:  # the others could only say that it has gone
-            if failures == max_failures:
+        except ProcessExitedException as error:
+            if attempt.refused():  # another worker's word, which starting again would not change
+                raise attempt.reason() from error
+            if failures == max_failures:  # the others could only say that it has gone
                 raise StageError(f"Training failed: worker {error.error_index} died: {error}.") from error
         except Exception as error:
             if attempt.refused() or failures == max_failures:
@@ -156,7 +161,9 @@ def _end_with(driver: int) -> None:
     os._exit(1)
 
 
+def _gpu_count() -> int:
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
 def _device(gpus: bool, rank: int) -> torch.device:
-    if gpus and torch.cuda.is_available():
-        return torch.device("cuda", rank % torch.cuda.device_count())
-    return torch.device("cpu")
+    return torch.device("cuda", rank) if gpus else torch.device("cpu")

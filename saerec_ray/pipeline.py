@@ -396,7 +396,7 @@ def _run_stage(
         )
         write_json(folder / MANIFEST_NAME, manifest.model_dump(mode="json"))
     for leftover in (workdir / RUNS_FOLDER).glob(f"{stage.name}-*"):
-        shutil.rmtree(leftover)
+        shutil.rmtree(leftover, ignore_errors=True)  # a worker about to end may still be adding files
     reporter.end(f"finished in {seconds:.1f} s{_headline(stage.name, metrics)}")
     return manifest
 

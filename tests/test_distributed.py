@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from saerec_ray import distributed
+from saerec_ray import distributed, gpu_choice
 from saerec_ray.attempts import Attempt, begin_attempt
 from saerec_ray.distributed import Engine, Loop
 from saerec_ray.errors import InputError, StageError
@@ -26,6 +26,8 @@ from tests.tiny_training import (
     add_numbers,
     end_without_checkpoint,
     fail_always,
+    fail_together,
+    numbers_of_starts,
 )
 
 SUM = sum(range(NUMBERS))
@@ -155,20 +157,47 @@ def test_any_other_error_is_tried_again_and_then_told_in_one_sentence(
     run: Run, tmp_path: Path, workers: int
 ) -> None:
     with pytest.raises(StageError) as caught:
-        run("local", workers, fail_always, max_failures=1, error="ValueError")
+        run("local", workers, fail_together, max_failures=1)
     message, _, rest = str(caught.value).partition(" (more in ")
     assert message == "Training failed: ValueError: the sixth column is missing"
     details = json.loads(Path(rest.removesuffix(").")).read_text("utf-8"))
     assert "second line of the message" in details["message"]
-    assert any("fail_always" in line for line in details["traceback"])
-    starts = (tmp_path / "trace.txt").read_text("utf-8").splitlines()
-    assert 2 <= len(starts) <= 2 * workers, "the second worker may be ended before it starts"
+    assert any("fail_together" in line for line in details["traceback"])
+    assert numbers_of_starts({"trace": tmp_path / "trace.txt"}, workers) == [2] * workers
 
 
 @pytest.mark.ray
 def test_more_workers_than_the_cluster_has_cpus_is_refused_at_once(run: Run) -> None:
     with pytest.raises(StageError, match=r"CPUs for 1000 workers; lower the number of workers or add nodes"):
         run("ray", 1000)
+
+
+def test_with_ray_what_a_worker_refused_is_told_rather_than_that_another_was_killed(tmp_path: Path) -> None:
+    from ray.exceptions import RayActorError  # Ray reads the environment as it is imported
+
+    class WorkersFailedError(Exception):
+        worker_failures = {1: RayActorError()}  # noqa: RUF012 (as Ray Train has it)
+
+    attempt = Attempt(tmp_path)
+    assert str(distributed._reason(WorkersFailedError(), attempt)).startswith(
+        "Training failed: worker 1 died: "
+    )
+    with contextlib.suppress(InputError), attempt.reporting(0):
+        raise InputError("the sixth column is missing")
+    reason = distributed._reason(WorkersFailedError(), attempt)
+    assert isinstance(reason, InputError)
+    assert str(reason) == "the sixth column is missing"
+
+
+@pytest.mark.parametrize(("gpus", "room"), [(0, 4), (1, 4), (2, 1), (7, 3)])
+def test_ray_trains_on_gpus_when_there_is_one_for_each_worker_and_says_when_there_are_too_few(
+    gpus: int, room: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    gpu_choice._say_too_few.cache_clear()
+    monkeypatch.setattr("ray.cluster_resources", lambda: {"CPU": 8.0, "GPU": float(gpus)})
+    assert distributed._room(2, True) == room, "trainings of two workers at a time"
+    assert distributed._room(2, False) == 4
+    assert len(caplog.messages) == (gpus == 1)
 
 
 @pytest.mark.parametrize("change", ["parameters", "workers"])

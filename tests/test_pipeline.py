@@ -6,6 +6,7 @@ is tested is the order, the skipping and the folders.
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -303,6 +304,22 @@ def test_what_other_code_began_is_not_gone_on_with(
     assert begun() == first
     monkeypatch.setattr(pipeline, "sources_hash", lambda: "0" * 12)
     assert len(begun()) == 2
+
+
+def test_a_checkpoint_that_cannot_be_removed_does_not_fail_a_stage_that_is_finished(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker about to end may still be adding files to it."""
+    rmdir = os.rmdir
+
+    def rmdir_unless_in_use(path: str | os.PathLike[str], **options: Any) -> None:
+        if Path(path).name.startswith("train-"):
+            raise OSError(errno.ENOTEMPTY, "Directory not empty")
+        rmdir(path, **options)
+
+    monkeypatch.setattr(os, "rmdir", rmdir_unless_in_use)
+    assert run() == list(STAGE_NAMES)
+    assert [path.name[:6] for path in (tmp_path / "out" / RUNS_FOLDER).iterdir()] == ["train-"]
 
 
 KILLED = """

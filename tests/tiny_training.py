@@ -74,6 +74,23 @@ def fail_always(worker: Worker, parameters: dict[str, Any]) -> None:
     raise kinds[parameters["error"]]("the sixth column is missing\nsecond line of the message")
 
 
+def fail_together(worker: Worker, parameters: dict[str, Any]) -> None:
+    """Fails each time like fail_always, but no worker before all have left their line of this start."""
+    trace(parameters, f"{worker.rank} started")
+    waited = time.monotonic()
+    while len(set(numbers_of_starts(parameters, worker.world_size))) > 1:
+        if time.monotonic() - waited > 60:
+            raise InputError("nobody else came")
+        time.sleep(0.02)
+    raise ValueError("the sixth column is missing\nsecond line of the message")
+
+
+def numbers_of_starts(parameters: dict[str, Any], workers: int) -> list[int]:
+    """How often each worker left a line."""
+    lines = Path(parameters["trace"]).read_text("utf-8").splitlines()
+    return [lines.count(f"{rank} started") for rank in range(workers)]
+
+
 def add_in_company(worker: Worker, parameters: dict[str, Any]) -> None:
     """Adds numbers once `company` trainings are under way at the same time; gives up after 60 seconds.
 

@@ -20,6 +20,8 @@ from saerec_ray.dictionary.vectors import VectorSource, read_vectors
 from saerec_ray.dictionary_settings import DictionaryConfig
 from saerec_ray.distributed import Engine
 from saerec_ray.errors import InputError
+from saerec_ray.manifest import sources_hash
+from saerec_ray.sources import LARGEST_SEED
 from saerec_ray.text.embed import EMBEDDINGS_FILE
 
 _NOT_HERE = {"source", "recentre", "cooccurrence", "attributes"}
@@ -44,8 +46,8 @@ def fit(
     such files, or of the folder of an embed stage. `settings` are those of the section `dictionary` of a
     configuration: kind, width, active, epochs, seeds and so on (`saerec dictionary --help` lists them).
     `workers` processes train, on this machine (engine "local") or on Ray (engine "ray"; `workdir` must then
-    be a folder that all nodes see). In `workdir` a call that was stopped is gone on with by the same call;
-    it is left empty at the end. `on_log` gets the figures of every epoch.
+    be a folder that all nodes see). In `workdir` a call that was stopped is gone on with by the same call of
+    the same code; nothing is left there at the end. `on_log` gets the figures of every epoch.
     Raises InputError for vectors or settings that cannot be used, StageError when training fails.
 
     >>> import numpy as np
@@ -56,6 +58,8 @@ def fit(
     (400, 32)
     """
     config = _config(settings, workers)
+    if not 0 <= seed <= LARGEST_SEED:
+        raise InputError(f"seed must be a whole number from 0 to {LARGEST_SEED}; it is {seed}.")
     read = read_vectors(vectors, column)
     if (read == read[0]).all():
         raise InputError("All vectors are equal, so there is nothing to learn from them.")
@@ -64,10 +68,14 @@ def fit(
         runs = parent / f"fit-{_digest(read, config, seed)}"
         (runs / "vectors").mkdir(parents=True, exist_ok=True)
         save_file({"embeddings": read}, runs / "vectors" / EMBEDDINGS_FILE)
-        trained = train_on(
-            config, cluster, seed, runs / "vectors", runs, "dictionary", on_log, width_setting="width"
-        )
-        shutil.rmtree(runs)
+        try:
+            trained = train_on(
+                config, cluster, seed, runs / "vectors", runs, "dictionary", on_log, width_setting="width"
+            )
+        except InputError:  # the same call would be refused again
+            _remove(runs)
+            raise
+        _remove(runs)
     return trained.dictionary
 
 
@@ -94,8 +102,13 @@ def _folder(workdir: str | Path | None) -> Iterator[Path]:
         yield Path(folder)
 
 
+def _remove(folder: Path) -> None:
+    """Removes a training; a worker about to end may still be adding files to it."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def _digest(vectors: Floats, config: DictionaryConfig, seed: int) -> str:
-    """Another for other vectors or settings, so that only the same training is gone on with."""
+    """Another for other vectors, settings or code, so that only the same training is gone on with."""
     digest = hashlib.sha256(vectors.tobytes())
-    digest.update(f"{vectors.shape}{config.model_dump_json()}{seed}".encode())
+    digest.update(f"{vectors.shape}{config.model_dump_json()}{seed}{sources_hash()}".encode())
     return digest.hexdigest()[:12]

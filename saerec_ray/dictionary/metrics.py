@@ -11,6 +11,9 @@ from scipy.sparse import csr_array
 
 from saerec_ray.dictionary.sae import Dictionary, Floats, calibrated_threshold, unit_rows
 
+MOST_CALIBRATED = 20_000
+"""Items that set the threshold of a random dictionary: all activations of a large catalogue would fill the memory."""
+
 
 def fraction_of_variance_unexplained(
     dictionary: Dictionary, vectors: Floats, mean: Floats | None = None
@@ -66,10 +69,14 @@ class PrincipalComponents:
 
 
 def random_dictionary(dictionary: Dictionary, train: Floats, active: int, seed: int) -> Dictionary:
-    """The control: random unit directions under the same inference rule, threshold set to the same sparsity."""
+    """The control: random unit directions under the same inference rule, threshold set to the same sparsity.
 
+    It is set on at most MOST_CALIBRATED of the raw training vectors, (items, d), drawn by the seed.
+    """
     rng = np.random.default_rng(seed)
     directions = unit_rows(rng.normal(size=dictionary.decoder.shape).astype(np.float32))
+    if len(train) > MOST_CALIBRATED:
+        train = train[rng.permutation(len(train))[:MOST_CALIBRATED]]
     scaled = dictionary.scaling.apply(train)
     # The best single step along a random direction is its inner product.
     activations = np.maximum(scaled @ directions.T, 0)

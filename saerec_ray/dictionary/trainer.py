@@ -117,9 +117,10 @@ class DictionaryTraining:
         rank, world = self.worker.rank, self.worker.world_size
         logged: list[dict[str, Tensor]] = []
         for place in range(self.steps_an_epoch):
-            batch = order[place * self.batch_size : (place + 1) * self.batch_size][rank::world]
-            x = self.x.index_select(0, torch.from_numpy(batch).to(self.x.device))
-            logged.append(self._step(x, self.epoch * self.steps_an_epoch + place))
+            own = order[place * self.batch_size : (place + 1) * self.batch_size][rank::world]
+            x = self.x.index_select(0, torch.from_numpy(own).to(self.x.device))
+            share = len(own) * world / self.batch_size
+            logged.append(self._step(x, self.epoch * self.steps_an_epoch + place, share))
         totals = {name: float(torch.stack([parts[name] for parts in logged]).mean()) for name in logged[0]}
         self.epoch += 1
         if self.config.revive:
@@ -128,7 +129,8 @@ class DictionaryTraining:
             {"epoch": self.epoch, "epochs": self.config.epochs, **totals, "held_out_fvu": self._shown_error}
         )
 
-    def _step(self, x: Tensor, step: int) -> dict[str, Tensor]:
+    def _step(self, x: Tensor, step: int, share: float) -> dict[str, Tensor]:
+        """`share`: samples of this worker over those of the average worker, so that each sample counts alike."""
         for group in self.optimiser.param_groups:
             group["lr"] = self.config.learning_rate * learning_rate_share(
                 step, self.steps, self.config.warm_up_share, self.config.decay_share
@@ -137,7 +139,7 @@ class DictionaryTraining:
         self.model.zero_grad(set_to_none=True)
         parts: dict[str, Tensor]
         loss, parts, fired = self.parallel(x, active_at(step, self.steps, self.config), dead)
-        loss.backward()
+        (loss * share).backward()
         self.model.project_gradient()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimiser.step()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import errno
 import os
 import re
 import subprocess
@@ -23,6 +24,7 @@ from saerec_ray.dictionary.build import train_on
 from saerec_ray.dictionary.metrics import fraction_of_variance_unexplained
 from saerec_ray.dictionary.sae import DICTIONARY_FILE, Floats, write_dictionary
 from saerec_ray.errors import InputError
+from saerec_ray.sources import LARGEST_SEED
 from saerec_ray.text.embed import EMBEDDINGS_FILE
 from tests.dictionary.planted import best_cosines, planted_directions, planted_vectors
 
@@ -171,6 +173,9 @@ def test_a_file_that_is_no_parquet_and_parts_that_do_not_fit_are_refused(tmp_pat
         ({"kind": "dense"}, "kind: Input should be"),
         ({"source": "elsewhere"}, "source: set in a configuration of all stages only"),
         ({"attributes": {}, "cooccurrence": {}}, "attributes, cooccurrence: set in a configuration"),
+        ({"batch_size": 2, "workers": 3}, r"batch_size \(2\) must be at least workers \(3\)"),
+        ({"seed": -1}, "seed must be a whole number from 0 to 2147483647; it is -1"),
+        ({"seed": 2**31}, "seed must be a whole number from 0 to 2147483647; it is 2147483648"),
     ],
 )
 def test_settings_that_cannot_be_used_are_named(settings: dict[str, Any], message: str) -> None:
@@ -213,6 +218,32 @@ def test_a_stopped_call_is_gone_on_with_by_the_same_call_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_call_that_is_refused_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="4 training items are too few"):
+        fit(VECTORS[:6], workdir=tmp_path, **SMALL)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_removed_does_not_take_the_dictionary_away(
+    dictionary: Dictionary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker about to end may still be adding files to it."""
+    rmdir = os.rmdir
+
+    def rmdir_unless_in_use(path: str | os.PathLike[str], **options: Any) -> None:
+        if Path(path).name.startswith("fit-"):
+            raise OSError(errno.ENOTEMPTY, "Directory not empty")
+        rmdir(path, **options)
+
+    monkeypatch.setattr(os, "rmdir", rmdir_unless_in_use)
+    assert same(fit(VECTORS, workdir=tmp_path, **SMALL), dictionary)
+    assert [path.name[:4] for path in tmp_path.iterdir()] == ["fit-"]
+
+
+def test_the_largest_seed_trains() -> None:
+    assert encode(fit(VECTORS, seed=LARGEST_SEED, seeds=2, **SMALL), VECTORS).nnz > 0
+
+
 def test_two_processes_train_together(dictionary: Dictionary) -> None:
     found = fit(VECTORS, workers=2, gpus=False, **SMALL)
     assert encode(found, VECTORS).shape == (300, 32)
@@ -221,7 +252,7 @@ def test_two_processes_train_together(dictionary: Dictionary) -> None:
     assert errors[0] == pytest.approx(errors[1], rel=0.1)
 
 
-def test_other_vectors_or_settings_do_not_go_on_from_it(tmp_path: Path) -> None:
+def test_other_vectors_settings_or_code_do_not_go_on_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
     digests = {
         fitting._digest(vectors, fitting._config(settings, 1), seed)
         for vectors in (VECTORS, VECTORS + 1, VECTORS.reshape(600, 8))
@@ -229,6 +260,8 @@ def test_other_vectors_or_settings_do_not_go_on_from_it(tmp_path: Path) -> None:
         for seed in (1, 2)
     }
     assert len(digests) == 12
+    monkeypatch.setattr(fitting, "sources_hash", lambda: "0" * 12)
+    assert fitting._digest(VECTORS, fitting._config({"width": 32}, 1), 1) not in digests
 
 
 def test_encoding_imports_neither_torch_nor_ray() -> None:

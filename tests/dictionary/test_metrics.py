@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy.typing as npt
 import pytest
 from scipy.sparse import csr_array
 
+from saerec_ray.dictionary import metrics
 from saerec_ray.dictionary.metrics import (
     PrincipalComponents,
     activation_counts,
@@ -18,7 +20,7 @@ from saerec_ray.dictionary.metrics import (
     random_dictionary,
     variance_unexplained,
 )
-from saerec_ray.dictionary.sae import Dictionary, Floats, Scaling, unit_rows
+from saerec_ray.dictionary.sae import Dictionary, Floats, Scaling, calibrated_threshold, unit_rows
 
 D, WIDTH = 10, 24
 
@@ -138,6 +140,32 @@ def test_the_random_dictionary_is_as_sparse_as_the_one_it_is_compared_with() -> 
     assert control.encode(TRAIN).nnz / len(TRAIN) == pytest.approx(3, rel=0.1)
     np.testing.assert_allclose(np.linalg.norm(control.decoder, axis=1), 1, atol=1e-6)
     assert not np.allclose(control.decoder, random_dictionary(dictionary(), TRAIN, 3, seed=1).decoder)
+
+
+def test_the_random_dictionary_of_a_catalogue_of_usual_size_is_calibrated_on_all_of_it() -> None:
+    made = dictionary()
+    control = random_dictionary(made, TRAIN, active=3, seed=4)
+    directions = unit_rows(np.random.default_rng(4).normal(size=made.decoder.shape).astype(np.float32))
+    activations = np.maximum(made.scaling.apply(TRAIN) @ directions.T, 0)
+    np.testing.assert_array_equal(control.decoder, directions)
+    assert control.threshold == calibrated_threshold(activations, 3, made.most_active)
+
+
+def test_the_random_dictionary_of_a_large_catalogue_needs_no_more_memory_and_is_as_sparse(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One activation of every item and latent would be 16 GB for a million items and 4096 latents."""
+    monkeypatch.setattr(metrics, "MOST_CALIBRATED", 1000)
+    items = vectors(40_000, 5)
+    tracemalloc.start()
+    try:
+        control = random_dictionary(dictionary(), items, active=3, seed=0)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < items.shape[0] * WIDTH * 4 / 4, "a quarter of the activations of all items"
+    assert control.encode(items).nnz / len(items) == pytest.approx(3, rel=0.1)
+    assert random_dictionary(dictionary(), items, 3, seed=0).threshold == control.threshold
 
 
 def test_activations_are_counted_for_every_latent_also_for_those_without_any() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import save_file
+from safetensors.torch import load_file
 
 from saerec_ray import distributed
 from saerec_ray.attempts import begin_attempt
@@ -21,11 +23,13 @@ from saerec_ray.dictionary_settings import DictionaryConfig
 from saerec_ray.errors import StageError
 from saerec_ray.local_workers import LocalWorker, latest_checkpoint
 from saerec_ray.text.embed import EMBEDDINGS_FILE
+from tests.dictionary.joined_workers import REVIVED, train_and_tell
 from tests.dictionary.planted import best_cosines, planted_directions, planted_vectors
 from tests.dictionary.uneven_workers import train_unevenly
 
 KINDS = ("topk", "batchtopk", "matryoshka")
 kinds = pytest.mark.parametrize("kind", KINDS)
+Held = list[dict[str, torch.Tensor]]
 
 
 def config(kind: str = "batchtopk", **settings: Any) -> DictionaryConfig:
@@ -66,6 +70,10 @@ def state(run: DictionaryTraining) -> dict[str, Any]:
         "silent_samples": run.silent_samples.tolist(),
         "numbers": (run.epoch, run.best_error, run.evaluations_without_gain),
     }
+
+
+def equal(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
 def best_of(run: DictionaryTraining) -> Dictionary:
@@ -235,6 +243,77 @@ def test_no_result_counts_before_the_sparsity_is_the_one_asked_for(tmp_path: Pat
         assert (run.best is not None) == (epoch >= 4)
 
 
+def parameters_of(folder: Path, settings: DictionaryConfig, items: Floats, **more: Any) -> dict[str, Any]:
+    """Of the loop, with the vectors in a folder of their own."""
+    (folder / "embed").mkdir(parents=True)
+    save_file({"embeddings": items}, folder / "embed" / EMBEDDINGS_FILE)
+    return {
+        "embeddings": str(folder / "embed"),
+        "config": settings.model_dump(mode="json"),
+        "seed": 5,
+        "split_seed": 5,
+        "cold": [],
+        "told": str(folder),
+        **more,
+    }
+
+
+def run_locally(folder: Path, loop: distributed.Loop, parameters: dict[str, Any], workers: int) -> None:
+    runs = {"folder": folder / "runs", "name": "training", "engine": "local", "gpus": False}
+    distributed.run(loop, parameters, workers=workers, max_failures=0, **runs)
+
+
+def told(
+    folder: Path, workers: int, settings: DictionaryConfig, items: Floats, mute: Sequence[int] = ()
+) -> Held:
+    """What each worker holds at the end of a training."""
+    folder = folder / str(workers)
+    parameters = parameters_of(folder, settings, items, mute=list(mute))
+    run_locally(folder, train_and_tell, parameters, workers)
+    return [load_file(folder / f"{rank}.safetensors") for rank in range(workers)]
+
+
+ONE_STEP: dict[str, Any] = {
+    "epochs": 1,
+    "batch_size": 10_000,
+    "learning_rate": 1e-3,
+    "warm_up_share": 0.0,
+    "decay_share": 0.0,
+    "anneal_share": 0.0,
+    "centre": False,
+    "revive": False,
+}
+"""With every item in one step. Items that are not centred are equally long, so that a half of them has half of the
+variance, and with `topk` each has its latents whatever others there are: the mean of two losses is that of both."""
+
+
+@pytest.mark.parametrize(
+    ("items", "settings"),
+    [
+        pytest.param(640, {}, id="halves"),
+        pytest.param(11, {"width": 16, "multi_k_weight": 0.0}, id="one has 5 of 9, which all count alike"),
+    ],
+)
+def test_two_workers_take_the_step_of_one(items: int, settings: dict[str, Any], tmp_path: Path) -> None:
+    both = config("topk", **ONE_STEP | settings)
+    (one,) = told(tmp_path, 1, both, vectors(items))
+    first, second = told(tmp_path, 2, both, vectors(items))
+    assert equal(first, second)
+    gradients = {name: value for name, value in one.items() if name.endswith("exp_avg")}
+    assert len(gradients) == 4
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(first[name], gradient, rtol=1e-4, atol=1e-7, msg=name)
+        assert float(gradient.abs().max()) > 1e-4
+
+
+@pytest.mark.parametrize("kind", ["matryoshka", "jumprelu"])
+def test_workers_hold_the_same_bits_after_every_kind_of_step(kind: str, tmp_path: Path) -> None:
+    """Also after latents were pointed anew, which the first worker chooses for all."""
+    first, second = told(tmp_path, 2, config(kind, epochs=4), vectors(), mute=[3, 9])
+    assert {3, 9} <= set(first[REVIVED].tolist())
+    assert equal(first, second)
+
+
 @pytest.mark.parametrize(
     ("learning_rate", "errors"),
     [(0.005, [1.0]), (1e-7, [1 / number for number in range(1, 60)])],
@@ -244,20 +323,9 @@ def test_when_training_ends_is_decided_by_the_first_worker_for_all(
     learning_rate: float, errors: list[float], tmp_path: Path
 ) -> None:
     """On machines that round differently one worker would end alone, and the others would wait for it."""
-    (tmp_path / "embed").mkdir()
-    save_file({"embeddings": vectors()}, tmp_path / "embed" / EMBEDDINGS_FILE)
     settings = config(epochs=6, patience=2, learning_rate=learning_rate, anneal_share=0.0)
-    parameters = {
-        "embeddings": str(tmp_path / "embed"),
-        "config": settings.model_dump(mode="json"),
-        "seed": 5,
-        "split_seed": 5,
-        "cold": [],
-        "errors": errors,
-        "told": str(tmp_path),
-    }
-    runs = {"folder": tmp_path / "runs", "name": "uneven", "engine": "local", "gpus": False}
-    distributed.run(train_unevenly, parameters, workers=2, max_failures=0, **runs)
+    parameters = parameters_of(tmp_path, settings, vectors(), errors=errors)
+    run_locally(tmp_path, train_unevenly, parameters, workers=2)
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text("utf-8")) for rank in range(2))
     assert first == second
     assert first["epoch"] == (6 if learning_rate > 1e-3 else 3)

@@ -63,12 +63,19 @@ def offline_scores(bundle: Bundle, history: list[str]) -> Floats:
 
 
 def test_every_stage_leaves_a_manifest_with_seed_versions_and_hashes(trained_workdir: Path) -> None:
+    before: datetime | None = None
+    seconds: dict[str, float] = {}
     for stage in STAGE_NAMES:
         manifest = json.loads((trained_workdir / stage / "stage.json").read_text("utf-8"))
         assert manifest["seed"] == 11
         assert {"python", "torch"} <= set(manifest["versions"])
         assert manifest["files"]
-        assert manifest["seconds"] >= 0
+        seconds[stage], finished = manifest["seconds"], datetime.fromisoformat(manifest["finished"])
+        if before is not None:
+            whole_seconds = (finished - before).total_seconds()
+            assert seconds[stage] < whole_seconds + 1.01, "it began when the one before had finished"
+        before = finished
+    assert seconds["train"] > 1, "two workers of Ray do not even start in that time"
     assert not list((trained_workdir / ".runs").glob("*")), "checkpoints of finished stages are removed"
 
 

@@ -5,16 +5,18 @@ So small a model often talks nonsense. It may not harm the catalogue, and that i
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import threading
 import time
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from saerec_ray.config import LanguageModelConfig, parse_config
@@ -24,8 +26,8 @@ from saerec_ray.evaluation.model_detection import Judge, model_detection
 from saerec_ray.intents.catalogue import CATALOGUE_FILE, Catalogue, Intent, read_catalogue
 from saerec_ray.intents.detection import draw_examples, judge, split_halves
 from saerec_ray.intents.edit import MAX_LABEL
-from saerec_ray.intents.label_prompts import MAX_WORDS, usable_label
-from saerec_ray.intents.language_model import LanguageModel
+from saerec_ray.intents.label_prompts import MAX_WORDS, usable_label, usable_verdict
+from saerec_ray.intents.language_model import LanguageModel, Prompt
 from saerec_ray.manifest import read_manifest
 from saerec_ray.text.embed import load_embeddings
 from saerec_ray.text.encoder import TextEncoder
@@ -218,6 +220,22 @@ def test_a_second_run_asks_no_new_question_and_writes_the_same_catalogue(
     assert (named.workdir / "intents" / CATALOGUE_FILE).read_bytes() == content
 
 
+def accuracies(answers: Sequence[str]) -> dict[str, list[float]]:
+    """Balanced accuracy of the labels judged by at least half of the answers on either side.
+
+    Of each label, 10 answers on its carriers and 10 on others, then as many about another label on the same items.
+    """
+    found: dict[str, list[float]] = {"own": [], "shuffled": []}
+    for place, name in zip(range(0, len(answers), 20), itertools.cycle(found), strict=False):
+        verdicts = [usable_verdict(answer) for answer in answers[place : place + 20]]
+        sides = [[each for each in side if each is not None] for side in (verdicts[:10], verdicts[10:])]
+        if min(map(len, sides)) >= 5:
+            found[name].append(
+                (sides[0].count(True) / len(sides[0]) + sides[1].count(False) / len(sides[1])) / 2
+            )
+    return found
+
+
 @pytest.mark.parametrize("mode", MODES)
 def test_names_are_judged_and_every_question_is_accounted_for(
     by_statistics: Path,
@@ -233,8 +251,15 @@ def test_names_are_judged_and_every_question_is_accounted_for(
         read_catalogue(by_statistics / "intents"),
     )
 
+    heard: list[str] = []
+
+    class Overheard(LanguageModel):
+        def ask(self, prompt: Prompt, number: int = 0) -> str:
+            heard.append(super().ask(prompt, number))
+            return heard[-1]
+
     def judged() -> dict[str, Any]:
-        model = LanguageModel(LanguageModelConfig.model_validate(settings), tmp_path)
+        model = Overheard(LanguageModelConfig.model_validate(settings), tmp_path)
         return model_detection(Judge(model, 4, 20), catalogue, codes, embeddings, items.texts, SEED)
 
     found = judged()
@@ -245,8 +270,13 @@ def test_names_are_judged_and_every_question_is_accounted_for(
     assert (found["unanswered"], found["reasons"]) == (0, {})
     assert 0 <= found["unusable"] <= found["questions"]
     assert found["judged"] or found["unusable"] >= found["questions"] / 8
-    for rates in (found["own"], found["shuffled"]):
-        assert rates is None or 0 <= rates["balanced_accuracy"] <= 1
+    assert len(heard) == found["questions"]
+    by_hand = accuracies(heard)
+    assert found["judged"] == len(by_hand["own"])
+    for name, expected in by_hand.items():
+        assert (found[name] or {}).get("balanced_accuracy") == (
+            pytest.approx(np.mean(expected)) if expected else None
+        )
     again = judged()
     assert (again["calls"], again["cached_answers"]) == (0, found["questions"])
     assert (again["own"], again["shuffled"]) == (found["own"], found["shuffled"])
