@@ -12,6 +12,7 @@ _NEEDED = {
     "serve": [
         "serve",
         "presets",
+        "state import",
         *(f"intents {call}" for call in ("diff", "group", "edit", "outcome", "cards")),
     ],
     "demo": ["demo"],

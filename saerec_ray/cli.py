@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import signal
 import sys
-from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -28,7 +24,8 @@ from saerec_ray import (
     service_commands,
     state_command,
 )
-from saerec_ray.errors import InputError, StageError
+from saerec_ray.errors import InputError, StageError, StoppedError
+from saerec_ray.stopping import stoppable
 
 app = typer.Typer(
     name="saerec",
@@ -37,11 +34,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+def _histories_importer() -> state_command.Importer:
+    """The rest of the library does not know the server."""
+    from saerec_server.history_import import import_histories
+
+    return import_histories
+
+
 service_commands.register(app)
 intent_commands.register(service_commands.intents_app)
 outcome_command.register(service_commands.intents_app)
 cross_domain_command.register(app)
-state_command.register(app)
+state_command.register(app, _histories_importer)
 card_command.register(service_commands.intents_app)
 errors = Console(stderr=True)
 
@@ -71,23 +77,8 @@ def _run(
     from saerec_ray.pipeline import run_stages
     from saerec_ray.progress import Reporter
 
-    with _stoppable(), Reporter() as reporter:
+    with stoppable(), Reporter() as reporter:
         run_stages(load_config(config, overrides), workdir, reporter, only, strict=strict, force=force)
-
-
-@contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
-    """SIGTERM ends the block as Ctrl-C does: everything that was started is taken down."""
-    signal.signal(signal.SIGTERM, _stop)
-    try:
-        yield
-    except KeyboardInterrupt as stop:
-        (number,) = stop.args or (signal.SIGINT,)
-        _fail("Stopped. Finished stages are kept; run the same command again to go on.", 128 + number)
-
-
-def _stop(number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt(number)
 
 
 @app.command()
@@ -401,7 +392,7 @@ def demo(
     """Train on MovieLens, serve, and show recommendations, explanations and steering."""
     from saerec_ray.demo import run_demo
 
-    with _stoppable():
+    with stoppable():
         run_demo(workdir, keep_serving=keep_serving)
 
 
@@ -419,6 +410,8 @@ def main() -> None:
         _fail(f"Error: {error}", 2)
     except StageError as error:
         _fail(f"Error: {error}", 1)
+    except StoppedError as stop:
+        _fail(str(stop), stop.code)
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
         _fail(f"Error: {error.strerror or error}{where}. Finished stages are kept.", 1)

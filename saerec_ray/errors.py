@@ -16,3 +16,12 @@ class StageError(Exception):
 
 class BundleError(InputError):
     """The bundle is refused; the message says which file and why."""
+
+
+class StoppedError(Exception):
+    """A signal ended the command; the message says what is kept and how to go on."""
+
+    def __init__(self, message: str, code: int) -> None:
+        """`code` is the exit code that a shell expects of that signal."""
+        super().__init__(message)
+        self.code = code

@@ -46,6 +46,12 @@ def back_up(state: Path, target: Path) -> int:
     return target.stat().st_size
 
 
+def is_state(connection: sqlite3.Connection) -> bool:
+    """Whether the database is the state of a server, and not one of another program or an empty one."""
+    query = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
+    return connection.execute(query, (_KNOWN_TABLE,)).fetchone() is not None
+
+
 def _refuse_existing(target: Path) -> None:
     if target.exists():
         raise InputError(f"{target} exists already: give the backup another name.")
@@ -55,9 +61,7 @@ def _copy(state: Path, aside: Path) -> None:
     address = f"file:{quote(str(state.resolve()))}?mode=rw"  # ro leaves files beside a state nobody serves
     try:
         with contextlib.closing(sqlite3.connect(address, uri=True)) as source:
-            if not source.execute(
-                "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (_KNOWN_TABLE,)
-            ).fetchone():
+            if not is_state(source):
                 raise InputError(f"{state} is no state database of saerec serve.")
             with contextlib.closing(sqlite3.connect(aside)) as copy:
                 source.backup(copy)  # in one step: writers go on, and the copy is of one moment

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import secrets
 import sqlite3
 from collections.abc import AsyncIterator, Sequence
@@ -21,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from saerec_ray.errors import InputError
 from saerec_ray.scoring import Mode
 from saerec_server import tables
+from saerec_server.event_rows import insert_events, known_event_ids, missing_events
 from saerec_server.limits import EVENT_ID_SECONDS, REQUEST_ID_SECONDS, REVISION_SECONDS
 from saerec_server.records import (
     Reply,
@@ -177,12 +177,12 @@ class Store:
     async def known_event_ids(self, event_ids: Sequence[str], now: int) -> set[str]:
         """Which of the ids were written within the time in which an id counts once."""
         async with self._connection() as connection:
-            return await _known_event_ids(connection, event_ids, now)
+            return await known_event_ids(connection, event_ids, now)
 
     async def write_events(self, new: Sequence[StoredEvent], now: int) -> int:
         """Writes the events whose ids are not known yet, all or nothing; returns how many."""
         async with self._transaction() as connection:
-            known = await _known_event_ids(connection, [each.event_id for each in new], now)
+            known = await known_event_ids(connection, [each.event_id for each in new], now)
             first = {each.event_id: each for each in reversed(new) if each.event_id not in known}
             fresh = [each for each in new if first.get(each.event_id) is each]
             if fresh:
@@ -196,8 +196,23 @@ class Store:
                         for each in fresh
                     ],
                 )
-                await connection.execute(insert(tables.events), [_event_row(each) for each in fresh])
+                await insert_events(connection, fresh)
         return len(fresh)
+
+    async def missing_events(self, given: Sequence[StoredEvent]) -> list[StoredEvent]:
+        """Those that the database does not have; see event_rows."""
+        async with self._connection() as connection:
+            return await missing_events(connection, given)
+
+    async def add_missing_events(self, given: Sequence[StoredEvent]) -> list[StoredEvent]:
+        """Writes the events that the database does not have, all or nothing, and returns them.
+
+        Their ids are not kept apart: what happened is known again by itself, for as long as it is stored.
+        """
+        async with self._transaction() as connection:
+            missing = await missing_events(connection, given)
+            await insert_events(connection, missing)
+        return missing
 
     async def erase(self, user_id: str, now: int) -> tuple[int, bool]:
         """Erases all that is stored of a user: how many events, and whether there was a profile.
@@ -409,28 +424,6 @@ async def _keep_reply(connection: AsyncConnection, write: SteeringWrite) -> None
             create_time=revision.create_time,
         )
     )
-
-
-async def _known_event_ids(connection: AsyncConnection, ids: Sequence[str], now: int) -> set[str]:
-    table = tables.event_ids
-    query = select(table.c.event_id).where(
-        table.c.event_id.in_(ids), table.c.write_time > now - EVENT_ID_SECONDS * MICROSECONDS
-    )
-    return set((await connection.execute(query)).scalars())
-
-
-def _event_row(new: StoredEvent) -> dict[str, Any]:
-    return {
-        "user_id": new.user_id,
-        "event_id": new.event_id,
-        "item_id": new.item_id,
-        "event_type": new.event_type,
-        "event_time": new.event_time,
-        "recommendation_id": new.recommendation_id,
-        "impressions": json.dumps(new.impressions),
-        "value": new.value,
-        "session_id": new.session_id,
-    }
 
 
 def _revision_row(user_id: str, revision: Revision) -> dict[str, Any]:

@@ -15,18 +15,28 @@ from saerec_server.errors import ApiError, Violation
 from saerec_server.limits import MAX_ID_BYTES
 
 MICROSECONDS = 1_000_000
-_MIN_TIMESTAMP, _MAX_TIMESTAMP = -62_135_596_800, 253_402_300_799  # years 1 and 9999
+MIN_TIMESTAMP, _MAX_TIMESTAMP = -62_135_596_800, 253_402_300_799  # years 1 and 9999
 _MAX_DURATION = 315_576_000_000
 
 NOT_SUPPORTED = "not supported by this server yet"
 
 
 _CONTROL_CHARACTERS = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+_NOT_PRINTABLE = "must not contain control characters"
 
 
 def now_microseconds() -> int:
     """The time now in microseconds since 1970."""
     return time.time_ns() // 1_000
+
+
+def identifier_fault(value: str) -> str | None:
+    """Why a text cannot be an id; None for 1 to 256 bytes of UTF-8 without control characters."""
+    if not value:
+        return "must not be empty"
+    if len(value.encode()) > MAX_ID_BYTES:
+        return f"must have at most {MAX_ID_BYTES} bytes"
+    return _NOT_PRINTABLE if _CONTROL_CHARACTERS.search(value) else None
 
 
 class Checker:
@@ -46,19 +56,15 @@ class Checker:
 
     def identifier(self, field: str, value: str, *, required: bool = True) -> None:
         """1 to 256 bytes of UTF-8 without control characters; empty only when not required."""
-        if not value:
-            if required:
-                self.add(field, "must not be empty")
+        if not value and not required:
             return
-        if len(value.encode()) > MAX_ID_BYTES:
-            self.add(field, f"must have at most {MAX_ID_BYTES} bytes")
-        else:
-            self.printable(field, value)
+        if fault := identifier_fault(value):
+            self.add(field, fault)
 
     def printable(self, field: str, value: str) -> None:
         """No control characters."""
         if _CONTROL_CHARACTERS.search(value):
-            self.add(field, "must not contain control characters")
+            self.add(field, _NOT_PRINTABLE)
 
     def intent_id(self, field: str, value: str) -> None:
         """The form of an intent id; whether it exists is another question."""
@@ -110,7 +116,7 @@ class Checker:
 
     def timestamp(self, field: str, value: timestamp_pb2.Timestamp) -> int:
         """Microseconds since 1970."""
-        if not (_MIN_TIMESTAMP <= value.seconds <= _MAX_TIMESTAMP and 0 <= value.nanos < 1_000_000_000):
+        if not (MIN_TIMESTAMP <= value.seconds <= _MAX_TIMESTAMP and 0 <= value.nanos < 1_000_000_000):
             self.add(field, "must be a valid timestamp")
         return value.seconds * MICROSECONDS + value.nanos // 1_000
 

@@ -40,6 +40,7 @@ def test_a_missing_extra_is_one_sentence_that_names_it() -> None:
         (["cross-domain", "--from", "a", "--name", "b", "--output", "c"], "cross-domain", "train"),
         (["presets", "demo"], "presets", "serve"),
         (["serve", "--bundle", "a"], "serve", "serve"),
+        (["state", "import", "--workdir", "a"], "state import", "serve"),
         (["intents", "diff", "a", "b"], "intents diff", "serve"),
         (["intents", "group", "--text", "soap"], "intents group", "serve"),
         (["intents", "edit", "int-00000001"], "intents edit", "serve"),
