@@ -55,8 +55,8 @@ def steps(data: Path, workdir: Path, page: Path) -> list[Step]:
     gates = workdir / "gates"
     finished = tuple(f"--run={name}={run}" for name, (_, run) in runs.items())
 
-    def report(name: str, folder: str, run: Path, *settings: str) -> Step:
-        options = [f"--set={setting}" for setting in (f"seed={SEEDS[0]}", *settings)]
+    def report(name: str, folder: str, run: Path, *settings: str, seed: str = SEEDS[0]) -> Step:
+        options = [f"--set={setting}" for setting in (f"seed={seed}", *settings)]
         arguments = (f"--run={name}={run}", "--data", folder, *options, *shown)
         return Step("report_sections", arguments, (f"report {name}",))
 
@@ -64,7 +64,11 @@ def steps(data: Path, workdir: Path, page: Path) -> list[Step]:
         # Those of one run come first: accuracy takes its first seed from there and leaves the last one behind.
         *(report(name, *run) for name, run in runs.items()),
         report("beauty-two-members", folders[BEAUTY], workdir / "beauty-two-members", *TWO_MEMBERS),
-        report("beauty-cold", folders[BEAUTY], workdir / "beauty-cold", *ONLY_COLD),
+        *(
+            report(name, folders[BEAUTY], workdir / name, *ONLY_COLD, seed=seed)
+            for seed in SEEDS
+            for name in ("beauty-cold" if seed == SEEDS[0] else f"beauty-cold-{seed}",)
+        ),
         Step("transfer", (*finished, "--data", str(data), *shown), ("transfer",)),
         Step("steering_limits", ("--workdir", str(workdir / BEAUTY), *shown), ("steering-limits",)),
         Step(
