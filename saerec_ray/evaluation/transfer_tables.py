@@ -83,9 +83,9 @@ def _label_lines(found: dict[str, Any]) -> Lines:
     return [
         f"Do names that were found there still find the items here that their latents are active on? Of {published} "
         f"published names of texts those are judged whose latents are active on at least {LABEL_ITEMS} items here; AUC "
-        ".5 is chance. There, names had to pass a gate on the half of the items that they are judged by; here negatives "
-        "are drawn from all items, so the nearest are nearer. Some of the fall is that. The control is the name of "
-        "another latent.",
+        ".5 is chance. There, names had to pass a gate on the half of the items that they are judged by; here "
+        "negatives are drawn from all items, so the nearest are nearer. Some of the fall is that. The control is the "
+        "name of another latent.",
         "",
         *table(
             [
