@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError
 from scipy.sparse import csr_array
 
-from saerec_ray.backbone.cold import met_in_training
+from saerec_ray.backbone.cold import cold_items, met_in_training
 from saerec_ray.bundle import BUNDLE_MANIFEST, Bundle, load_bundle
 from saerec_ray.config import Config, EmbedConfig, named_model
 from saerec_ray.data.prepared import PreparedItems, PreparedSequences, read_items, read_sequences
@@ -131,7 +131,8 @@ def _read_again(
             )
         check_files(workdir, found)
     met = met_in_training(bundle.config, read_sequences(workdir / "prepare"), len(bundle.items))
-    reader = _checked_reader(wanted, dictionaries, bundle.items, met, bundle.space.codes)
+    cold = cold_items(bundle.config, len(bundle.items))
+    reader = _checked_reader(wanted, dictionaries, bundle.items, met, cold, bundle.space.codes)
     if reader is None:
         raise InputError(
             f"The phrases of bundle {bundle.folder} come out differently than when it was made, so another version "
@@ -151,7 +152,8 @@ def stage_reader(config: Config, workdir: Path) -> ForeignReader:
         return ForeignReader(dictionaries)
     items = read_items(workdir / "prepare")
     met = met_in_training(config, read_sequences(workdir / "prepare"), len(items))
-    reader = _checked_reader(wanted, dictionaries, items, met, read_codes(workdir / "dictionary"))
+    cold = cold_items(config, len(items))
+    reader = _checked_reader(wanted, dictionaries, items, met, cold, read_codes(workdir / "dictionary"))
     if reader is None:
         raise InputError(
             f"The attributes and phrases of the items in {workdir} come out differently than in its dictionary stage: "
@@ -165,18 +167,19 @@ def _checked_reader(
     dictionaries: Dictionaries,
     items: PreparedItems,
     met: PreparedSequences,
+    cold: list[int],
     codes: csr_array,
 ) -> ForeignReader | None:
     """A reader with all phrases that the run found followed, the surest first.
 
-    `met`: what training met of the run's `items`; `codes`: theirs, (items, latents). None when the attributes and
-    phrases of the items do not come out as in these.
+    `met`: what training met of the run's `items`, of which it must not know `cold`; `codes`: theirs, (items, latents).
+    None when the attributes and phrases of the items do not come out as in these.
     """
     phrases: list[str] = []
     if wanted.phrases is not None:
-        phrases = followed_phrases(wanted.phrases, items.texts, items.attributes, met)
+        phrases = followed_phrases(wanted.phrases, items.texts, items.attributes, met, cold)
     most = 0 if wanted.phrases is None else wanted.phrases.most_an_item
-    values, again = attribute_codes(wanted, with_phrases(phrases, most, items.texts, items.attributes))
+    values, again = attribute_codes(wanted, with_phrases(phrases, most, items.texts, items.attributes), cold)
     own = csr_array(codes[:, dictionaries.learnt :])
     if tuple(values) != dictionaries.attributes or abs(again - own).max() > 0:
         return None

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from saerec_ray import __version__
 from saerec_ray.assembly import assemble_bundle
 from saerec_ray.backbone.build import build_backbone
-from saerec_ray.backbone.cold import draw_cold_items, met_in_training, training_seed
+from saerec_ray.backbone.cold import cold_items, met_in_training, training_seed
 from saerec_ray.config import Config, EmbedConfig, digest
 from saerec_ray.data.prepare import prepare, source_files
 from saerec_ray.data.prepared import ITEMS_FILE, SEQUENCES_FILE, read_items, read_sequences
@@ -116,7 +116,7 @@ def _dictionary(job: Job) -> dict[str, Any]:
 
     config = job.config
     seed = config.seed if config.dictionary.seed is None else config.dictionary.seed
-    cold = _cold_items(config, len(load_embeddings(job.stage("embed"))))
+    cold = cold_items(config, len(load_embeddings(job.stage("embed"))))
     if config.dictionary.source is not None:
         earlier = read_earlier(config.dictionary.source)
         metrics = adopt_dictionary(
@@ -160,11 +160,6 @@ def _attributes(
         return items.attributes
     met = met_in_training(config, read_sequences(prepared), len(items))
     return add_followed_phrases(wanted.phrases, items.texts, items.attributes, met, cold)
-
-
-def _cold_items(config: Config, items: int) -> list[int]:
-    """The items of which nothing may be learnt, as if they came after the training."""
-    return np.flatnonzero(draw_cold_items(items, config.train.cold_share, training_seed(config))).tolist()
 
 
 def _dictionary_settings(config: Config) -> list[Any]:

@@ -25,7 +25,7 @@ import pytest
 from rich.console import Console
 
 from saerec_ray import pipeline
-from saerec_ray.backbone.cold import draw_cold_items
+from saerec_ray.backbone.cold import cold_items, draw_cold_items
 from saerec_ray.config import Config, load_config
 from saerec_ray.data.prepared import ITEMS_FILE, PreparedItems, items_table
 from saerec_ray.errors import InputError, StageError
@@ -57,13 +57,13 @@ def run(tmp_path: Path, shop: Path) -> Run:
 def test_nothing_is_learnt_of_cold_items_so_they_matter_to_the_dictionary(shop: Path) -> None:
     """An item held out as if it were new must not be known by its text or what people wrote of it."""
     config = load_config(shop, ["train.cold_share=0.25", "train.seed=9"])
-    assert pipeline._cold_items(config, 20) == np.flatnonzero(draw_cold_items(20, 0.25, 9)).tolist()
+    assert cold_items(config, 20) == np.flatnonzero(draw_cold_items(20, 0.25, 9)).tolist()
     others, none = load_config(shop, ["train.cold_share=0.5", "train.seed=8"]), load_config(shop, [])
     (dictionary,) = (stage for stage in STAGES if stage.name == "dictionary")
     settings = [dictionary.settings(each) for each in (config, others, none)]
     assert settings[0] != settings[1]
     assert settings[2] == [none.dictionary, none.seed]
-    assert pipeline._cold_items(none, 20) == []
+    assert cold_items(none, 20) == []
 
 
 def test_phrases_are_not_learnt_from_who_took_cold_items(shop: Path, tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_phrases_are_not_learnt_from_who_took_cold_items(shop: Path, tmp_path: P
         phrases = "dictionary.attributes={phrases: {min_lift: 1.2, max_share: 0.4}}"
         config = load_config(shop, [phrases, "train.seed=9", *overrides])
         assert config.dictionary.attributes is not None
-        kept_out = pipeline._cold_items(config, 40)
+        kept_out = cold_items(config, 40)
         values = pipeline._attributes(config, config.dictionary.attributes, tmp_path, kept_out)
         return {name for each in values for name in each.get("phrase", [])}
 

@@ -66,6 +66,14 @@ def training_seed(config: Config) -> int:
     return config.seed if config.train.seed is None else config.train.seed
 
 
+def cold_items(config: Config, items: int) -> list[int]:
+    """The items of which nothing may be learnt, as if they came after the training."""
+    drawn: list[int] = np.flatnonzero(
+        draw_cold_items(items, config.train.cold_share, training_seed(config))
+    ).tolist()
+    return drawn
+
+
 def met_in_training(config: Config, sequences: PreparedSequences, items: int) -> PreparedSequences:
     """The interactions without those of cold items: nothing may be learnt of an item from people before it is met."""
     return without_cold(sequences, draw_cold_items(items, config.train.cold_share, training_seed(config)))

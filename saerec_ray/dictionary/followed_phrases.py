@@ -55,14 +55,8 @@ def add_followed_phrases(
     met: PreparedSequences,
     cold: Collection[int] = (),
 ) -> list[dict[str, list[str]]]:
-    """The attributes of every item with its followed phrases beside; see followed_phrases and with_phrases.
-
-    Phrases are not looked for in the items `cold`, which training must not know, but these have them, too.
-    """
-    unknown = set(cold)
-    known_texts = ["" if item in unknown else text for item, text in enumerate(texts)]
-    known_attributes = [{} if item in unknown else own for item, own in enumerate(attributes)]
-    phrases = followed_phrases(config, known_texts, known_attributes, met)
+    """The attributes of every item with its followed phrases beside; see followed_phrases and with_phrases."""
+    phrases = followed_phrases(config, texts, attributes, met, cold)
     return with_phrases(phrases, config.most_an_item, texts, attributes)
 
 
@@ -71,12 +65,17 @@ def followed_phrases(
     texts: Sequence[str],
     attributes: Sequence[Mapping[str, list[str]]],
     met: PreparedSequences,
+    cold: Collection[int] = (),
 ) -> list[str]:
     """The phrases that people follow, the surest first, written as the texts mostly write them.
 
     Phrases with nearly the items of an attribute value, or of a surer phrase, are left out. `met`: the
-    interactions to learn from, of which the training part is read.
+    interactions to learn from, of which the training part is read. Phrases are not looked for in the items `cold`,
+    which training must not know.
     """
+    unknown = set(cold)
+    texts = ["" if item in unknown else text for item, text in enumerate(texts)]
+    attributes = [{} if item in unknown else own for item, own in enumerate(attributes)]
     counted = count_phrases(list(texts), config.max_phrases)
     carriers = np.asarray(counted.counts.sum(axis=0)).ravel()
     enough = (carriers >= config.min_items) & (carriers <= config.max_share * len(texts))

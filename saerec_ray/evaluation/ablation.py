@@ -17,7 +17,8 @@ from saerec_ray.scoring import Indices, ItemSpace, PriorTable, rank_of
 
 LIST_LENGTH = 10
 REMOVED = (1, 2, 3, 5)
-CONTROLS = ("same_item", "other_reasons", "same_user")
+CONTROLS = ("other_reasons", "same_item", "same_user")
+"""The strictest first."""
 
 
 def rank_drop(space: ItemSpace, user: ScoredUser, item: int, intents: Indices) -> int:
@@ -39,8 +40,8 @@ def cited_against_random(
 
     The removed intents are worth nothing for all items (q_uf := 0), and the catalogue is ranked again. Three
     controls, each matched to the cited intents by density and free of them:
+    other_reasons   other intents that the item carries and that speak for it: only strength tells them from the cited
     same_item       other intents that the item carries, also such as speak against it
-    other_reasons   those of them that speak for it: the strictest control, as only strength tells them from the cited
     same_user       other intents of the items the user has met
     For each m and control: cases, median rank drops, their ratio (null when the control's median is not
     above 0), the share of cases in which the cited intents make the item fall further (mean over users), and
@@ -60,7 +61,7 @@ def cited_against_random(
                 if len(reasons) < m:
                     break
                 cited = rank_drop(space, user, item, reasons[:m])
-                for name, candidates in zip(CONTROLS, (carried, speaking, own), strict=True):
+                for name, candidates in zip(CONTROLS, (speaking, carried, own), strict=True):
                     drawn = matched_by_density(reasons[:m], candidates, density, rng)
                     if drawn is not None:
                         pairs[m, name].append((user.case, cited, rank_drop(space, user, item, drawn)))

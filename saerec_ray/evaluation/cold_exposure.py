@@ -24,7 +24,7 @@ from saerec_ray.data.prepared import PreparedSequences
 from saerec_ray.evaluation.accuracy import Ranks, accuracy, target_cases
 from saerec_ray.evaluation.intervals import target_interval
 from saerec_ray.evaluation.scored_users import sample_cases
-from saerec_ray.evaluation.users_in_turn import encoded_in_turn, sampled_users
+from saerec_ray.evaluation.users_in_turn import encoded_in_turn
 from saerec_ray.scoring import ItemSpace
 
 Floats = npt.NDArray[np.float32]
@@ -104,12 +104,18 @@ def _biases(scorer: Scorer, sequences: PreparedSequences, cold: Mask, seed: int)
     plain, new = scorer.with_bias(0.0), new_items(scorer.space.popularity)
     # As the bias that is served was chosen: by people who have not met a cold item.
     cases = affordable(held_out(without_cold(sequences, cold), "validation"), plain.space.item_count, seed)
-    users = sampled_users(plain.encoder, cases, USERS, seed)
-    if users is not None:
-        needed = biases_needed(plain.space, plain.frozen.prior, users, new)
+    if len(cases):
+        chosen = cases.at(sample_cases(cases, USERS, seed))
+        needed = np.concatenate(
+            [
+                biases_needed(plain.space, plain.frozen.prior, users, new)
+                for users in encoded_in_turn(plain.encoder, chosen)
+            ]
+        )
         for exposure in EXPOSURES:
             share = min(exposure * float(new.mean()), 1.0)
-            found[f"{exposure:g}"] = max(bias_of_share(needed, share), 0.0)
+            # More digits would depend on how many users are encoded at once.
+            found[f"{exposure:g}"] = round(max(bias_of_share(needed, share), 0.0), 4)
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from saerec_ray.evaluation.ablation import CONTROLS
 from saerec_ray.evaluation.deletion import ORDERS
 from saerec_ray.evaluation.markdown_tables import Lines, in_order, interval, number, table
 
@@ -88,7 +89,7 @@ def faithfulness_lines(found: dict[str, Any]) -> Lines:
                         f"{row['ties']:.0%}",
                     ]
                     for m, controls in found[key].items()
-                    for control, row in controls.items()
+                    for control, row in in_order(controls, CONTROLS)
                 ),
             ),
         ]

@@ -18,6 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # for tests.*, when run as a program
 
+from saerec_ray.evaluation.ablation import CONTROLS
 from saerec_ray.evaluation.deletion import CUTOFFS, ORDERS
 from saerec_ray.evaluation.faithfulness_tables import history_rows
 from saerec_ray.evaluation.list_against_history import LISTS
@@ -101,7 +102,7 @@ def faithfulness_tables(found: dict[str, Any]) -> Lines:
         ]
         for key_of, kind in CITED.items()
         for m, controls in found[key_of].items()
-        for control, row in controls.items()
+        for control, row in in_order(controls, CONTROLS)
     ]
     kept = [f"{name}@{cutoff}" for name in ("POS", "NEG") for cutoff in CUTOFFS]
     curves = found["deletion_insertion"]["orders"]

@@ -152,7 +152,7 @@ def test_the_strictest_control_takes_away_other_reasons_and_the_loosest_anything
     user = toy.scored()[int(sample_cases(toy.users, 1, 5)[0])]
     item = int(user.top(1)[0])
     contributions = toy.space.code(item)[1] * user.values[toy.space.code(item)[0]]
-    carried, speaking, own = (candidates for _, candidates in offered[:3])
+    speaking, carried, own = (candidates for _, candidates in offered[:3])
     assert carried == set(toy.space.code(item)[0].tolist())
     assert speaking == set(toy.space.code(item)[0][contributions > 0].tolist())
     assert speaking < carried
