@@ -17,6 +17,7 @@ from tests.command_line import Run
 from tests.contract.asking import adjust, answer, event, write
 from tests.contract.running import Api, running, settings_of
 from tests.synthetic import write_synthetic_bundle
+from tests.unusable_states import no_database, of_another_program
 
 
 @pytest.fixture(scope="module")
@@ -135,16 +136,6 @@ def broken(state: Path) -> None:
 
 def empty(state: Path) -> None:
     state.touch()
-
-
-def of_another_program(state: Path) -> None:
-    with sqlite3.connect(state) as connection:
-        connection.execute("CREATE TABLE bookmarks (address TEXT)")
-    connection.close()
-
-
-def no_database(state: Path) -> None:
-    state.write_bytes(b"this is not a database" * 100)
 
 
 @pytest.mark.parametrize(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,20 +12,10 @@ from sqlalchemy.exc import IntegrityError
 from saerec_server.limits import EVENT_ID_SECONDS
 from saerec_server.records import StoredEvent
 from saerec_server.store import Store
+from tests.server.opened_store import with_store
 
 T = TypeVar("T")
 SECOND = 1_000_000
-
-
-def with_store(path: Path, work: Callable[[Store], Awaitable[T]]) -> T:
-    async def main() -> T:
-        store = await Store.open(path, seconds=30.0)
-        try:
-            return await work(store)
-        finally:
-            await store.close()
-
-    return asyncio.run(main())
 
 
 @pytest.fixture

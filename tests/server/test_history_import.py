@@ -14,6 +14,7 @@ from saerec_server import history_import, prepared_histories
 from saerec_server.history_import import import_histories
 from saerec_server.limits import MAX_HISTORY
 from tests.prepared_set import Histories, write_prepared
+from tests.unusable_states import no_database, of_another_program
 
 HISTORIES: Histories = {
     f"u{user}": [(f"i{(user + step) % 9}", 1_000 * user + step) for step in range(6)] for user in range(20)
@@ -210,17 +211,6 @@ def other_layout(state: Path) -> None:
     with sqlite3.connect(state) as connection:
         connection.execute("UPDATE store_info SET schema_version = 2")
     connection.close()
-
-
-def of_another_program(state: Path) -> None:
-    state.unlink()
-    with sqlite3.connect(state) as connection:
-        connection.execute("CREATE TABLE bookmarks (address TEXT)")
-    connection.close()
-
-
-def no_database(state: Path) -> None:
-    state.write_bytes(b"this is not a database" * 100)
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,21 +17,11 @@ from saerec_server.limits import EVENT_ID_SECONDS, REQUEST_ID_SECONDS, REVISION_
 from saerec_server.records import Reply, Revision, SteeringWrite, StoredEvent
 from saerec_server.steering import GENESIS, Change, Profile, StoredChange, WriteMode
 from saerec_server.store import SWEEP_ROWS, RevisionConflictError, Store, StoreError
+from tests.server.opened_store import with_store
 
 T = TypeVar("T")
 SECOND = 1_000_000
 NOW = time.time_ns() // 1000
-
-
-def with_store(path: Path, work: Callable[[Store], Awaitable[T]]) -> T:
-    async def main() -> T:
-        store = await Store.open(path, seconds=30.0)
-        try:
-            return await work(store)
-        finally:
-            await store.close()
-
-    return asyncio.run(main())
 
 
 @pytest.fixture
