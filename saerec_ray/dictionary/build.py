@@ -150,12 +150,18 @@ def _checked_split(
             "Vectors of one number all have the same direction or the opposite one, so there is nothing to learn "
             "from them; bring vectors of at least 2 numbers."
         )
-    split = split_for_training(samples.texts, config.held_out_share, seed).without(cold)
+    whole = split_for_training(samples.texts, config.held_out_share, seed)
+    split = whole.without(cold)
     train = len(split.train)
-    if not train or not len(split.choosing):
+    if not len(whole.train):
         raise InputError(
             "All vectors, or all but one or two kinds of them, have the same direction, so there is nothing to "
             "learn from them."
+        )
+    if not len(split.choosing):
+        raise InputError(
+            "train.cold_share keeps out all items that the dictionary would be chosen by; lower it, or raise "
+            "dictionary.held_out_share."
         )
     if train < config.width // 4 or train < 2 * config.workers:
         raise InputError(

@@ -34,6 +34,7 @@ from saerec_ray.dictionary.samples import (
 )
 from saerec_ray.dictionary.split import split_for_training
 from saerec_ray.dictionary_settings import DictionaryConfig
+from saerec_ray.errors import InputError
 from saerec_ray.text.embed import EMBEDDINGS_FILE, REVIEW_EMBEDDINGS_FILE
 from tests.dictionary.planted import planted_directions, planted_vectors
 from tests.dictionary.test_metrics import D, dictionary
@@ -178,6 +179,15 @@ def test_nothing_is_learnt_of_items_that_training_must_not_know(tmp_path: Path) 
         assert (read_codes(tmp_path / name)[cold] != dictionary.encode(own)).nnz == 0
     rest = np.setdiff1d(np.arange(ITEMS), cold)
     assert (read_codes(tmp_path / "one")[rest] != read_codes(tmp_path / "two")[rest]).nnz == 0
+
+
+def test_where_no_known_item_is_left_to_choose_by_it_says_what_to_change(tmp_path: Path) -> None:
+    embedded = write_embedded(tmp_path / "embed")
+    split = split_for_training(load_samples(embedded).texts, SETTINGS.held_out_share, SEED)
+    with pytest.raises(InputError, match=r"train\.cold_share keeps out all items .*; lower it"):
+        build(embedded, tmp_path / "dictionary", cold=split.choosing.tolist())
+    with pytest.raises(InputError, match="training items are too few"):
+        build(embedded, tmp_path / "few", cold=split.train[5:].tolist())
 
 
 def test_items_that_training_must_not_know_decide_neither_mean_nor_scale_of_a_dictionary_from_elsewhere(
