@@ -186,7 +186,8 @@ class TrainConfig(Section):
     companions: int = Field(
         0,
         ge=0,
-        description="Items kept for each item that people take soon after it, as a part of the score; 0: none",
+        description="Items kept for each item that people take soon after it, as a part of the score; 0: none. New "
+        "items count as companions of the items with the closest texts",
     )
     companion_weights: list[float] = Field(
         default=[0.0, 0.25, 0.5, 1.0, 2.0, 4.0],
@@ -196,7 +197,7 @@ class TrainConfig(Section):
         1.0,
         ge=0,
         description="How often items without training interactions are listed, in units of the average item, at "
-        "least; one bias for all of them sees to it. 0: as their intents alone score",
+        "least; one bias for all of them sees to it. 0: as they score without it",
     )
     new_item_places: float = Field(
         0.1,

@@ -229,6 +229,7 @@ def _train(job: Job) -> dict[str, Any]:
         config.cluster,
         training_seed(config),
         job.stage("prepare"),
+        job.stage("embed"),
         job.stage("dictionary"),
         job.stage("intents"),
         job.folder,
@@ -301,7 +302,10 @@ STAGES = (
         lambda c: c.intents.previous,
     ),
     Stage(
-        "train", ("prepare", "dictionary", f"intents/{POPULATION_FILE}"), lambda c: [c.train, c.seed], _train
+        "train",
+        ("prepare", "embed", "dictionary", f"intents/{POPULATION_FILE}"),
+        lambda c: [c.train, c.seed],
+        _train,
     ),
     Stage(
         "evaluate",

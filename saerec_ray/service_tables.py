@@ -91,9 +91,10 @@ def recommendations(
 
 
 def companions_name(explanation: recommender.ItemExplanation) -> str:
-    """The companions' part of a score in words: after which items of the history people take the item."""
+    """The companions' part of a score in words: which items of the history speak for it, and how that is known."""
     names = [printable(each.title or each.item_id) for each in explanation.companions]
-    return f"often taken soon after {', '.join(names)}" if names else "often taken soon after the history"
+    known = "new, and its text is close to" if explanation.companions_by_text else "often taken soon after"
+    return f"{known} {', '.join(names) or 'the history'}"
 
 
 def score_parts(explanation: recommender.ItemExplanation, rank: int, labels: Labels) -> Text:

@@ -83,6 +83,7 @@ def _explanation(model: LoadedModel, known: KnownUser, reasons: ItemReasons) -> 
         unsteered_rank=reasons.unsteered_rank,
         evidence=_evidence(model, known, reasons.evidence),
         companions_score=reasons.companions,
+        companions_by_text=reasons.companions_by_text,
         companions=[
             _companion(model, known.read(model)[part.place].item_id, part.contribution)
             for part in reasons.companion_parts

@@ -83,6 +83,7 @@ class ItemReasons:
     unsteered_rank: int  # 0 when no adjustment acts
     evidence: list[Evidence]
     companion_parts: list[CompanionPart]  # the strongest of the companions' part, strongest first
+    companions_by_text: bool  # nobody took the item in training: its companions are judged by texts
 
 
 class Ranking:
@@ -205,7 +206,7 @@ class Ranker:
     def _popularity_reasons(self, ranking: Ranking, item: int) -> ItemReasons:
         popularity = float(self.bundle.space.popularity[item])
         steering, before = _steering_of(ranking, item), _unsteered_rank(ranking, item)
-        return ItemReasons([], 0.0, 0.0, popularity, 0.0, steering, before, [], [])
+        return ItemReasons([], 0.0, 0.0, popularity, 0.0, steering, before, [], [], False)
 
     def _item_reasons(
         self, ranking: Ranking, item: int, parts: Parts, listed: Indices, ranks: Sequence[int]
@@ -237,6 +238,7 @@ class Ranker:
                 parts.contributions[listed],
             ),
             companion_parts=self._companion_parts(user, item) if parts.companions else [],
+            companions_by_text=bool(parts.companions) and bool(self.bundle.space.popularity[item] == 0),
         )
 
     def _companion_parts(self, user: User, item: int) -> list[CompanionPart]:

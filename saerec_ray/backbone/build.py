@@ -21,6 +21,7 @@ from saerec_ray.backbone.cold import WarmCatalogue, draw_cold_items, without_col
 from saerec_ray.backbone.companions import count_companions
 from saerec_ray.backbone.encoder import UserEncoder
 from saerec_ray.backbone.frozen import Frozen, prior_table, read_frozen, write_frozen
+from saerec_ray.backbone.new_item_companions import with_companions_of_new_items
 from saerec_ray.backbone.new_items import choose_new_item_bias, new_items
 from saerec_ray.backbone.part_weights import choose_companion_weight, choose_prior_weight
 from saerec_ray.backbone.trainer import (
@@ -43,6 +44,7 @@ from saerec_ray.errors import InputError
 from saerec_ray.intents.population import measure_population
 from saerec_ray.intents.stage import item_categories, read_population
 from saerec_ray.scoring import ItemSpace, SteeringTable, intent_values, loading_caps, prior
+from saerec_ray.text.embed import load_embeddings
 
 Floats = npt.NDArray[np.float32]
 OnLog = Callable[[dict[str, Any]], None]
@@ -70,6 +72,7 @@ def build_backbone(
     cluster: ClusterConfig,
     seed: int,
     prepared: Path,
+    embedded: Path,
     dictionary_folder: Path,
     intents_folder: Path,
     folder: Path,
@@ -88,7 +91,7 @@ def build_backbone(
         write_cold_items(cold, folder)
     if int(np.maximum(sequences.train_lengths - 1, 0).sum()) == 0:
         raise InputError("No user has two training interactions, so there is no next item to learn.")
-    frozen = _freeze(config, seed, sequences, prepared, dictionary_folder, intents_folder, cold)
+    frozen = _freeze(config, seed, sequences, prepared, embedded, dictionary_folder, intents_folder, cold)
     write_frozen(frozen, folder)
     absent = new_items(frozen.popularity)
     warm = WarmCatalogue.write(runs / "warm", everything, frozen, absent) if absent.any() else None
@@ -156,6 +159,7 @@ def _freeze(
     seed: int,
     sequences: PreparedSequences,
     prepared: Path,
+    embedded: Path,
     dictionary_folder: Path,
     intents_folder: Path,
     cold: npt.NDArray[np.bool_],
@@ -163,8 +167,10 @@ def _freeze(
     users, met = sequences.train_interactions()
     dictionaries = read_dictionaries(dictionary_folder)
     codes = without_cooccurrence(read_codes(dictionary_folder), dictionaries, cold)
+    read_as = np.arange(codes.shape[0])
     if config.shuffle_codes:
-        codes = csr_array(codes[np.random.default_rng(seed).permutation(codes.shape[0])])
+        read_as = np.random.default_rng(seed).permutation(codes.shape[0])
+        codes = csr_array(codes[read_as])
     if config.shuffle_codes or cold.any():
         # What the intents stage measured is of other codes or interactions.
         categories = item_categories(read_items(prepared))
@@ -172,9 +178,13 @@ def _freeze(
     else:
         population = read_population(intents_folder)
     counts = np.bincount(met, minlength=codes.shape[0])
+    companions = count_companions(sequences, codes.shape[0], config.companions)
+    if config.companions and not counts.all():
+        vectors = load_embeddings(embedded)[read_as]
+        companions = with_companions_of_new_items(companions, vectors, counts == 0)
     return Frozen(
         codes=codes,
-        companions=count_companions(sequences, codes.shape[0], config.companions),
+        companions=companions,
         decoder=dictionaries.decoder,
         prior=prior_table(population, config.public_share),
         popularity=np.log1p(counts).astype(np.float32),

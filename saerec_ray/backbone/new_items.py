@@ -1,8 +1,8 @@
 """The bias of items that nobody took in training: so high that they are listed as often as the average item.
 
-They have neither residual nor companions, and training never meets them (method.md, section 3: eps = 0). All other
-items have what the loss gave them on top of their intents, so with a bias of 0 new ones are listed too seldom to be
-found. One number for all of them leaves their order to their intents.
+They have no residual, and training never meets them (method.md, section 3: eps = 0). All other items have what the
+loss gave them on top of their intents, so with a bias of 0 new ones are listed too seldom to be found. One number for
+all of them leaves their order to their intents and companions.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Items the model never met: are they found from their texts alone?
 
-With `train.cold_share` they have codes and one bias for all of them, but no residual and no companions. So the
-share of their score that intents explain is 1 by construction, not by merit. Popularity knows nothing of them: it
+With `train.cold_share` they have codes, companions judged by their texts where the model has companions
+(backbone/new_item_companions.py) and one bias for all of them, but no residual. Popularity knows nothing of them: it
 ranks every item that training met above them, so what it finds among all items is 0 by definition, and among the cold
 items alone it keeps the order of the catalogue.
 """
@@ -9,6 +9,7 @@ items alone it keeps the order of the catalogue.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -20,7 +21,8 @@ from saerec_ray.data.prepared import PreparedSequences
 from saerec_ray.evaluation.accuracy import Ranks, accuracy, target_cases
 from saerec_ray.evaluation.cold_exposure import Scorer, measure_exposure
 from saerec_ray.evaluation.intervals import target_interval
-from saerec_ray.evaluation.text_neighbours import CLOSENESS, centred, text_scores
+from saerec_ray.evaluation.text_neighbours import CLOSENESS, text_scores
+from saerec_ray.text.centred import centred
 
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -29,10 +31,10 @@ Batches = Iterator[tuple[int, Floats]]
 
 CUTOFFS = (10,)
 CUTOFF = 10
-MODEL, POPULARITY = "intents", "popularity"
+MODEL, ALONE, POPULARITY = "intents", "intents without companions", "popularity"
 READINGS = ("text", "centred text")
 TEXTS = tuple(f"{reading} {closeness}" for reading in READINGS for closeness in CLOSENESS)
-SCORERS = (MODEL, *TEXTS, POPULARITY)
+SCORERS = (MODEL, ALONE, *TEXTS, POPULARITY)
 AMONG = ("all", "cold")
 
 
@@ -46,7 +48,8 @@ def measure_cold(
 ) -> dict[str, Any]:
     """HR, NDCG and MRR at 10 of cold targets, ranked among all items and among the cold items alone.
 
-    `vectors`: unit text embeddings, (items, d); `cold`: (items,). Baselines in `models` are popularity in
+    `vectors`: unit text embeddings, (items, d); `cold`: (items,). Where the model has companions it is measured without
+    those of new items, too, with the same bias. Baselines in `models` are popularity in
     training and text neighbours, in three readings of what is close to a history: see text_scores. Each is of the
     embeddings as they are, and of those centred on the mean of the items that training met. Where the catalogue makes
     all users too many scores, a random sample is measured; `users` says how many of `all_users`. `against_best`
@@ -70,7 +73,7 @@ def measure_cold(
         for among in AMONG
     }
     result["models"] = {
-        name: {among: accuracy(ranks[among][name], CUTOFFS) for among in AMONG} for name in SCORERS
+        name: {among: accuracy(ranks[among][name], CUTOFFS) for among in AMONG} for name in batches
     }
     result["against_best"] = {among: _against_best(ranks[among], cases, seed) for among in AMONG}
     best = result["against_best"]["all"]["best"]
@@ -92,6 +95,8 @@ def _scorers(scorer: Scorer, cases: HeldOut, readings: dict[str, Floats]) -> dic
         MODEL: partial(scorer.scores, cases),
         POPULARITY: lambda: _same_for_all(scorer.space.popularity, len(cases)),
     }
+    if scorer.space.companion_weight:
+        found[ALONE] = partial(replace(scorer, new_have_companions=False).scores, cases)
     for reading, vectors in readings.items():
         met = [vectors[history] for history in cases.histories]
         for closeness in CLOSENESS:

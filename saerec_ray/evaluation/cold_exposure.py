@@ -2,7 +2,8 @@
 
 One bias for all of them decides how often (backbone/new_items.py). No model can list new items more often without
 listing others less, so a rate at which new items are found means something only beside what it costs: the table has
-both, for the model as it is served, for larger biases, and for the best reading of the texts.
+both, for the model as it is served, without companions of new items, for larger biases, for the bias that gives new
+items as many places as the best reading of the texts does, and for that reading.
 """
 
 from __future__ import annotations
@@ -14,12 +15,20 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 
 from saerec_ray.backbone.cold import without_cold
 from saerec_ray.backbone.encoder import UserEncoder
 from saerec_ray.backbone.frozen import Frozen
 from saerec_ray.backbone.new_items import LIST, bias_of_share, biases_needed, new_items
-from saerec_ray.backbone.validation import HeldOut, affordable, held_out, target_ranks, user_scores
+from saerec_ray.backbone.validation import (
+    EncodedUsers,
+    HeldOut,
+    affordable,
+    held_out,
+    target_ranks,
+    user_scores,
+)
 from saerec_ray.data.prepared import PreparedSequences
 from saerec_ray.evaluation.accuracy import Ranks, accuracy, target_cases
 from saerec_ray.evaluation.intervals import target_interval
@@ -35,7 +44,9 @@ EXPOSURES = (1.5, 2.0, 3.0)
 """How often new items are listed, in units of the average item, beside the exposure that is served."""
 USERS = 5000
 """Validation users on whom a bias is chosen, and test users with other targets, at most."""
-NO_BIAS, SERVED, TEXT = "no bias", "as served", "text"
+NO_BIAS, NO_COMPANIONS, SERVED, AS_TEXT, TEXT = ("no bias", "no companions", "as served", "as text", "text")
+_DIGITS = 4
+"""Of a bias. More would depend on how many users are encoded at once."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +56,7 @@ class Scorer:
     space: ItemSpace
     encoder: UserEncoder
     frozen: Frozen
+    new_have_companions: bool = True
 
     def with_bias(self, bias: float) -> Scorer:
         """The same model with another bias for new items."""
@@ -54,10 +66,25 @@ class Scorer:
     def scores(self, cases: HeldOut) -> Batches:
         """Base scores of all cases in batches, as user_scores gives them."""
         done = 0
-        for users in encoded_in_turn(self.encoder, cases):
+        for users in self._encoded(cases):
             for start, scores in user_scores(self.space, self.frozen.prior, users):
                 yield done + start, scores
             done += len(users.cases)
+
+    def biases_needed(self, cases: HeldOut) -> Floats:
+        """From which bias on new items are listed, where they have none yet: (cases, LIST); see new_items.py."""
+        new = new_items(self.space.popularity)
+        return np.concatenate(
+            [biases_needed(self.space, self.frozen.prior, users, new) for users in self._encoded(cases)]
+        )
+
+    def _encoded(self, cases: HeldOut) -> Iterator[EncodedUsers]:
+        met = ~new_items(self.space.popularity)
+        for users in encoded_in_turn(self.encoder, cases):
+            if self.new_have_companions:
+                yield users
+            else:
+                yield replace(users, companions=csr_array(users.companions.multiply(met[None])))
 
 
 def measure_exposure(
@@ -77,16 +104,18 @@ def measure_exposure(
     `places` among the first LIST of the users with cold targets that new items have, and but for the text the bias and
     the difference of HR to the text with its 95% interval over users. Biases are chosen on validation users without
     their cold items, whatever `train.new_item_places` allows; none is negative, and without validation users there is
-    none to choose.
+    none to choose. Two rows compare at equal places, with the bias that gives new items among `cases` as many as
+    another row has: AS_TEXT as the text, and NO_COMPANIONS, where the model has companions, as the model as served.
     """
     every = held_out(sequences, "test")
     warm = every.at(np.array([not cold[targets].any() for targets in every.targets], dtype=bool).nonzero()[0])
     others = affordable(warm.at(sample_cases(warm, USERS, seed)), scorer.space.item_count, seed)
     new = new_items(scorer.space.popularity)
-    rows: dict[str, Any] = {}
-    for name, bias in _biases(scorer, sequences, cold, seed).items():
-        model = scorer.with_bias(bias)
-        row, ranks = _row(partial(model.scores, cases), partial(model.scores, others), cases, others, new)
+    rows: dict[str, Any] = {TEXT: _row(text(cases), text(others), cases, others, new)[0]}
+
+    def add(name: str, model: Scorer, bias: float) -> None:
+        biased = model.with_bias(bias)
+        row, ranks = _row(partial(biased.scores, cases), partial(biased.scores, others), cases, others, new)
         gains = (ranks <= LIST).astype(np.float64) - (text_ranks <= LIST)
         rows[name] = {
             **row,
@@ -94,7 +123,15 @@ def measure_exposure(
             "HR_difference": float(gains.mean()),
             "HR_difference_interval": list(target_interval(gains, target_cases(cases), seed)),
         }
-    rows[TEXT] = _row(text(cases), text(others), cases, others, new)[0]
+
+    for name, bias in _biases(scorer, sequences, cold, seed).items():
+        add(name, scorer, bias)
+    alike = {AS_TEXT: (scorer, TEXT)}
+    if scorer.space.companion_weight:
+        alike[NO_COMPANIONS] = (replace(scorer, new_have_companions=False), SERVED)
+    for name, (model, other) in alike.items():
+        needed = model.with_bias(0.0).biases_needed(cases)
+        add(name, model, round(bias_of_share(needed, rows[other]["places"]), _DIGITS))
     return {"others": len(others), "rows": rows}
 
 
@@ -105,17 +142,10 @@ def _biases(scorer: Scorer, sequences: PreparedSequences, cold: Mask, seed: int)
     # As the bias that is served was chosen: by people who have not met a cold item.
     cases = affordable(held_out(without_cold(sequences, cold), "validation"), plain.space.item_count, seed)
     if len(cases):
-        chosen = cases.at(sample_cases(cases, USERS, seed))
-        needed = np.concatenate(
-            [
-                biases_needed(plain.space, plain.frozen.prior, users, new)
-                for users in encoded_in_turn(plain.encoder, chosen)
-            ]
-        )
+        needed = plain.biases_needed(cases.at(sample_cases(cases, USERS, seed)))
         for exposure in EXPOSURES:
             share = min(exposure * float(new.mean()), 1.0)
-            # More digits would depend on how many users are encoded at once.
-            found[f"{exposure:g}"] = round(max(bias_of_share(needed, share), 0.0), 4)
+            found[f"{exposure:g}"] = round(max(bias_of_share(needed, share), 0.0), _DIGITS)
     return found
 
 

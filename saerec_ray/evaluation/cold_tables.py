@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from saerec_ray.evaluation.cold import AMONG, SCORERS
-from saerec_ray.evaluation.cold_exposure import EXPOSURES, NO_BIAS, SERVED, TEXT
+from saerec_ray.evaluation.cold_exposure import AS_TEXT, EXPOSURES, NO_BIAS, NO_COMPANIONS, SERVED, TEXT
 from saerec_ray.evaluation.markdown_tables import Lines, in_order, interval, table
 
 SCORER_NAMES = {
     "intents": "intents",
+    "intents without companions": "intents, no companions of new items",
     "text mean": "text: mean of the history",
     "text recent": "text: mean with the latest items counting most",
     "text closest": "text: closest item of the history",
@@ -29,8 +30,8 @@ def cold_lines(found: dict[str, Any]) -> Lines:
         f"{found['cold_items']} items were kept out of training. {found['targets']} of them are to be found, by "
         f"{found['users']} of {found['all_users']} users. Each is ranked among all items, and among the cold items "
         "alone. Centred text: embeddings less the mean of the items that training met.",
-        "Cold items have their intents and one bias for all of them: no residual, no companions. So intents explain "
-        "all of their order by construction. Popularity knows none of them: among all items what it finds is 0 by "
+        "Cold items have their intents, companions judged by their texts where the model has companions, and one bias "
+        "for all of them: no residual. Popularity knows none of them: among all items what it finds is 0 by "
         "definition, and among cold items it keeps the order of the catalogue.",
         "",
     ]
@@ -51,7 +52,9 @@ def exposure_lines(exposure: dict[str, Any], best: str) -> Lines:
     """What cold items gain and others lose as they are listed more often; `best`: the reading of the texts beside."""
     names = {
         NO_BIAS: "intents, no bias",
+        NO_COMPANIONS: "intents, no companions of new items, as often as served",
         SERVED: "intents, as served",
+        AS_TEXT: "intents, as often as by the text",
         **{f"{times:g}": f"intents, {times:g} times the average item" for times in EXPOSURES},
         TEXT: SCORER_NAMES[best],
     }

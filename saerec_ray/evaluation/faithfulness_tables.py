@@ -26,8 +26,7 @@ def explanation_lines(explained: dict[str, Any]) -> Lines:
     lines += ["", *table(["listed items", "items", "median share", "tenth percentile"], _shares(explained))]
     if explained["cold_items"]:
         lines += [
-            "Cold items have no training interaction, so no companions; where they have no residual either, their "
-            "share is 1 by construction.",
+            "Cold items have no training interaction, so companions by their texts alone, where the model has any.",
             "",
         ]
     return lines

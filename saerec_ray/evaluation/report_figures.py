@@ -11,7 +11,7 @@ import numpy as np
 
 from saerec_ray.evaluation.ablation import CONTROLS
 from saerec_ray.evaluation.cold import AMONG, SCORERS
-from saerec_ray.evaluation.cold_exposure import TEXT
+from saerec_ray.evaluation.cold_exposure import NO_COMPANIONS, TEXT
 from saerec_ray.evaluation.cold_tables import SCORER_NAMES
 from saerec_ray.evaluation.deletion import ORDERS
 from saerec_ray.evaluation.dictionary_tables import TOGETHER
@@ -104,7 +104,10 @@ def _cold_figure(found: dict[str, Any]) -> str:
 def _exposure_figure(found: dict[str, Any]) -> str:
     """What finding cold items costs the others, as their bias grows."""
     rows = found["exposure"]["rows"]
-    intents = sorted((row for row in rows.values() if "bias" in row), key=lambda row: row["bias"])
+    alone = [row for name, row in rows.items() if name == NO_COMPANIONS]
+    intents = sorted(
+        (rows[name] for name in rows if name not in (NO_COMPANIONS, TEXT)), key=lambda row: row["bias"]
+    )
     sentence = (
         "How well cold items are found among all items, and what is left to the targets of other users, the more often "
         "cold items are listed: further right and higher is better."
@@ -113,6 +116,7 @@ def _exposure_figure(found: dict[str, Any]) -> str:
         Series(name, [row["cold"]["HR@10"] for row in own], [row["others"]["NDCG@10"] for row in own])
         for name, own in (
             ("intents", intents),
+            *(("intents, no companions of new items", alone) for _ in alone),
             (SCORER_NAMES[found["against_best"]["all"]["best"]], [rows[TEXT]]),
         )
     ]

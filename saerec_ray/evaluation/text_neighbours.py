@@ -18,19 +18,6 @@ CLOSENESS: tuple[Closeness, ...] = get_args(Closeness)
 _MET_AT_ONCE = 32
 
 
-def centred(vectors: Floats, known: npt.NDArray[np.bool_]) -> Floats:
-    """Vectors less the mean of the known ones, of length 1 again: (items, d). One that is the mean itself stays 0.
-
-    What all texts of a catalogue have in common makes any two of them close; without it cosines tell items apart.
-    `known`: items whose mean may be used, at least one, (items,): no item that is to be found as new.
-    """
-    moved = vectors - vectors[known].mean(axis=0)
-    lengths = np.linalg.norm(moved, axis=1, keepdims=True)
-    return np.asarray(
-        np.divide(moved, lengths, out=np.zeros_like(moved), where=lengths > 0), dtype=np.float32
-    )
-
-
 def text_scores(
     vectors: Floats, histories: Sequence[Floats], closeness: Closeness = "mean"
 ) -> Iterator[tuple[int, Floats]]:

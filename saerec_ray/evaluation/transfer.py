@@ -19,11 +19,12 @@ from saerec_ray.dictionary.metrics import activation_counts, random_dictionary
 from saerec_ray.dictionary.sae import Dictionary, Floats
 from saerec_ray.evaluation.accuracy import Ranks, accuracy, popularity_ranks, target_cases
 from saerec_ray.evaluation.intervals import target_interval
-from saerec_ray.evaluation.text_neighbours import CLOSENESS, centred, text_neighbour_ranks
+from saerec_ray.evaluation.text_neighbours import CLOSENESS, text_neighbour_ranks
 from saerec_ray.intents.catalogue import Intent
 from saerec_ray.intents.detection import draw_examples, judge
 from saerec_ray.intents.identity import assign, direction_cosines
 from saerec_ray.scoring import ItemSpace, PriorTable
+from saerec_ray.text.centred import centred
 
 LIVE_ITEMS = 10
 """A latent is alive on a domain when it fires on at least this many of its items."""

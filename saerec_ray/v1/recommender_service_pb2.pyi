@@ -604,6 +604,7 @@ class ItemExplanation(google.protobuf.message.Message):
     EVIDENCE_FIELD_NUMBER: builtins.int
     COMPANIONS_SCORE_FIELD_NUMBER: builtins.int
     COMPANIONS_FIELD_NUMBER: builtins.int
+    COMPANIONS_BY_TEXT_FIELD_NUMBER: builtins.int
     other_intents_score: builtins.float
     """Sum of the contributions of all other intents."""
     residual_score: builtins.float
@@ -616,6 +617,8 @@ class ItemExplanation(google.protobuf.message.Message):
     """Rank before steering; 0 when steering changed nothing."""
     companions_score: builtins.float
     """What people take soon after the items of the user's history; 0 where the model counts no such pairs."""
+    companions_by_text: builtins.bool
+    """Nobody took the item in training, so companions_score is judged by texts: its own is close to those of companions."""
     @property
     def intents(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___IntentContribution]:
         """Largest intent contributions, by size, at most 5."""
@@ -647,14 +650,15 @@ class ItemExplanation(google.protobuf.message.Message):
         evidence: collections.abc.Iterable[global___Evidence] | None = ...,
         companions_score: builtins.float = ...,
         companions: collections.abc.Iterable[global___CompanionContribution] | None = ...,
+        companions_by_text: builtins.bool = ...,
     ) -> None: ...
-    def ClearField(self, field_name: typing.Literal["bias_score", b"bias_score", "companions", b"companions", "companions_score", b"companions_score", "evidence", b"evidence", "intents", b"intents", "other_intents_score", b"other_intents_score", "residual_score", b"residual_score", "rules_score", b"rules_score", "steering", b"steering", "unsteered_rank", b"unsteered_rank"]) -> None: ...
+    def ClearField(self, field_name: typing.Literal["bias_score", b"bias_score", "companions", b"companions", "companions_by_text", b"companions_by_text", "companions_score", b"companions_score", "evidence", b"evidence", "intents", b"intents", "other_intents_score", b"other_intents_score", "residual_score", b"residual_score", "rules_score", b"rules_score", "steering", b"steering", "unsteered_rank", b"unsteered_rank"]) -> None: ...
 
 global___ItemExplanation = ItemExplanation
 
 @typing.final
 class CompanionContribution(google.protobuf.message.Message):
-    """What one item of the history added to one item that people take soon after it."""
+    """What one item of the history added to one item that people take soon after it, or would by its text."""
 
     DESCRIPTOR: google.protobuf.descriptor.Descriptor
 

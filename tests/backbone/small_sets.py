@@ -27,7 +27,7 @@ from saerec_ray.data.prepared import (
     items_table,
 )
 from saerec_ray.intents.population import Population, measure_population
-from saerec_ray.scoring import ItemSpace
+from saerec_ray.scoring import Floats, ItemSpace
 from tests.synthetic import synthetic_codes
 
 ITEMS = 40
@@ -86,6 +86,13 @@ def grouped_users(count: int = 60, seed: int = 3) -> list[Parts]:
 def groups_of_items() -> list[list[str]]:
     """The group of each item, which is its category."""
     return [[str(item * GROUPS // ITEMS)] for item in range(ITEMS)]
+
+
+def text_vectors(seed: int = 1) -> Floats:
+    """Texts that tell the group of an item: (items, 8)."""
+    rng = np.random.default_rng(seed)
+    vectors = np.eye(8)[np.arange(ITEMS) * GROUPS // ITEMS] + 0.01 * rng.normal(size=(ITEMS, 8))
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 
 
 def population_of(sequences: PreparedSequences, frozen_codes: Any) -> Population:

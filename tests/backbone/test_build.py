@@ -34,6 +34,7 @@ from saerec_ray.distributed import Engine
 from saerec_ray.errors import InputError
 from saerec_ray.intents.stage import POPULATION_FILE
 from saerec_ray.scoring import intent_values, loading_caps, prior
+from saerec_ray.text.embed import EMBEDDINGS_FILE
 from tests.backbone.small_sets import (
     INTENTS,
     ITEMS,
@@ -45,6 +46,7 @@ from tests.backbone.small_sets import (
     sequences_of,
     small_encoder,
     small_settings,
+    text_vectors,
     write_items,
     write_sequences,
 )
@@ -56,10 +58,11 @@ FROZEN = frozen_of(SEQUENCES)
 
 def write_stages(workdir: Path, sequences: PreparedSequences) -> None:
     """What the stages before leave behind, as far as training reads it."""
-    for stage in ("prepare", "dictionary", "intents", "train"):
+    for stage in ("prepare", "embed", "dictionary", "intents", "train"):
         (workdir / stage).mkdir(parents=True)
     write_sequences(sequences, workdir / "prepare")
     write_items(workdir / "prepare")
+    save_file({"embeddings": text_vectors()}, workdir / "embed" / EMBEDDINGS_FILE)
     write_codes(FROZEN.codes, workdir / "dictionary")
     nothing = np.zeros(TEXT, dtype=np.float32)
     dictionary = Dictionary(
@@ -90,6 +93,7 @@ def built(
         ClusterConfig(engine=engine, max_failures=0, gpus=False),
         seed,
         workdir / "prepare",
+        workdir / "embed",
         workdir / "dictionary",
         workdir / "intents",
         workdir / "train",

@@ -100,7 +100,7 @@ def test_cold_items_have_codes_of_texts_alone(tmp_path: Path) -> None:
         small_settings(epochs=1, cold_share=0.25),
         ClusterConfig(engine="local", max_failures=0, gpus=False),
         7,
-        *(tmp_path / name for name in ("prepare", "dictionary", "intents", "train", "runs")),
+        *(tmp_path / name for name in ("prepare", "embed", "dictionary", "intents", "train", "runs")),
     )
     space, _, frozen = read_model(tmp_path / "train", small_settings())
     cold = read_cold_items(tmp_path / "train")
@@ -134,6 +134,7 @@ def test_a_training_with_cold_items_scores_them_by_their_codes_alone(tmp_path: P
         ClusterConfig(engine="local"),
         7,
         tmp_path / "prepare",
+        tmp_path / "embed",
         tmp_path / "dictionary",
         tmp_path / "intents",
         folder,

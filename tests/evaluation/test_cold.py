@@ -7,10 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
 from saerec_ray.backbone import validation
+from saerec_ray.backbone.new_item_companions import with_companions_of_new_items
 from saerec_ray.backbone.validation import encode_users
 from saerec_ray.evaluation.cold import (
+    ALONE,
     SCORERS,
     TEXTS,
     Scorer,
@@ -20,8 +23,8 @@ from saerec_ray.evaluation.cold import (
 )
 from saerec_ray.evaluation.cold_tables import cold_lines
 from saerec_ray.evaluation.scored_users import scored_users
-from saerec_ray.evaluation.text_neighbours import centred
 from saerec_ray.scoring import base_scores, decompose, intent_values, prior
+from saerec_ray.text.centred import centred
 from tests.backbone.small_sets import (
     ITEMS,
     Parts,
@@ -29,6 +32,7 @@ from tests.backbone.small_sets import (
     grouped_users,
     sequences_of,
     small_encoder,
+    text_vectors,
 )
 
 USERS = grouped_users()
@@ -38,21 +42,23 @@ COLD = np.zeros(ITEMS, dtype=bool)
 COLD[::3] = True
 
 
-def text_vectors(seed: int = 1) -> np.ndarray:
-    """Texts that tell the group of an item: (items, 8)."""
-    rng = np.random.default_rng(seed)
-    vectors = np.eye(8)[np.arange(ITEMS) * 4 // ITEMS] + 0.01 * rng.normal(size=(ITEMS, 8))
-    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
-
-
-def scorer() -> Scorer:
-    space, encoder = small_encoder(FROZEN)
+def scorer(companion_weight: float = 0.0) -> Scorer:
+    """A model that never met the cold items; with a weight it has companions, those of cold items by their texts."""
+    counted = csr_array(FROZEN.companions * ~COLD[:, None] * ~COLD[None])
+    frozen = replace(FROZEN, companions=with_companions_of_new_items(counted, text_vectors(), COLD))
+    space, encoder = small_encoder(frozen)
     residuals, biases = space.residuals.copy(), space.biases.copy()
     residuals[COLD], biases[COLD] = 0, 0
     popularity = space.popularity.copy()
     popularity[COLD] = 0
-    space = replace(space, residuals=residuals, biases=biases, popularity=popularity)
-    return Scorer(space, encoder, FROZEN)
+    space = replace(
+        space,
+        residuals=residuals,
+        biases=biases,
+        popularity=popularity,
+        companion_weight=companion_weight,
+    )
+    return Scorer(space, encoder, frozen)
 
 
 def test_only_cold_test_targets_are_looked_for() -> None:
@@ -134,21 +140,36 @@ def test_no_cold_target_is_no_error() -> None:
     assert "0 of them are to be found" in "\n".join(cold_lines(found))
 
 
-def test_intents_explain_all_of_a_cold_items_score_by_construction() -> None:
-    model = scorer()
+def test_a_cold_item_has_intents_and_companions_by_its_text_and_they_are_all_of_its_score() -> None:
+    model = scorer(companion_weight=3.0)
     users = encode_users(model.encoder, cold_cases(SEQUENCES, COLD))
+    seen = 0
     for user in scored_users(model.space, model.frozen.prior, users, np.arange(len(users.cases))):
         for item in np.flatnonzero(COLD):
             parts = decompose(model.space, user.state, user.values, int(item), user.companions)
-            assert parts.residual == parts.bias == parts.companions == 0
-            assert parts.contributions.sum() == pytest.approx(user.scores[item], rel=1e-4, abs=1e-5)
-            assert user.scores[item] != 0
+            assert parts.residual == parts.bias == 0
+            total = parts.contributions.sum() + parts.companions
+            assert total == pytest.approx(user.scores[item], rel=1e-4, abs=1e-5)
+            seen += parts.companions > 0
+    assert seen > 5
+
+
+def test_where_the_model_has_companions_it_is_measured_without_those_of_new_items_too() -> None:
+    """Companions by texts that tell the group find cold items of the group."""
+    model = scorer(companion_weight=30.0)
+    found = measure_cold(model, SEQUENCES, text_vectors(), COLD, seed=1)["models"]
+    plain = measure(text_vectors())["models"]
+    assert set(found) == set(SCORERS)
+    assert set(plain) == set(SCORERS) - {ALONE}
+    assert found["intents"]["cold"]["NDCG@10"] > found[ALONE]["cold"]["NDCG@10"] + 0.1
+    assert found[ALONE]["cold"] == plain["intents"]["cold"], "their order is that of their intents then"
 
 
 def test_the_headlines_are_those_of_the_report() -> None:
     found = measure(text_vectors())
     headlines = cold_headline({"cold": found})
-    assert set(headlines) == {f"cold_{name}_HR@10_{among}" for name in SCORERS for among in ("all", "cold")}
+    measured = set(SCORERS) - {ALONE}
+    assert set(headlines) == {f"cold_{name}_HR@10_{among}" for name in measured for among in ("all", "cold")}
     assert headlines["cold_text recent_HR@10_all"] == found["models"]["text recent"]["all"]["HR@10"]
     assert cold_headline({}) == {}
 

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from scipy.sparse import csr_array
 
 from saerec_ray.backbone.cold import without_cold
 from saerec_ray.backbone.validation import encode_users, held_out, model_ranks
 from saerec_ray.evaluation import cold_exposure
 from saerec_ray.evaluation.cold import cold_cases, measure_cold
-from saerec_ray.evaluation.cold_exposure import EXPOSURES, NO_BIAS, SERVED, TEXT
+from saerec_ray.evaluation.cold_exposure import AS_TEXT, EXPOSURES, NO_BIAS, NO_COMPANIONS, SERVED, TEXT
 from saerec_ray.evaluation.cold_tables import cold_lines
 from saerec_ray.evaluation.scored_users import scored_users
 from saerec_ray.scoring import ItemSpace
-from tests.backbone.small_sets import Parts, sequences_of
-from tests.evaluation.test_cold import COLD, FROZEN, SEQUENCES, USERS, scorer, text_vectors
+from tests.backbone.small_sets import Parts, sequences_of, text_vectors
+from tests.evaluation.test_cold import COLD, FROZEN, SEQUENCES, USERS, scorer
 
 TIMES = tuple(f"{exposure:g}" for exposure in EXPOSURES)
 
@@ -43,7 +45,7 @@ def test_only_new_items_get_another_bias() -> None:
 def test_the_rows_are_the_model_as_it_is_served_with_other_biases_and_the_best_reading_of_the_texts() -> None:
     found = measure(3.0)
     rows = found["exposure"]["rows"]
-    assert set(rows) == {NO_BIAS, SERVED, *TIMES, TEXT}
+    assert set(rows) == {NO_BIAS, SERVED, *TIMES, AS_TEXT, TEXT}
     assert rows[SERVED]["bias"] == 3
     assert rows[SERVED]["cold"] == found["models"]["intents"]["all"]
     assert rows[NO_BIAS]["cold"] == measure()["models"]["intents"]["all"]
@@ -92,6 +94,27 @@ def test_biases_list_new_items_as_often_as_their_rows_say_to_validation_users() 
         assert share >= min(exposure * COLD.mean(), 1) - 0.01
 
 
+def test_at_the_places_of_the_text_new_items_have_as_many_places_as_the_text_gives_them() -> None:
+    rows = measure(3.0)["exposure"]["rows"]
+    assert rows[AS_TEXT]["places"] == pytest.approx(rows[TEXT]["places"], abs=0.005)
+    assert rows[AS_TEXT]["bias"] != rows[SERVED]["bias"]
+
+
+def test_without_companions_of_new_items_they_keep_the_places_that_are_served() -> None:
+    """Companions by texts that tell the group find more with as many places."""
+    model = scorer(companion_weight=30.0)
+    rows = measure_cold(model, SEQUENCES, text_vectors(), COLD, seed=1)["exposure"]["rows"]
+    alone, served = rows[NO_COMPANIONS], rows[SERVED]
+    assert alone["places"] == pytest.approx(served["places"], abs=0.005)
+    assert alone["bias"] > served["bias"] == 0
+    assert alone["cold"]["NDCG@10"] < served["cold"]["NDCG@10"] - 0.05
+    bare = replace(model, new_have_companions=False).with_bias(alone["bias"])
+    users = encode_users(model.encoder, cold_cases(SEQUENCES, COLD))
+    strengths = csr_array(users.companions * ~COLD[None])
+    ranks = model_ranks(bare.space, FROZEN.prior, replace(users, companions=strengths))
+    assert alone["cold"]["HR@10"] == pytest.approx((ranks <= 10).mean())
+
+
 def test_a_random_sample_of_the_others_is_ranked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cold_exposure, "USERS", 5)
     found = measure()["exposure"]
@@ -101,7 +124,7 @@ def test_a_random_sample_of_the_others_is_ranked(monkeypatch: pytest.MonkeyPatch
 def test_without_validation_users_no_bias_is_chosen() -> None:
     users: list[Parts] = [(train, [], test) for train, _, test in USERS]
     found = measure_cold(scorer(), sequences_of(users), text_vectors(), COLD, 1)
-    assert set(found["exposure"]["rows"]) == {NO_BIAS, SERVED, TEXT}
+    assert set(found["exposure"]["rows"]) == {NO_BIAS, SERVED, AS_TEXT, TEXT}
 
 
 def test_where_all_targets_are_cold_there_are_no_others_to_take_from() -> None:
@@ -117,4 +140,4 @@ def test_the_table_has_a_line_a_row_with_the_interval_of_the_difference_to_the_t
     (line,) = [line for line in cold_lines(found) if line.startswith("| intents, as served |")]
     assert "| 3.000 |" in line
     assert f"({low:+.4f} to {high:+.4f})" in line
-    assert sum(line.startswith("| intents,") for line in cold_lines(found)) == 2 + len(TIMES)
+    assert sum(line.startswith("| intents,") for line in cold_lines(found)) == 3 + len(TIMES)

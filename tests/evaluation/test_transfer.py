@@ -15,7 +15,7 @@ from saerec_ray.backbone.validation import HeldOut
 from saerec_ray.config import TrainConfig
 from saerec_ray.dictionary.adoption import recentred, unexplained_about_own_mean
 from saerec_ray.dictionary.sae import Dictionary, Scaling, unit_rows
-from saerec_ray.evaluation.text_neighbours import CLOSENESS, centred
+from saerec_ray.evaluation.text_neighbours import CLOSENESS
 from saerec_ray.evaluation.transfer import (
     SharedUsers,
     TrainedModel,
@@ -25,6 +25,7 @@ from saerec_ray.evaluation.transfer import (
     profile_transfer,
 )
 from saerec_ray.scoring import ItemSpace, PriorTable
+from saerec_ray.text.centred import centred
 from tests.intents.named_latents import intent
 
 WIDTH, LATENTS = 24, 8

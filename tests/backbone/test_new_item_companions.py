@@ -1,0 +1,110 @@
+"""Companions of new items: of the items with the closest texts, as many and worth as much as those of others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.sparse import csr_array, random_array
+
+from saerec_ray.backbone.build import read_model
+from saerec_ray.backbone.new_item_companions import SHARPNESS, with_companions_of_new_items
+from saerec_ray.backbone.new_items import new_items
+from saerec_ray.dictionary.sae import unit_rows
+from saerec_ray.scoring import companion_strengths
+from saerec_ray.text.centred import centred
+from tests.backbone.small_sets import GROUPS, ITEMS, small_settings
+from tests.backbone.test_build import USERS, built
+
+
+def counted(items: int, new: np.ndarray, density: float, seed: int) -> csr_array:
+    """Rates among the items that are not new."""
+    rates = random_array((items, items), density=density, rng=np.random.default_rng(seed), format="csr")
+    return csr_array(rates * ~new[:, None] * ~new[None]).astype(np.float32)
+
+
+def texts(items: int, seed: int) -> np.ndarray:
+    return unit_rows(np.random.default_rng([seed, 1]).normal(0.2, 1, size=(items, 6)).astype(np.float32))
+
+
+@given(st.integers(0, 2**16), st.integers(3, 40), st.floats(0.02, 0.9), st.floats(0.05, 0.5))
+@settings(max_examples=60)
+def test_they_are_those_of_the_definition(seed: int, items: int, part: float, density: float) -> None:
+    new = np.arange(items) < max(1, min(int(part * items), items - 1))
+    before, vectors = counted(items, new, density, seed), texts(items, seed)
+    found = with_companions_of_new_items(before, vectors, new).toarray()
+    np.testing.assert_array_equal(found[:, ~new], before.toarray()[:, ~new])
+    assert not found[new].any(), "nothing is known of what people take after a new item"
+    if not before.nnz:
+        assert not found.any()
+        return
+    met = np.flatnonzero(~new)
+    count = min(max(1, round(before.nnz / len(met))), len(met))
+    moved = centred(vectors, ~new)
+    for item in np.flatnonzero(new):
+        cosines = moved[met] @ moved[item]
+        closest = np.argsort(-cosines, kind="stable")[:count]
+        weights = np.exp(SHARPNESS * cosines[closest].astype(np.float64))
+        expected = np.zeros(items)
+        expected[met[closest]] = before.sum() / len(met) * weights / weights.sum()
+        np.testing.assert_allclose(found[:, item], expected, rtol=1e-4, atol=1e-7)
+
+
+def test_closer_texts_are_worth_more() -> None:
+    vectors = unit_rows(np.array([[1, 0.1], [1, 0.4], [-1, 0.9], [-1, -0.9], [1, 0]], dtype=np.float32))
+    new = np.array([False, False, False, False, True])
+    before = counted(5, new, 1.0, 3)
+    rates = with_companions_of_new_items(before, vectors, new).toarray()[:, 4]
+    assert rates[0] > rates[1] > rates[2] > 0
+    assert rates.sum() == pytest.approx(before.sum() / 4, rel=1e-5)
+
+
+@pytest.mark.parametrize("new", [np.zeros(6, dtype=bool), np.ones(6, dtype=bool)])
+def test_where_no_item_or_every_item_is_new_nothing_changes(new: np.ndarray) -> None:
+    before = counted(6, np.zeros(6, dtype=bool), 0.5, 1)
+    assert with_companions_of_new_items(before, texts(6, 1), new) is before
+
+
+def test_a_text_that_is_the_mean_of_all_has_companions_too() -> None:
+    new = np.array([False, False, True])
+    vectors = np.array([[1, 0], [0, 1], [0.5, 0.5]], dtype=np.float32)
+    found = with_companions_of_new_items(counted(3, new, 1.0, 1), vectors, new).toarray()
+    assert found[:2, 2] == pytest.approx(found[:2, :2].sum() / 4)
+
+
+def test_a_training_gives_cold_items_companions_of_their_group_and_scores_them_by_these(
+    tmp_path: Path,
+) -> None:
+    """The texts of the small set tell the group of an item and nothing else."""
+    built(tmp_path, companions=5, cold_share=0.25, baseline=True)
+    settings = small_settings(companions=5, cold_share=0.25)
+    group = np.arange(ITEMS) * GROUPS // ITEMS
+    for baseline in (False, True):
+        space, _, _ = read_model(tmp_path / "train", settings, baseline=baseline)
+        assert space.companions is not None
+        new = new_items(space.popularity)
+        assert new.sum() == ITEMS // 4
+        leading, cold = space.companions[:, new].nonzero()
+        assert set(cold) == set(range(new.sum())), "every cold item has some"
+        assert (group[leading] == group[new][cold]).all()
+        history = np.flatnonzero(~new & (group == 0))
+        strengths = companion_strengths(space, [history]).toarray()[0]
+        assert (strengths[new & (group == 0)] > 0).all()
+        assert (strengths[new & (group != 0)] == 0).all()
+
+
+def test_with_the_codes_of_others_new_items_have_the_texts_of_others_too(tmp_path: Path) -> None:
+    """Else the control would know of new items what it must not."""
+    users = [([item for item in train if item], [], test) for train, _, test in USERS]  # nobody takes item 0
+    built(tmp_path, users, companions=5, baseline=False, shuffle_codes=True)
+    space, _, _ = read_model(tmp_path / "train", small_settings(companions=5))
+    assert space.companions is not None
+    assert new_items(space.popularity)[0]
+    leading = np.flatnonzero(space.companions[:, [0]].toarray()[:, 0])
+    read_as = np.random.default_rng(7).permutation(ITEMS)
+    group = np.arange(ITEMS) * GROUPS // ITEMS
+    assert (group[read_as[leading]] == group[read_as[0]]).all()
+    assert not (group[leading] == group[0]).all()
