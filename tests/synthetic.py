@@ -84,7 +84,7 @@ def synthetic_codes(rng: np.random.Generator, items: int, intents: int) -> csr_a
 def write_synthetic_bundle(
     target: Path, items: int = 300, intents: int = 32, seed: int = 7, d_model: int = 16
 ) -> Path:
-    """Writes a random but consistent bundle and returns its folder."""
+    """Writes a random but consistent bundle, in which nobody took every 25th item, and returns its folder."""
     import torch
 
     torch.manual_seed(seed)
@@ -119,12 +119,13 @@ def write_synthetic_bundle(
         public_share=0.1,
     )
     rng_of_companions = np.random.default_rng([seed, items])
+    counts = np.bincount(met, minlength=items)
     space = ItemSpace(
         codes=codes,
         intent_vectors=rng.normal(scale=0.6, size=(intents, d_model)).astype(np.float32),
         residuals=rng.normal(scale=0.3, size=(items, d_model)).astype(np.float32),
         biases=rng.normal(scale=0.1, size=items).astype(np.float32),
-        popularity=np.log1p(np.bincount(met, minlength=items)).astype(np.float32),
+        popularity=np.where(np.arange(items) % 25, np.log1p(counts), 0).astype(np.float32),
         prior_weight=0.4,
         companions=synthetic_companions(rng_of_companions, items),
         companion_weight=0.5,

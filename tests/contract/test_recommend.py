@@ -90,6 +90,28 @@ def test_companions_name_the_history_items_with_the_most_and_no_more_than_the_pa
     assert several, "or the order was never put to the test"
 
 
+def test_companions_of_an_item_that_nobody_took_are_said_to_be_judged_by_texts(
+    api: Api, bundle: Bundle
+) -> None:
+    popularity = bundle.space.popularity
+    index = {item_id: place for place, item_id in enumerate(bundle.items.ids)}
+    new = np.flatnonzero(popularity == 0).tolist()
+    said = set()
+    for start in range(0, len(bundle.items) - 8, 8):
+        history = met(bundle, *range(start, start + 8))
+        request = messages.RecommendRequest(history=history, view=EXPLAINED)
+        for chosen in (new, [item for item in range(len(bundle.items)) if item not in new]):
+            del request.filter.allow_item_ids[:]
+            request.filter.allow_item_ids.extend(bundle.items.ids[item] for item in chosen)
+            request.page_size = 50
+            for item in api.recommender.Recommend(request).items:
+                why = item.explanation
+                has_companions = why.companions_score > 0
+                assert why.companions_by_text == (has_companions and popularity[index[item.item_id]] == 0)
+                said.add((has_companions, why.companions_by_text))
+    assert said == {(False, False), (True, False), (True, True)}
+
+
 def test_online_equals_offline(api: Api, bundle: Bundle, steerable: list[str]) -> None:
     rng = np.random.default_rng(2)
     encoder = UserEncoder(bundle.config.train, bundle.backbone, bundle.space, bundle.prior)

@@ -69,6 +69,15 @@ def test_recommend_shows_items_the_parts_of_their_scores_and_the_evidence(
     assert not sent.steering.ignore_profile
 
 
+def test_a_new_item_is_not_said_to_be_taken_by_anybody(server: ScriptedServer, run: Run) -> None:
+    found = explained_answer()
+    found.items[0].explanation.companions_by_text = True
+    server.answer("Recommend", found)
+    done = run("recommend", "--user", "u1")
+    assert "+0.500 new, and its text is close to Oat Wash, i3" in done.flat
+    assert "taken" not in done.flat
+
+
 def test_json_is_the_answer_and_nothing_else(server: ScriptedServer, run: Run) -> None:
     server.answer("Recommend", explained_answer())
     done = run("recommend", "--user", "u1", "--suppress", "razors", "--json")
