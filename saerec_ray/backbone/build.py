@@ -181,7 +181,7 @@ def _freeze(
     companions = count_companions(sequences, codes.shape[0], config.companions)
     if config.companions and not counts.all():
         vectors = load_embeddings(embedded)[read_as]
-        companions = with_companions_of_new_items(companions, vectors, counts == 0)
+        companions = with_companions_of_new_items(companions, vectors, counts)
     return Frozen(
         codes=codes,
         companions=companions,

@@ -63,7 +63,7 @@ def measure_cold(
     result |= {"users": len(cases), "targets": sum(map(len, cases.targets))}
     if len(cases) == 0:
         return result
-    readings = {"text": vectors, "centred text": centred(vectors, ~cold)}
+    readings = {"text": vectors, "centred text": centred(vectors, vectors[~cold].mean(axis=0))}
     batches = _scorers(scorer, cases, readings)
     ranks = {
         among: {

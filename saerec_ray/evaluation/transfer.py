@@ -161,7 +161,7 @@ def profile_transfer(
         stateless = replace(encoded, states=np.zeros_like(encoded.states))
         ranks[f"intent prior, {name}"] = model_ranks(_profile_only(model.space), model.prior, stateless)
     ranks["popularity"] = popularity_ranks(model.space.popularity, users.cases)
-    own_centres = [centred(each, np.ones(len(each), dtype=bool)) for each in (vectors, foreign_vectors)]
+    own_centres = [centred(each, each.mean(axis=0)) for each in (vectors, foreign_vectors)]
     for kind, (here, there) in {
         "text neighbours": (vectors, foreign_vectors),
         "centred text neighbours": (own_centres[0], own_centres[1]),

@@ -8,12 +8,12 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float32]
 
 
-def centred(vectors: Floats, known: npt.NDArray[np.bool_]) -> Floats:
-    """Vectors less the mean of the known ones, of length 1 again: (items, d). One that is the mean itself stays 0.
+def centred(vectors: Floats, centre: Floats) -> Floats:
+    """Vectors less the centre, of length 1 again: (vectors, d). One that is the centre itself becomes 0.
 
-    `known`: items whose mean may be used, at least one, (items,): no item that is to be found as new.
+    `centre`: the mean of the items that training met, (d,), so that nothing is read of those to be found as new.
     """
-    moved = vectors - vectors[known].mean(axis=0)
+    moved = vectors - centre
     lengths = np.linalg.norm(moved, axis=1, keepdims=True)
     return np.asarray(
         np.divide(moved, lengths, out=np.zeros_like(moved), where=lengths > 0), dtype=np.float32

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array, random_array
 
+from saerec_ray.backbone import new_item_companions
 from saerec_ray.backbone.build import read_model
 from saerec_ray.backbone.new_item_companions import SHARPNESS, with_companions_of_new_items
 from saerec_ray.backbone.new_items import new_items
@@ -35,7 +36,8 @@ def texts(items: int, seed: int) -> np.ndarray:
 def test_they_are_those_of_the_definition(seed: int, items: int, part: float, density: float) -> None:
     new = np.arange(items) < max(1, min(int(part * items), items - 1))
     before, vectors = counted(items, new, density, seed), texts(items, seed)
-    found = with_companions_of_new_items(before, vectors, new).toarray()
+    taken = np.where(new, 0, 1)
+    found = with_companions_of_new_items(before, vectors, taken).toarray()
     np.testing.assert_array_equal(found[:, ~new], before.toarray()[:, ~new])
     assert not found[new].any(), "nothing is known of what people take after a new item"
     if not before.nnz:
@@ -43,7 +45,7 @@ def test_they_are_those_of_the_definition(seed: int, items: int, part: float, de
         return
     met = np.flatnonzero(~new)
     count = min(max(1, round(before.nnz / len(met))), len(met))
-    moved = centred(vectors, ~new)
+    moved = centred(vectors, vectors[met].mean(axis=0))
     for item in np.flatnonzero(new):
         cosines = moved[met] @ moved[item]
         closest = np.argsort(-cosines, kind="stable")[:count]
@@ -57,21 +59,39 @@ def test_closer_texts_are_worth_more() -> None:
     vectors = unit_rows(np.array([[1, 0.1], [1, 0.4], [-1, 0.9], [-1, -0.9], [1, 0]], dtype=np.float32))
     new = np.array([False, False, False, False, True])
     before = counted(5, new, 1.0, 3)
-    rates = with_companions_of_new_items(before, vectors, new).toarray()[:, 4]
+    rates = with_companions_of_new_items(before, vectors, (~new).astype(np.int64)).toarray()[:, 4]
     assert rates[0] > rates[1] > rates[2] > 0
     assert rates.sum() == pytest.approx(before.sum() / 4, rel=1e-5)
 
 
-@pytest.mark.parametrize("new", [np.zeros(6, dtype=bool), np.ones(6, dtype=bool)])
-def test_where_no_item_or_every_item_is_new_nothing_changes(new: np.ndarray) -> None:
-    before = counted(6, np.zeros(6, dtype=bool), 0.5, 1)
-    assert with_companions_of_new_items(before, texts(6, 1), new) is before
+@pytest.mark.parametrize(("density", "taken"), [(0.5, np.ones(6)), (0.0, np.zeros(6)), (0.0, np.arange(6))])
+def test_where_no_item_is_new_and_where_nothing_was_counted_nothing_changes(
+    density: float, taken: np.ndarray
+) -> None:
+    before = counted(6, np.zeros(6, dtype=bool), density, 1)
+    assert with_companions_of_new_items(before, texts(6, 1), taken.astype(np.int64)) is before
+
+
+def test_of_a_large_catalogue_the_items_taken_most_are_compared_and_new_ones_some_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    taken = np.array([0, 3, 1, 5, 0, 2, 0])
+    before, vectors = counted(7, taken == 0, 1.0, 2), texts(7, 4)
+    whole = with_companions_of_new_items(before, vectors, taken)
+    monkeypatch.setattr(new_item_companions, "_NEW_AT_ONCE", 2)
+    np.testing.assert_allclose(
+        with_companions_of_new_items(before, vectors, taken).toarray(), whole.toarray(), rtol=1e-6
+    )
+    monkeypatch.setattr(new_item_companions, "MOST_MET", 2)
+    few = with_companions_of_new_items(before, vectors, taken).toarray()[:, taken == 0]
+    assert set(np.flatnonzero(few.any(axis=1))) == {1, 3}
+    np.testing.assert_allclose(few.sum(axis=0), before.sum() / 4, rtol=1e-5)
 
 
 def test_a_text_that_is_the_mean_of_all_has_companions_too() -> None:
     new = np.array([False, False, True])
     vectors = np.array([[1, 0], [0, 1], [0.5, 0.5]], dtype=np.float32)
-    found = with_companions_of_new_items(counted(3, new, 1.0, 1), vectors, new).toarray()
+    found = with_companions_of_new_items(counted(3, new, 1.0, 1), vectors, (~new).astype(np.int64)).toarray()
     assert found[:2, 2] == pytest.approx(found[:2, :2].sum() / 4)
 
 

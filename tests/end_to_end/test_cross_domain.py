@@ -177,7 +177,7 @@ def test_the_mugs_are_the_evidence_for_toys_of_their_series(client: Client) -> N
 
 
 def test_a_copy_of_a_cold_toy_counts_exactly_as_the_cold_toy_does(client: Client, shops: Path) -> None:
-    """Neither has anything but its code: no residual, no bias, no companions."""
+    """In a history neither has anything but its code: no residual, no bias, and nobody took anything after it."""
     cold = read_cold_items(shops / "toys" / "train")
     assert cold is not None
     first, second = (f"i{toy}" for toy in np.flatnonzero(cold)[:2])

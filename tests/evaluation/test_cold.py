@@ -45,7 +45,9 @@ COLD[::3] = True
 def scorer(companion_weight: float = 0.0) -> Scorer:
     """A model that never met the cold items; with a weight it has companions, those of cold items by their texts."""
     counted = csr_array(FROZEN.companions * ~COLD[:, None] * ~COLD[None])
-    frozen = replace(FROZEN, companions=with_companions_of_new_items(counted, text_vectors(), COLD))
+    frozen = replace(
+        FROZEN, companions=with_companions_of_new_items(counted, text_vectors(), (~COLD).astype(np.int64))
+    )
     space, encoder = small_encoder(frozen)
     residuals, biases = space.residuals.copy(), space.biases.copy()
     residuals[COLD], biases[COLD] = 0, 0
@@ -110,7 +112,9 @@ def test_popularity_knows_nothing_of_cold_items_and_text_finds_them() -> None:
 def test_centred_readings_are_those_of_vectors_less_the_mean_of_what_training_met() -> None:
     shared = np.concatenate([text_vectors(), np.where(COLD, 0.5, 2.0)[:, None]], axis=1)
     vectors = (shared / np.linalg.norm(shared, axis=1, keepdims=True)).astype(np.float32)
-    found, moved = (measure(each)["models"] for each in (vectors, centred(vectors, ~COLD)))
+    found, moved = (
+        measure(each)["models"] for each in (vectors, centred(vectors, vectors[~COLD].mean(axis=0)))
+    )
     for closeness in ("mean", "recent", "closest"):
         assert found[f"centred text {closeness}"] == moved[f"text {closeness}"]
         assert found[f"centred text {closeness}"] != found[f"text {closeness}"]

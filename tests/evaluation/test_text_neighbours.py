@@ -10,7 +10,6 @@ from saerec_ray.evaluation import text_neighbours
 from saerec_ray.evaluation.text_neighbours import (
     CLOSENESS,
     Closeness,
-    centred,
     text_neighbour_ranks,
     text_scores,
 )
@@ -68,17 +67,3 @@ def test_users_are_scored_as_written_out_however_many_at_a_time(
             "closest": cosines.max(axis=0),
         }[closeness]
         np.testing.assert_allclose(scores, expected, atol=1e-5)
-
-
-def test_centred_vectors_are_unit_rows_around_the_mean_of_the_known_items() -> None:
-    known = np.array([True, True, False, False])
-    found = centred(VECTORS, known)
-    moved = VECTORS.astype(np.float64) - [0.5, 0.5]
-    np.testing.assert_allclose(found, moved / np.linalg.norm(moved, axis=1, keepdims=True), atol=1e-6)
-    changed = VECTORS.copy()
-    changed[2:] = [[0, -1], [0, -1]]
-    np.testing.assert_array_equal(centred(changed, known)[:2], found[:2])
-
-
-def test_a_vector_at_the_mean_has_no_direction() -> None:
-    assert not centred(VECTORS[:1], np.array([True])).any()

@@ -248,9 +248,10 @@ def test_centred_text_neighbours_are_those_of_unit_vectors_around_the_mean_of_ea
     here, there = (unit_rows((rng.normal(size=(80, WIDTH)) + 0.5).astype(np.float32)) for _ in range(2))
     model = trained(read_by(HERE).encode(here), 24)
     users = users_of(rng.integers(0, 80, (8, 3)).tolist(), list(range(8)))
-    everything = np.ones(80, dtype=bool)
     found = profile_transfer(model, {}, there, here, users)
-    moved = profile_transfer(model, {}, centred(there, everything), centred(here, everything), users)
+    moved = profile_transfer(
+        model, {}, centred(there, there.mean(axis=0)), centred(here, here.mean(axis=0)), users
+    )
     for closeness in CLOSENESS:
         name = f"text neighbours, {closeness}"
         assert found[f"centred {name}"] == moved[name] != found[name]
