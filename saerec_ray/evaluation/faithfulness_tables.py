@@ -191,7 +191,7 @@ def _stability_lines(history: dict[str, Any], members: dict[str, Any]) -> Lines:
             chance,
         ]
         for title, found, chance in (
-            ("one random earlier history item dropped", history, "–"),
+            ("one random earlier history item dropped", history, number(history.get("by_chance"))),
             ("another seed: member 1 against member 2", members, number(members["by_chance"])),
         )
         if found["top_3_jaccard_mean"] is not None

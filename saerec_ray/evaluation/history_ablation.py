@@ -187,6 +187,7 @@ def stability(
     """How much the 3 strongest reasons of an item change when one random history item, not the last, is gone.
 
     The mean Jaccard overlap of the reasons before and after, over the items of the top 10; 1 is no change.
+    `by_chance` is that of the reasons before with as many random intents of the item as there are reasons after.
     Items without reasons before and after, and users with fewer than 3 items in their history are left out.
     """
     rng = np.random.default_rng(seed)
@@ -200,18 +201,25 @@ def stability(
     for user in before:
         history = user.history[-encoder.max_length :]
         histories.append(np.delete(history, rng.integers(len(history) - 1)))
-    overlaps = []
+    overlaps, chances = [], []
+    drawing = np.random.default_rng([seed, 1])
     for user, after in zip(before, encoded_values(space, table, encoder, histories), strict=True):
         changed = replace(user, values=after)
         for item in user.top(LIST_LENGTH).tolist():
             one, other = (cited_intents(space, each, item, CITED) for each in (user, changed))
-            if (overlap := jaccard(one, other)) is not None:
+            overlap = jaccard(one, other)
+            by_chance = jaccard(one, drawing.choice(space.code(item)[0], len(other), replace=False))
+            if (
+                overlap is not None and by_chance is not None
+            ):  # there is a reason before and after, or neither
                 overlaps.append(overlap)
+                chances.append(by_chance)
     return {
         "users": len(before),
         "items": len(overlaps),
         "top_3_jaccard_mean": float(np.mean(overlaps)) if overlaps else None,
         "top_3_jaccard_p10": float(np.percentile(overlaps, 10)) if overlaps else None,
+        "by_chance": float(np.mean(chances)) if chances else None,
     }
 
 

@@ -79,6 +79,7 @@ VARIANTS = (
     ),
     Variant("control: codes of other items", ("train.shuffle_codes=true",)),
     Variant("two members", ("train.members=2",)),
+    Variant("preset paper", (), TEXT_ONLY, "paper"),
     Variant("preset paper, with companions", ("train.companions=50",), TEXT_ONLY, "paper"),
 )
 

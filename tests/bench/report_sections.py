@@ -117,11 +117,19 @@ def faithfulness_tables(found: dict[str, Any]) -> Lines:
         "### Share of the top K kept",
         "",
         "After the first (POS, lower is better) or the last (NEG, higher is better) 10% to 90% of the list's intents "
-        "went. Areas under deletion and insertion are left out: no order beats contributions there, by construction.",
+        "went. Areas: under the list's mean score, 1 with all intents and 0 with none. There no order beats "
+        "contributions, by construction; POS and NEG, in which other items compete, are the evidence.",
         "",
         *table(
-            ["order by", *kept],
-            ([name, *(f"{row[each]:.2f}" for each in kept)] for name, row in in_order(curves, ORDERS)),
+            ["order by", *kept, "deletion, area", "insertion, area"],
+            (
+                [
+                    name,
+                    *(f"{row[each]:.2f}" for each in kept),
+                    *(number(row.get(area)) for area in ("deletion_area", "insertion_area")),
+                ]
+                for name, row in in_order(curves, ORDERS)
+            ),
         ),
         "",
         *_history_tables(found),

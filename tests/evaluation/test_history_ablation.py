@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import cast
 
 import numpy as np
@@ -97,7 +98,7 @@ def test_an_encoder_that_ignores_the_history_shows_no_effect() -> None:
         assert found[variant]["ties"] == 1
         assert found[variant]["win_rate"] == found[variant]["loss_rate"] == 0
     stable = stability(deaf.space, deaf.table, encoder, deaf.users, 30, seed=1)
-    assert stable["top_3_jaccard_mean"] == 1
+    assert stable["top_3_jaccard_mean"] == 1 > stable["by_chance"] > 0
 
 
 def test_histories_are_encoded_and_scored_as_any_user_is() -> None:
@@ -115,7 +116,7 @@ def test_stability_is_the_mean_overlap_of_reasons_before_and_after_one_item_is_d
     toy, encoder = averaging(random_toy(8, users=4))
     found = stability(toy.space, toy.table, encoder, toy.users, 4, seed=9)
     rng = np.random.default_rng(9)
-    overlaps = []
+    overlaps, by_chance = [], []
     for user in toy.scored():
         shorter = np.delete(user.history, rng.integers(len(user.history) - 1))
         encoded = encoder.encode([shorter])
@@ -126,16 +127,27 @@ def test_stability_is_the_mean_overlap_of_reasons_before_and_after_one_item_is_d
             top = [{f for f in np.argsort(-c, kind="stable")[:3] if c[f] > 0} for c in (before, after)]
             if top[0] | top[1]:
                 overlaps.append(len(top[0] & top[1]) / len(top[0] | top[1]))
+                draws = itertools.combinations(np.flatnonzero(code).tolist(), len(top[1]))
+                by_chance.append(np.mean([len(top[0] & {*own}) / len(top[0] | {*own}) for own in draws]))
     assert found["users"] == 4
     assert found["items"] == len(overlaps)
     assert found["top_3_jaccard_mean"] == pytest.approx(np.mean(overlaps))
+    assert found["by_chance"] == pytest.approx(np.mean(by_chance), abs=0.1), (
+        "as over all draws, but for chance"
+    )
 
 
 def test_users_with_two_items_are_too_short_for_stability() -> None:
     toy, encoder = averaging(random_toy(9, users=3))
     toy.users.cases.histories[:] = [history[:2] for history in toy.users.cases.histories]
     found = stability(toy.space, toy.table, encoder, toy.users, 3, seed=1)
-    assert found == {"users": 0, "items": 0, "top_3_jaccard_mean": None, "top_3_jaccard_p10": None}
+    assert found == {
+        "users": 0,
+        "items": 0,
+        "top_3_jaccard_mean": None,
+        "top_3_jaccard_p10": None,
+        "by_chance": None,
+    }
 
 
 def test_jaccard_by_hand() -> None:
