@@ -130,13 +130,16 @@ def _profile_lines(found: dict[str, Any]) -> Lines:
                 "AUC",
                 "HR@10 above popularity, 95% interval",
                 "judged",
+                "above the best text neighbours",
+                "judged",
             ],
             (
                 [
                     name,
                     *(f"{row[key]:.4f}" for key in ("HR@10", "NDCG@10", "MRR@10")),
                     f"{row['AUC']:.3f}",
-                    *_verdict(row),
+                    *_verdict(row, "popularity"),
+                    *_verdict(row, "texts"),
                 ]
                 for name, row in in_order(found["models"], PROFILE_SCORERS)
             ),
@@ -144,9 +147,9 @@ def _profile_lines(found: dict[str, Any]) -> Lines:
     ]
 
 
-def _verdict(row: dict[str, Any]) -> tuple[str, str]:
-    if "HR@10_over_popularity_interval" not in row:
+def _verdict(row: dict[str, Any], other: str) -> tuple[str, str]:
+    if f"HR@10_over_{other}_interval" not in row:
         return "–", "–"
-    low, high = row["HR@10_over_popularity_interval"]
+    low, high = row[f"HR@10_over_{other}_interval"]
     judged = "better" if low > 0 else "worse" if high < 0 else "no clear difference"
-    return f"{row['HR@10_over_popularity']:+.4f}, {interval((low, high), '+.4f')}", judged
+    return f"{row[f'HR@10_over_{other}']:+.4f}, {interval((low, high), '+.4f')}", judged

@@ -164,15 +164,22 @@ def test_a_single_item_has_no_variance_and_the_text_has_a_dash(workdir: Path, co
 @pytest.mark.parametrize(
     ("interval", "said"), [([0.01, 0.03], "better"), ([-0.03, -0.01], "worse"), ([-0.01, 0.01], "no clear")]
 )
-def test_the_verdict_against_popularity_is_that_of_the_interval(
-    found: dict[str, Any], interval: list[float], said: str
+@pytest.mark.parametrize(
+    ("other", "row", "place"),
+    [
+        ("popularity", "text neighbours, mean", 7),
+        ("popularity", "model, learnt latents alone, recentred", 7),
+        ("texts", "model, learnt latents alone, recentred", 9),
+    ],
+)
+def test_each_verdict_is_that_of_its_interval(
+    found: dict[str, Any], interval: list[float], said: str, other: str, row: str, place: int
 ) -> None:
-    row = "text neighbours, mean"
     changed = json.loads(json.dumps(found))
-    changed["domains"]["there"]["profiles"]["models"][row]["HR@10_over_popularity_interval"] = interval
+    changed["domains"]["there"]["profiles"]["models"][row][f"HR@10_over_{other}_interval"] = interval
     section = "\n".join(transfer_lines(changed)).partition("## From there")[2]
     (line,) = [line for line in section.splitlines() if line.startswith(f"| {row} ")]
-    assert said in line
+    assert said in line.split("|")[place]
 
 
 def test_the_interval_lies_around_the_difference_of_the_two_hit_rates(found: dict[str, Any]) -> None:
@@ -184,6 +191,22 @@ def test_the_interval_lies_around_the_difference_of_the_two_hit_rates(found: dic
         low, high = row["HR@10_over_popularity_interval"]
         assert row["HR@10_over_popularity"] == pytest.approx(row["HR@10"] - models["popularity"]["HR@10"])
         assert low <= row["HR@10_over_popularity"] <= high
+
+
+def test_the_model_and_its_prior_are_compared_with_the_reading_of_the_texts_that_is_best(
+    found: dict[str, Any],
+) -> None:
+    models = found["domains"]["there"]["profiles"]["models"]
+    texts = [name for name in models if "text neighbours" in name]
+    best = max(models[name]["HR@10"] for name in texts)
+    assert len(texts) == 6
+    for name, row in models.items():
+        if name == "popularity" or name in texts:
+            assert "HR@10_over_texts" not in row
+            continue
+        low, high = row["HR@10_over_texts_interval"]
+        assert row["HR@10_over_texts"] == pytest.approx(row["HR@10"] - best)
+        assert low <= row["HR@10_over_texts"] <= high
 
 
 def test_the_headlines_are_those_of_the_report(found: dict[str, Any]) -> None:
