@@ -228,13 +228,13 @@ def _train(job: Job) -> dict[str, Any]:
         config.train,
         config.cluster,
         training_seed(config),
-        job.stage("prepare"),
-        job.stage("embed"),
-        job.stage("dictionary"),
-        job.stage("intents"),
-        job.folder,
-        job.runs,
-        show,
+        prepared=job.stage("prepare"),
+        embedded=job.stage("embed"),
+        dictionary_folder=job.stage("dictionary"),
+        intents_folder=job.stage("intents"),
+        folder=job.folder,
+        runs=job.runs,
+        on_log=show,
     )
 
 
@@ -303,9 +303,10 @@ STAGES = (
     ),
     Stage(
         "train",
-        ("prepare", "embed", "dictionary", f"intents/{POPULATION_FILE}"),
+        ("prepare", "dictionary", f"intents/{POPULATION_FILE}"),
         lambda c: [c.train, c.seed],
         _train,
+        also_reads=lambda c: ("embed",) if c.train.companions else (),
     ),
     Stage(
         "evaluate",

@@ -93,7 +93,7 @@ def recommendations(
 def companions_name(explanation: recommender.ItemExplanation) -> str:
     """The companions' part of a score in words: which items of the history speak for it, and how that is known."""
     names = [printable(each.title or each.item_id) for each in explanation.companions]
-    known = "new, and its text is close to" if explanation.companions_by_text else "often taken soon after"
+    known = "new, and its text is closest to" if explanation.companions_by_text else "often taken soon after"
     return f"{known} {', '.join(names) or 'the history'}"
 
 

@@ -108,7 +108,8 @@ def write_synthetic_bundle(
         ],
     )
     users = np.repeat(np.arange(200), 12)
-    met = rng.integers(items, size=len(users)).astype(np.int32)
+    new = np.arange(items) % 25 == 0
+    met = rng.choice(np.flatnonzero(~new), size=len(users)).astype(np.int32)
     population = measure_population(codes, users, met, [values["category"] for values in prepared.attributes])
     public = population.shares * population.evenness
     table = PriorTable(
@@ -119,15 +120,14 @@ def write_synthetic_bundle(
         public_share=0.1,
     )
     rng_of_companions = np.random.default_rng([seed, items])
-    counts = np.bincount(met, minlength=items)
     space = ItemSpace(
         codes=codes,
         intent_vectors=rng.normal(scale=0.6, size=(intents, d_model)).astype(np.float32),
-        residuals=rng.normal(scale=0.3, size=(items, d_model)).astype(np.float32),
-        biases=rng.normal(scale=0.1, size=items).astype(np.float32),
-        popularity=np.where(np.arange(items) % 25, np.log1p(counts), 0).astype(np.float32),
+        residuals=(rng.normal(scale=0.3, size=(items, d_model)) * ~new[:, None]).astype(np.float32),
+        biases=np.where(new, 0.05, rng.normal(scale=0.1, size=items)).astype(np.float32),
+        popularity=np.log1p(np.bincount(met, minlength=items)).astype(np.float32),
         prior_weight=0.4,
-        companions=synthetic_companions(rng_of_companions, items),
+        companions=csr_array(synthetic_companions(rng_of_companions, items).multiply(~new[:, None])),
         companion_weight=0.5,
     )
     states = rng.normal(size=(200, d_model)).astype(np.float32)

@@ -177,6 +177,12 @@ def test_a_stage_runs_again_when_its_settings_or_the_results_it_reads_change(
     assert run(override) == expected, "a bundle holds the whole configuration, so it always follows"
 
 
+def test_a_training_with_companions_reads_the_texts(run: Run, tmp_path: Path) -> None:
+    run("train.companions=5")
+    assert "embed" in read_manifest(tmp_path / "out" / "train").inputs
+    assert "train" in run("train.companions=5", "embed.model=other")
+
+
 FROM_INTERACTIONS = ("dictionary.cooccurrence={width: 32}", "dictionary.attributes={phrases: {}}")
 
 

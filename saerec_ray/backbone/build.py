@@ -19,9 +19,9 @@ from scipy.sparse import csr_array
 from saerec_ray import distributed, training_state
 from saerec_ray.backbone.cold import WarmCatalogue, draw_cold_items, without_cold, write_cold_items
 from saerec_ray.backbone.companions import count_companions
+from saerec_ray.backbone.companions_by_text import with_new_items
 from saerec_ray.backbone.encoder import UserEncoder
 from saerec_ray.backbone.frozen import Frozen, prior_table, read_frozen, write_frozen
-from saerec_ray.backbone.new_item_companions import with_companions_of_new_items
 from saerec_ray.backbone.new_items import choose_new_item_bias, new_items
 from saerec_ray.backbone.part_weights import choose_companion_weight, choose_prior_weight
 from saerec_ray.backbone.trainer import (
@@ -71,6 +71,7 @@ def build_backbone(
     config: TrainConfig,
     cluster: ClusterConfig,
     seed: int,
+    *,
     prepared: Path,
     embedded: Path,
     dictionary_folder: Path,
@@ -167,10 +168,9 @@ def _freeze(
     users, met = sequences.train_interactions()
     dictionaries = read_dictionaries(dictionary_folder)
     codes = without_cooccurrence(read_codes(dictionary_folder), dictionaries, cold)
-    read_as = np.arange(codes.shape[0])
+    others = np.random.default_rng(seed).permutation(codes.shape[0])
     if config.shuffle_codes:
-        read_as = np.random.default_rng(seed).permutation(codes.shape[0])
-        codes = csr_array(codes[read_as])
+        codes = csr_array(codes[others])
     if config.shuffle_codes or cold.any():
         # What the intents stage measured is of other codes or interactions.
         categories = item_categories(read_items(prepared))
@@ -180,8 +180,10 @@ def _freeze(
     counts = np.bincount(met, minlength=codes.shape[0])
     companions = count_companions(sequences, codes.shape[0], config.companions)
     if config.companions and not counts.all():
-        vectors = load_embeddings(embedded)[read_as]
-        companions = with_companions_of_new_items(companions, vectors, counts)
+        vectors = load_embeddings(embedded)
+        if config.shuffle_codes:  # the control has the text of the item whose codes it has
+            vectors = vectors[others]
+        companions = with_new_items(companions, vectors, counts, config.companions)
     return Frozen(
         codes=codes,
         companions=companions,
@@ -204,7 +206,9 @@ def _calibrate(config: TrainConfig, seed: int, sequences: PreparedSequences, fol
         chosen = {"prior_weight": weight, "prior_weights_tried": tried}
         space = replace(space, prior_weight=weight)
         if config.companions:
-            weight, tried = choose_companion_weight(config, space, frozen, users)
+            # Of what people took: with a bias for new items later on, those by text are no rivals of the targets yet.
+            counted = users.without_companions_among(new_items(space.popularity))
+            weight, tried = choose_companion_weight(config, space, frozen, counted)
             chosen |= {"companion_weight": weight, "companion_weights_tried": tried}
             space = replace(space, companion_weight=weight)
         new = new_items(space.popularity)

@@ -1,7 +1,7 @@
 """Items without any training interaction, and those held out as if they were such: training never meets them.
 
 As targets they could only be wrong. The training runs on a catalogue without them; afterwards they are put back with
-their codes, no residual and the bias of new items.
+their codes, no residual and the bias of new items, as companions of others by their texts.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ in order; the sequence encoder, made to generalise, forgets such pairs.
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 from scipy.sparse import coo_array, csr_array
 
 from saerec_ray.data.prepared import PreparedSequences
@@ -34,6 +35,13 @@ def count_companions(met: PreparedSequences, items: int, most: int) -> csr_array
     rows = np.repeat(np.arange(items), np.diff(total.indptr))
     total.data /= sizes[rows] * sizes[total.indices]
     return keep_largest(total, most).astype(np.float32)
+
+
+def without_items(companions: csr_array, items: npt.NDArray[np.bool_]) -> csr_array:
+    """C or c without the given items as companions, (items,); nothing is kept of them, not even zeros."""
+    kept = csr_array(companions.multiply(~items[None]))
+    kept.eliminate_zeros()
+    return kept
 
 
 def typical_strength(strengths: csr_array) -> float:

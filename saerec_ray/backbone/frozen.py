@@ -10,6 +10,7 @@ import numpy.typing as npt
 from safetensors.numpy import load_file, save_file
 from scipy.sparse import csr_array
 
+from saerec_ray.backbone.companions import without_items
 from saerec_ray.intents.population import Population
 from saerec_ray.scoring import PriorTable
 
@@ -26,7 +27,9 @@ class Frozen:
     decoder: Floats  # unit directions: (intents, d_text), or block-diagonal with those of co-occurrence
     prior: PriorTable
     popularity: Floats  # log(1 + training interactions): (items,)
-    companions: csr_array  # C, of training interactions: (items, items); empty without companions
+    companions: (
+        csr_array  # C, where new items are companions by text: (items, items); empty without companions
+    )
 
 
 def prior_table(population: Population, public_share: float) -> PriorTable:
@@ -81,7 +84,7 @@ def read_frozen(folder: Path, intents: bool) -> Frozen:
 
 
 def without_intents(frozen: Frozen) -> Frozen:
-    """The same catalogue with one latent that no item carries: the plain backbone's side."""
+    """The same catalogue with one latent that no item carries, and nothing of texts: the plain backbone's side."""
     items = len(frozen.popularity)
     nothing = np.zeros(1, dtype=np.float32)
     return Frozen(
@@ -89,5 +92,5 @@ def without_intents(frozen: Frozen) -> Frozen:
         decoder=np.zeros((1, 1), dtype=np.float32),
         prior=PriorTable(nothing, nothing, 0.0),
         popularity=frozen.popularity,
-        companions=frozen.companions,
+        companions=without_items(frozen.companions, frozen.popularity == 0),
     )

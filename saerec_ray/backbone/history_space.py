@@ -1,6 +1,6 @@
 """What a history may hold: the items of the catalogue, and after them items of other domains.
 
-A foreign item is read as a cold item: e = D z, without residual, bias and companions. It is never ranked.
+A foreign item is read as a cold item of a history: e = D z, without residual, bias and companions. It is never ranked.
 """
 
 from __future__ import annotations

@@ -48,7 +48,7 @@ def choose_new_item_bias(
 def bias_of_share(needed: Floats, share: float) -> float:
     """The smallest bias with which new items have that share of all places, by biases_needed: (users, LIST).
 
-    0 where the share is no place at all, which leaves new items to their intents. Where they cannot have so many
+    0 where the share is no place at all, which leaves new items as they score. Where they cannot have so many
     places, the bias with which they have all that they can.
     """
     wanted = min(round(share * needed.size), int((needed < np.inf).sum()))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array, vstack
 
+from saerec_ray.backbone.companions import without_items
 from saerec_ray.backbone.encoder import UserEncoder
 from saerec_ray.data.prepared import PreparedSequences
 from saerec_ray.scoring import ItemSpace, PriorTable, prior
@@ -92,6 +93,10 @@ class EncodedUsers:
     states: Floats  # (cases, d_model)
     profiles: Floats  # (cases, intents)
     companions: csr_array  # (cases, items)
+
+    def without_companions_among(self, items: npt.NDArray[np.bool_]) -> EncodedUsers:
+        """The same users, to whom nothing leads to the given items, (items,)."""
+        return replace(self, companions=without_items(self.companions, items))
 
 
 def encode_users(encoder: UserEncoder, cases: HeldOut) -> EncodedUsers:

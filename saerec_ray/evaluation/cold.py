@@ -1,7 +1,7 @@
 """Items the model never met: are they found from their texts alone?
 
-With `train.cold_share` they have codes, companions judged by their texts where the model has companions
-(backbone/new_item_companions.py) and one bias for all of them, but no residual. Popularity knows nothing of them: it
+With `train.cold_share` they have codes and one bias for all of them, but no residual; where the model has companions,
+they are companions of others by their texts (backbone/companions_by_text.py). Popularity knows nothing of them: it
 ranks every item that training met above them, so what it finds among all items is 0 by definition, and among the cold
 items alone it keeps the order of the catalogue.
 """
@@ -31,7 +31,7 @@ Batches = Iterator[tuple[int, Floats]]
 
 CUTOFFS = (10,)
 CUTOFF = 10
-MODEL, ALONE, POPULARITY = "intents", "intents without companions", "popularity"
+MODEL, ALONE, POPULARITY = "intents", "intents, no companions by text", "popularity"
 READINGS = ("text", "centred text")
 TEXTS = tuple(f"{reading} {closeness}" for reading in READINGS for closeness in CLOSENESS)
 SCORERS = (MODEL, ALONE, *TEXTS, POPULARITY)
@@ -48,8 +48,8 @@ def measure_cold(
 ) -> dict[str, Any]:
     """HR, NDCG and MRR at 10 of cold targets, ranked among all items and among the cold items alone.
 
-    `vectors`: unit text embeddings, (items, d); `cold`: (items,). Where the model has companions it is measured without
-    those of new items, too, with the same bias. Baselines in `models` are popularity in
+    `vectors`: unit text embeddings, (items, d); `cold`: (items,). Where new items are companions of others by their
+    texts, the model is measured without that, too, with the same bias. Baselines in `models` are popularity in
     training and text neighbours, in three readings of what is close to a history: see text_scores. Each is of the
     embeddings as they are, and of those centred on the mean of the items that training met. Where the catalogue makes
     all users too many scores, a random sample is measured; `users` says how many of `all_users`. `against_best`
@@ -63,7 +63,10 @@ def measure_cold(
     result |= {"users": len(cases), "targets": sum(map(len, cases.targets))}
     if len(cases) == 0:
         return result
-    readings = {"text": vectors, "centred text": centred(vectors, vectors[~cold].mean(axis=0))}
+    readings = {
+        "text": vectors,
+        "centred text": centred(vectors, vectors[scorer.space.popularity > 0].mean(axis=0)),
+    }
     batches = _scorers(scorer, cases, readings)
     ranks = {
         among: {
@@ -95,8 +98,8 @@ def _scorers(scorer: Scorer, cases: HeldOut, readings: dict[str, Floats]) -> dic
         MODEL: partial(scorer.scores, cases),
         POPULARITY: lambda: _same_for_all(scorer.space.popularity, len(cases)),
     }
-    if scorer.space.companion_weight:
-        found[ALONE] = partial(replace(scorer, new_have_companions=False).scores, cases)
+    if scorer.has_companions_by_text:
+        found[ALONE] = partial(replace(scorer, by_text=False).scores, cases)
     for reading, vectors in readings.items():
         met = [vectors[history] for history in cases.histories]
         for closeness in CLOSENESS:

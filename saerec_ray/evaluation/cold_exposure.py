@@ -2,7 +2,7 @@
 
 One bias for all of them decides how often (backbone/new_items.py). No model can list new items more often without
 listing others less, so a rate at which new items are found means something only beside what it costs: the table has
-both, for the model as it is served, without companions of new items, for larger biases, for the bias that gives new
+both, for the model as it is served, without companions by text, for larger biases, for the bias that gives new
 items as many places as the best reading of the texts does, and for that reading.
 """
 
@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array
 
 from saerec_ray.backbone.cold import without_cold
 from saerec_ray.backbone.encoder import UserEncoder
@@ -44,9 +43,13 @@ EXPOSURES = (1.5, 2.0, 3.0)
 """How often new items are listed, in units of the average item, beside the exposure that is served."""
 USERS = 5000
 """Validation users on whom a bias is chosen, and test users with other targets, at most."""
-NO_BIAS, NO_COMPANIONS, SERVED, AS_TEXT, TEXT = ("no bias", "no companions", "as served", "as text", "text")
-_DIGITS = 4
-"""Of a bias. More would depend on how many users are encoded at once."""
+NO_BIAS = "no bias"
+NO_COMPANIONS = "no companions by text"
+SERVED = "as served"
+AS_TEXT = "as text"
+TEXT = "text"
+_BIAS_DIGITS = 4
+"""More would depend on how many users are encoded at once."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +59,16 @@ class Scorer:
     space: ItemSpace
     encoder: UserEncoder
     frozen: Frozen
-    new_have_companions: bool = True
+    by_text: bool = True
+    """Whether new items are companions of others; see backbone/companions_by_text.py."""
+
+    @property
+    def has_companions_by_text(self) -> bool:
+        """Whether that makes a difference."""
+        space = self.space
+        if not space.companion_weight or space.companions is None:
+            return False
+        return bool(space.companions[:, np.flatnonzero(new_items(space.popularity))].nnz)
 
     def with_bias(self, bias: float) -> Scorer:
         """The same model with another bias for new items."""
@@ -79,12 +91,9 @@ class Scorer:
         )
 
     def _encoded(self, cases: HeldOut) -> Iterator[EncodedUsers]:
-        met = ~new_items(self.space.popularity)
+        new = new_items(self.space.popularity)
         for users in encoded_in_turn(self.encoder, cases):
-            if self.new_have_companions:
-                yield users
-            else:
-                yield replace(users, companions=csr_array(users.companions.multiply(met[None])))
+            yield users if self.by_text else users.without_companions_among(new)
 
 
 def measure_exposure(
@@ -102,36 +111,38 @@ def measure_exposure(
     scores of the best reading of the texts for some cases, `text_ranks` what it made of `cases`. Other users have warm
     targets alone, a random USERS of them. A row has the accuracy at LIST of `cold` and of `others`, the share of the
     `places` among the first LIST of the users with cold targets that new items have, and but for the text the bias and
-    the difference of HR to the text with its 95% interval over users. Biases are chosen on validation users without
-    their cold items, whatever `train.new_item_places` allows; none is negative, and without validation users there is
-    none to choose. Two rows compare at equal places, with the bias that gives new items among `cases` as many as
-    another row has: AS_TEXT as the text, and NO_COMPANIONS, where the model has companions, as the model as served.
+    the difference of HR to the text with its 95% interval over users. The biases of EXPOSURES are chosen on validation
+    users without their cold items, whatever `train.new_item_places` allows; without validation users there are none.
+    Two rows compare at equal places, with the bias that gives new items among `cases` as many as another row has:
+    AS_TEXT as the text, and NO_COMPANIONS, where new items are companions of others, as the model as served. They are
+    left out where the other row has none.
     """
     every = held_out(sequences, "test")
     warm = every.at(np.array([not cold[targets].any() for targets in every.targets], dtype=bool).nonzero()[0])
     others = affordable(warm.at(sample_cases(warm, USERS, seed)), scorer.space.item_count, seed)
     new = new_items(scorer.space.popularity)
-    rows: dict[str, Any] = {TEXT: _row(text(cases), text(others), cases, others, new)[0]}
 
-    def add(name: str, model: Scorer, bias: float) -> None:
+    def measured(model: Scorer, bias: float) -> dict[str, Any]:
         biased = model.with_bias(bias)
         row, ranks = _row(partial(biased.scores, cases), partial(biased.scores, others), cases, others, new)
         gains = (ranks <= LIST).astype(np.float64) - (text_ranks <= LIST)
-        rows[name] = {
+        return {
             **row,
             "bias": bias,
             "HR_difference": float(gains.mean()),
             "HR_difference_interval": list(target_interval(gains, target_cases(cases), seed)),
         }
 
-    for name, bias in _biases(scorer, sequences, cold, seed).items():
-        add(name, scorer, bias)
-    alike = {AS_TEXT: (scorer, TEXT)}
-    if scorer.space.companion_weight:
-        alike[NO_COMPANIONS] = (replace(scorer, new_have_companions=False), SERVED)
-    for name, (model, other) in alike.items():
+    def measured_at(places: float, model: Scorer) -> dict[str, Any]:
         needed = model.with_bias(0.0).biases_needed(cases)
-        add(name, model, round(bias_of_share(needed, rows[other]["places"]), _DIGITS))
+        return measured(model, round(bias_of_share(needed, places), _BIAS_DIGITS))
+
+    rows = {TEXT: _row(text(cases), text(others), cases, others, new)[0]}
+    rows |= {name: measured(scorer, bias) for name, bias in _biases(scorer, sequences, cold, seed).items()}
+    if rows[TEXT]["places"]:
+        rows[AS_TEXT] = measured_at(rows[TEXT]["places"], scorer)
+    if scorer.has_companions_by_text and rows[SERVED]["places"]:
+        rows[NO_COMPANIONS] = measured_at(rows[SERVED]["places"], replace(scorer, by_text=False))
     return {"others": len(others), "rows": rows}
 
 
@@ -145,7 +156,7 @@ def _biases(scorer: Scorer, sequences: PreparedSequences, cold: Mask, seed: int)
         needed = plain.biases_needed(cases.at(sample_cases(cases, USERS, seed)))
         for exposure in EXPOSURES:
             share = min(exposure * float(new.mean()), 1.0)
-            found[f"{exposure:g}"] = round(max(bias_of_share(needed, share), 0.0), _DIGITS)
+            found[f"{exposure:g}"] = round(bias_of_share(needed, share), _BIAS_DIGITS)
     return found
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from saerec_ray.evaluation.cold import AMONG, SCORERS
+from saerec_ray.evaluation.cold import ALONE, AMONG, SCORERS
 from saerec_ray.evaluation.cold_exposure import AS_TEXT, EXPOSURES, NO_BIAS, NO_COMPANIONS, SERVED, TEXT
 from saerec_ray.evaluation.markdown_tables import Lines, in_order, interval, table
 
 SCORER_NAMES = {
     "intents": "intents",
-    "intents without companions": "intents, no companions of new items",
+    "intents, no companions by text": "intents, no companions by text",
     "text mean": "text: mean of the history",
     "text recent": "text: mean with the latest items counting most",
     "text closest": "text: closest item of the history",
@@ -24,15 +24,18 @@ METRICS = ("HR@10", "NDCG@10", "MRR@10")
 
 def cold_lines(found: dict[str, Any]) -> Lines:
     """How well items that training never met are found."""
+    by_text = (
+        ", and are companions of the items with the closest texts" if ALONE in found.get("models", {}) else ""
+    )
     lines = [
         "# Cold items",
         "",
         f"{found['cold_items']} items were kept out of training. {found['targets']} of them are to be found, by "
         f"{found['users']} of {found['all_users']} users. Each is ranked among all items, and among the cold items "
         "alone. Centred text: embeddings less the mean of the items that training met.",
-        "Cold items have their intents, companions judged by their texts where the model has companions, and one bias "
-        "for all of them: no residual. Popularity knows none of them: among all items what it finds is 0 by "
-        "definition, and among cold items it keeps the order of the catalogue.",
+        f"Cold items have their intents and one bias for all of them{by_text}: no residual. Popularity knows none of "
+        "them: among all items what it finds is 0 by definition, and among cold items it keeps the order of the "
+        "catalogue.",
         "",
     ]
     if "models" not in found:
@@ -52,7 +55,7 @@ def exposure_lines(exposure: dict[str, Any], best: str) -> Lines:
     """What cold items gain and others lose as they are listed more often; `best`: the reading of the texts beside."""
     names = {
         NO_BIAS: "intents, no bias",
-        NO_COMPANIONS: "intents, no companions of new items, as often as served",
+        NO_COMPANIONS: "intents, no companions by text, as often as served",
         SERVED: "intents, as served",
         AS_TEXT: "intents, as often as by the text",
         **{f"{times:g}": f"intents, {times:g} times the average item" for times in EXPOSURES},
@@ -73,8 +76,9 @@ def exposure_lines(exposure: dict[str, Any], best: str) -> Lines:
     ]
     return [
         "How often new items are listed is a choice (`train.new_item_exposure`, `train.new_item_places`): their bias "
-        "moves all of them alike. Places: of the first ten of the users with cold targets, among all items. Others: "
-        f"{exposure['others']} users whose targets training met.",
+        "moves all of them alike. Places: of the first ten of the users with cold targets, among all items. Where a "
+        "row says as often as another, the bias gives new items as many places among these very users; no target is "
+        f"read for it. Others: {exposure['others']} users whose targets training met.",
         "",
         *table(
             [

@@ -25,7 +25,7 @@ def completeness(
     companions' share of one item = companions / the same
     intents needed = the fewest that make 80% of sum |contribution|
     Cold items are those without a training interaction, warm ones all others; their shares are null where no
-    list has one. A cold item has companions by its text alone, and none or the same residual as all others.
+    list has one. A cold item has no residual, and is a companion of others by its text alone.
     """
     chosen = sample_cases(users, count, seed)
     error = 0.0

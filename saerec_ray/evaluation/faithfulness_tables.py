@@ -18,15 +18,15 @@ def explanation_lines(explained: dict[str, Any]) -> Lines:
         f"(over {explained['items']} recommended items of {explained['users']} users).",
         f"Share of a score that intents explain: median {explained['explained_share_median']:.0%}, "
         f"tenth percentile {explained['explained_share_p10']:.0%}.",
-        f"Share that companions explain, items of the history that people take the item soon after: mean "
-        f"{explained['companions_share_mean']:.0%}.",
+        "Share that companions explain, items of the history that people take the item soon after, or would by its "
+        f"text: mean {explained['companions_share_mean']:.0%}.",
         f"Intents that make 80% of the intents' part: median {explained['intents_for_80_percent_median']:.0f}, "
         f"ninetieth percentile {explained['intents_for_80_percent_p90']:.0f}.",
     ]
     lines += ["", *table(["listed items", "items", "median share", "tenth percentile"], _shares(explained))]
     if explained["cold_items"]:
         lines += [
-            "Cold items have no training interaction, so companions by their texts alone, where the model has any.",
+            "Cold items have no training interaction: what companions add to them is judged by their texts.",
             "",
         ]
     return lines

@@ -104,7 +104,6 @@ def _cold_figure(found: dict[str, Any]) -> str:
 def _exposure_figure(found: dict[str, Any]) -> str:
     """What finding cold items costs the others, as their bias grows."""
     rows = found["exposure"]["rows"]
-    alone = [row for name, row in rows.items() if name == NO_COMPANIONS]
     intents = sorted(
         (rows[name] for name in rows if name not in (NO_COMPANIONS, TEXT)), key=lambda row: row["bias"]
     )
@@ -112,13 +111,12 @@ def _exposure_figure(found: dict[str, Any]) -> str:
         "How well cold items are found among all items, and what is left to the targets of other users, the more often "
         "cold items are listed: further right and higher is better."
     )
+    drawn = {"intents": intents, SCORER_NAMES[found["against_best"]["all"]["best"]]: [rows[TEXT]]}
+    if NO_COMPANIONS in rows:
+        drawn[f"intents, {NO_COMPANIONS}"] = [rows[NO_COMPANIONS]]
     lines = [
         Series(name, [row["cold"]["HR@10"] for row in own], [row["others"]["NDCG@10"] for row in own])
-        for name, own in (
-            ("intents", intents),
-            *(("intents, no companions of new items", alone) for _ in alone),
-            (SCORER_NAMES[found["against_best"]["all"]["best"]], [rows[TEXT]]),
-        )
+        for name, own in drawn.items()
     ]
     return _figure(line_chart(lines, "HR@10 of cold items", "NDCG@10 of others", sentence), sentence)
 

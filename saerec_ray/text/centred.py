@@ -11,7 +11,7 @@ Floats = npt.NDArray[np.float32]
 def centred(vectors: Floats, centre: Floats) -> Floats:
     """Vectors less the centre, of length 1 again: (vectors, d). One that is the centre itself becomes 0.
 
-    `centre`: the mean of the items that training met, (d,), so that nothing is read of those to be found as new.
+    `centre`: a mean, (d,); that of the items that training met where others are to be found as new.
     """
     moved = vectors - centre
     lengths = np.linalg.norm(moved, axis=1, keepdims=True)

@@ -616,9 +616,11 @@ class ItemExplanation(google.protobuf.message.Message):
     unsteered_rank: builtins.int
     """Rank before steering; 0 when steering changed nothing."""
     companions_score: builtins.float
-    """What people take soon after the items of the user's history; 0 where the model counts no such pairs."""
+    """What people take soon after the items of the user's history, or would by its text: see companions_by_text. 0 where
+    the model counts no such pairs.
+    """
     companions_by_text: builtins.bool
-    """Nobody took the item in training, so companions_score is judged by texts: its own is close to those of companions."""
+    """Nobody took the item in training: companions_score comes from its text, which is closest to those of `companions`."""
     @property
     def intents(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___IntentContribution]:
         """Largest intent contributions, by size, at most 5."""

@@ -82,6 +82,18 @@ def write_stages(workdir: Path, sequences: PreparedSequences) -> None:
     save_file(arrays, workdir / "intents" / POPULATION_FILE)
 
 
+def stage_folders(workdir: Path) -> dict[str, Path]:
+    """The folders that the stage takes, by their names there."""
+    return {
+        "prepared": workdir / "prepare",
+        "embedded": workdir / "embed",
+        "dictionary_folder": workdir / "dictionary",
+        "intents_folder": workdir / "intents",
+        "folder": workdir / "train",
+        "runs": workdir / "runs",
+    }
+
+
 def built(
     workdir: Path, users: list[Parts] = USERS, seed: int = 7, engine: Engine = "local", **changes: Any
 ) -> dict[str, Any]:
@@ -92,13 +104,8 @@ def built(
         small_settings(**{"epochs": 2, "learning_rate": 0.02, **changes}),
         ClusterConfig(engine=engine, max_failures=0, gpus=False),
         seed,
-        workdir / "prepare",
-        workdir / "embed",
-        workdir / "dictionary",
-        workdir / "intents",
-        workdir / "train",
-        workdir / "runs",
-        logged.append,
+        **stage_folders(workdir),
+        on_log=logged.append,
     )
     return {**metrics, "logged": logged}
 

@@ -33,7 +33,7 @@ from tests.backbone.small_sets import (
     sequences_of,
     small_settings,
 )
-from tests.backbone.test_build import write_stages
+from tests.backbone.test_build import stage_folders, write_stages
 
 SEQUENCES = sequences_of(grouped_users())
 
@@ -100,7 +100,7 @@ def test_cold_items_have_codes_of_texts_alone(tmp_path: Path) -> None:
         small_settings(epochs=1, cold_share=0.25),
         ClusterConfig(engine="local", max_failures=0, gpus=False),
         7,
-        *(tmp_path / name for name in ("prepare", "embed", "dictionary", "intents", "train", "runs")),
+        **stage_folders(tmp_path),
     )
     space, _, frozen = read_model(tmp_path / "train", small_settings())
     cold = read_cold_items(tmp_path / "train")
@@ -125,7 +125,9 @@ def test_learned_rows_return_to_their_items_and_cold_ones_are_zero(tmp_path: Pat
     assert whole["items.intent_vectors"] is state["items.intent_vectors"]
 
 
-def test_a_training_with_cold_items_scores_them_by_their_codes_alone(tmp_path: Path) -> None:
+def test_a_training_with_cold_items_and_without_companions_scores_them_by_their_codes_alone(
+    tmp_path: Path,
+) -> None:
     write_stages(tmp_path, SEQUENCES)
     config = small_settings(cold_share=0.25, epochs=1, baseline=True)
     folder = tmp_path / "train"
@@ -133,12 +135,7 @@ def test_a_training_with_cold_items_scores_them_by_their_codes_alone(tmp_path: P
         config,
         ClusterConfig(engine="local"),
         7,
-        tmp_path / "prepare",
-        tmp_path / "embed",
-        tmp_path / "dictionary",
-        tmp_path / "intents",
-        folder,
-        tmp_path / "runs",
+        **stage_folders(tmp_path),
     )
     cold = read_cold_items(folder)
     assert cold is not None

@@ -17,6 +17,7 @@ from saerec_ray.backbone.companions import (
     SHRINKAGE,
     count_companions,
     typical_strength,
+    without_items,
 )
 from saerec_ray.scoring import companion_strengths
 from tests.backbone.small_sets import (
@@ -56,6 +57,14 @@ def test_what_is_held_out_counts_for_nothing() -> None:
     before, after = (count_companions(sequences_of(each), ITEMS, 50) for each in (users, swapped))
     assert (before != after).nnz == 0
     assert before.nnz
+
+
+def test_of_items_left_out_not_even_zeros_stay() -> None:
+    counted = count_companions(sequences_of(grouped_users()), ITEMS, 5)
+    left_out = np.arange(ITEMS) % 3 == 0
+    found = without_items(counted, left_out)
+    np.testing.assert_array_equal(found.toarray(), counted.toarray() * ~left_out)
+    assert found.nnz == np.count_nonzero(found.toarray()) < counted.nnz
 
 
 def test_with_no_companions_asked_for_there_are_none() -> None:

@@ -109,8 +109,8 @@ def explained_table(found: dict[str, Any]) -> Lines:
     return [
         "### Share of a score that intents explain",
         "",
-        f"Lists of 20 of {found['users']} users. Cold: listed items without training interactions; companions "
-        "they have by their texts, where the model has any. Largest error when parts are added up "
+        f"Lists of 20 of {found['users']} users. Cold: listed items without training interactions; what "
+        "companions add to them is judged by their texts. Largest error when parts are added up "
         f"again {found['completeness_error']:.1e}.",
         "",
         *table(["items", "listed", "median", "tenth percentile"], rows),

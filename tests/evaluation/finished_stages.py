@@ -16,6 +16,7 @@ from scipy.sparse import csr_array
 
 from saerec_ray.backbone.build import BASELINE_FILE, MODEL_FILE, STEERING_FILE
 from saerec_ray.backbone.cold import write_cold_items
+from saerec_ray.backbone.companions_by_text import with_new_items
 from saerec_ray.backbone.frozen import Frozen, read_frozen, write_frozen
 from saerec_ray.backbone.model import SequenceEncoder
 from saerec_ray.bundle import Bundle
@@ -59,7 +60,7 @@ def write_stages(workdir: Path, *, baseline: bool = True, cold: bool = False) ->
         if stage == "train" and not baseline:
             (folder / BASELINE_FILE).unlink()
         if stage == "train" and cold:
-            _keep_out(np.arange(len(bundle.items)) % 5 == 0, folder)
+            _keep_out(np.arange(len(bundle.items)) % 5 == 0, folder, workdir / "embed")
         finish_stage(folder, RECORDED.get(stage))
     (workdir / "config.yaml").write_text(json.dumps(bundle.config.model_dump(mode="json")), "utf-8")
     return bundle
@@ -164,15 +165,16 @@ def _train(bundle: Bundle, folder: Path) -> None:
     )
 
 
-def _keep_out(cold: np.ndarray, folder: Path) -> None:
-    """Takes everything but the codes from some items of a train folder."""
+def _keep_out(cold: np.ndarray, folder: Path, embedded: Path) -> None:
+    """Takes everything but the codes and the texts from some items of a train folder."""
     frozen = read_frozen(folder, intents=True)
     warm = (~cold).astype(np.float32)
+    counted = csr_array(frozen.companions * warm[:, None] * warm[None, :])
     write_frozen(
         replace(
             frozen,
             popularity=frozen.popularity * warm,
-            companions=csr_array(frozen.companions * warm[:, None] * warm[None, :]),
+            companions=with_new_items(counted, load_embeddings(embedded), warm.astype(np.int64), 5),
         ),
         folder,
     )

@@ -259,7 +259,7 @@ def test_cold_items_are_measured_by_the_command_beside_what_the_report_says_of_t
     result = CliRunner().invoke(app, [*arguments, "--set", "train.cold_share=0.1"])
     assert result.exit_code == 0, result.output
     assert "# Cold items" in result.stdout
-    assert "by construction" in result.stdout
+    assert "companions of the items with the closest texts" in result.stdout
     assert "0 by definition" in result.stdout
     found = report(tmp_path / "evaluate")["cold"]
     for row in found["models"].values():

@@ -10,7 +10,7 @@ import pytest
 from scipy.sparse import csr_array
 
 from saerec_ray.backbone import validation
-from saerec_ray.backbone.new_item_companions import with_companions_of_new_items
+from saerec_ray.backbone.companions_by_text import with_new_items
 from saerec_ray.backbone.validation import encode_users
 from saerec_ray.evaluation.cold import (
     ALONE,
@@ -43,10 +43,10 @@ COLD[::3] = True
 
 
 def scorer(companion_weight: float = 0.0) -> Scorer:
-    """A model that never met the cold items; with a weight it has companions, those of cold items by their texts."""
+    """A model that never met the cold items; with a weight it has companions, cold items by their texts."""
     counted = csr_array(FROZEN.companions * ~COLD[:, None] * ~COLD[None])
     frozen = replace(
-        FROZEN, companions=with_companions_of_new_items(counted, text_vectors(), (~COLD).astype(np.int64))
+        FROZEN, companions=with_new_items(counted, text_vectors(), (~COLD).astype(np.int64), ITEMS)
     )
     space, encoder = small_encoder(frozen)
     residuals, biases = space.residuals.copy(), space.biases.copy()
@@ -158,7 +158,7 @@ def test_a_cold_item_has_intents_and_companions_by_its_text_and_they_are_all_of_
     assert seen > 5
 
 
-def test_where_the_model_has_companions_it_is_measured_without_those_of_new_items_too() -> None:
+def test_where_new_items_are_companions_by_text_the_model_is_measured_without_that_too() -> None:
     """Companions by texts that tell the group find cold items of the group."""
     model = scorer(companion_weight=30.0)
     found = measure_cold(model, SEQUENCES, text_vectors(), COLD, seed=1)["models"]

@@ -10,6 +10,7 @@ import pytest
 from scipy.sparse import csr_array
 
 from saerec_ray.backbone.cold import without_cold
+from saerec_ray.backbone.companions import without_items
 from saerec_ray.backbone.validation import encode_users, held_out, model_ranks
 from saerec_ray.evaluation import cold_exposure
 from saerec_ray.evaluation.cold import cold_cases, measure_cold
@@ -100,7 +101,7 @@ def test_at_the_places_of_the_text_new_items_have_as_many_places_as_the_text_giv
     assert rows[AS_TEXT]["bias"] != rows[SERVED]["bias"]
 
 
-def test_without_companions_of_new_items_they_keep_the_places_that_are_served() -> None:
+def test_without_companions_by_text_new_items_keep_the_places_that_are_served() -> None:
     """Companions by texts that tell the group find more with as many places."""
     model = scorer(companion_weight=30.0)
     rows = measure_cold(model, SEQUENCES, text_vectors(), COLD, seed=1)["exposure"]["rows"]
@@ -108,11 +109,32 @@ def test_without_companions_of_new_items_they_keep_the_places_that_are_served() 
     assert alone["places"] == pytest.approx(served["places"], abs=0.005)
     assert alone["bias"] > served["bias"] == 0
     assert alone["cold"]["NDCG@10"] < served["cold"]["NDCG@10"] - 0.05
-    bare = replace(model, new_have_companions=False).with_bias(alone["bias"])
+    bare = model.with_bias(alone["bias"])
     users = encode_users(model.encoder, cold_cases(SEQUENCES, COLD))
     strengths = csr_array(users.companions * ~COLD[None])
     ranks = model_ranks(bare.space, FROZEN.prior, replace(users, companions=strengths))
     assert alone["cold"]["HR@10"] == pytest.approx((ranks <= 10).mean())
+
+
+def test_where_companions_by_text_were_never_found_no_row_claims_to_be_without_them() -> None:
+    model = scorer(companion_weight=30.0)
+    assert model.space.companions is not None
+    counted = without_items(model.space.companions, COLD)
+    older = replace(model, space=replace(model.space, companions=counted))
+    assert model.has_companions_by_text
+    assert not older.has_companions_by_text
+    found = measure_cold(older, SEQUENCES, text_vectors(), COLD, seed=1)
+    assert NO_COMPANIONS not in found["exposure"]["rows"]
+    assert "closest texts" not in "\n".join(cold_lines(found))
+    assert "closest texts" in "\n".join(cold_lines(measure_cold(model, SEQUENCES, text_vectors(), COLD, 1)))
+
+
+def test_no_row_is_compared_at_equal_places_with_one_that_has_none() -> None:
+    model = scorer(companion_weight=30.0).with_bias(-1000.0)
+    rows = measure_cold(model, SEQUENCES, text_vectors(), COLD, seed=1)["exposure"]["rows"]
+    assert rows[SERVED]["places"] == 0
+    assert NO_COMPANIONS not in rows
+    assert AS_TEXT in rows
 
 
 def test_a_random_sample_of_the_others_is_ranked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saerec_ray.evaluation.build import build_report
+from saerec_ray.evaluation.cold_exposure import NO_COMPANIONS
 from saerec_ray.evaluation.html_report import html_report
 from saerec_ray.evaluation.markdown_report import markdown_report
 from saerec_ray.evaluation.segments import FEWEST_RUNS
@@ -188,6 +189,16 @@ def section(page: str, title: str) -> str:
     found = re.search(rf"<section><h1>{title}</h1>(.*?)</section>", page, re.DOTALL)
     assert found is not None
     return found.group(1)
+
+
+def test_cold_items_are_drawn_with_and_without_companions_by_text(report: dict[str, Any]) -> None:
+    assert NO_COMPANIONS in report["cold"]["exposure"]["rows"], "or there is nothing to tell apart"
+    drawn = section(html_report(report), "Cold items")
+    assert drawn.count(f"intents, {NO_COMPANIONS}") >= 2  # a bar of one plot and a line of the other
+    older = copy.deepcopy(report)
+    del older["cold"]["exposure"]["rows"][NO_COMPANIONS]
+    del older["cold"]["models"][f"intents, {NO_COMPANIONS}"]
+    assert NO_COMPANIONS not in section(html_report(older), "Cold items")
 
 
 @pytest.mark.parametrize(

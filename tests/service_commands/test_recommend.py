@@ -74,7 +74,7 @@ def test_a_new_item_is_not_said_to_be_taken_by_anybody(server: ScriptedServer, r
     found.items[0].explanation.companions_by_text = True
     server.answer("Recommend", found)
     done = run("recommend", "--user", "u1")
-    assert "+0.500 new, and its text is close to Oat Wash, i3" in done.flat
+    assert "+0.500 new, and its text is closest to Oat Wash, i3" in done.flat
     assert "taken" not in done.flat
 
 
