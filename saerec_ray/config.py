@@ -200,7 +200,7 @@ class TrainConfig(Section):
         "least; one bias for all of them sees to it. 0: as they score without it",
     )
     new_item_places: float = Field(
-        0.1,
+        0.15,
         ge=0,
         le=1,
         description="The most places of lists that this bias gives them, however many they are",
