@@ -21,8 +21,8 @@ Floats = npt.NDArray[np.float32]
 
 SHARPNESS = 10.0
 """How much more the closest texts count than the next. Between 7 and 15 new items gain about the same."""
-MOST_MET = 100_000
-"""So many met items are compared with each new one: the rest of a larger catalogue is seldom in a history."""
+MOST_COMPARED = 10_000_000_000
+"""Pairs of a new and a met item that are compared at most, some ten minutes of one core: all of 100,000 of each."""
 _NEW_AT_ONCE = 65_536
 
 
@@ -32,8 +32,9 @@ def with_new_items(
     """C with new items among the companions of others, (items, items) float32; new items have none themselves.
 
     `companions`: C as it was counted, without new items; `vectors`: text vectors, (items, d); `taken`: training
-    interactions, (items,), 0 of new items. Without new items, and where nothing was counted, C stays as it is. Of more
-    than MOST_MET met items only those taken most lead to new ones. An item leads to at most `most` new items, those of
+    interactions, (items,), 0 of new items. Without new items, and where nothing was counted, C stays as it is. Where
+    all pairs would be more than MOST_COMPARED only the met items taken most lead to new ones, for others are seldom in
+    a history. An item leads to at most `most` new items, those of
     the largest rates: in a catalogue that is mostly new others would get less than M.
     """
     new, met = np.flatnonzero(taken == 0), np.flatnonzero(taken)
@@ -42,8 +43,9 @@ def with_new_items(
     count = max(1, round(companions.nnz / len(met)))
     rate = float(companions.sum() / len(met))
     centre = (taken > 0).astype(np.float32) @ vectors / np.float32(len(met))
-    if len(met) > MOST_MET:
-        met = np.sort(met[np.argsort(-taken[met], kind="stable")[:MOST_MET]])
+    affordable = max(1, MOST_COMPARED // len(new))
+    if len(met) > affordable:
+        met = np.sort(met[np.argsort(-taken[met], kind="stable")[:affordable]])
     index = faiss.IndexFlatIP(vectors.shape[1])
     index.add(centred(vectors[met], centre))
     by_text = hstack(

@@ -84,7 +84,7 @@ def test_of_a_large_catalogue_the_items_taken_most_are_compared_and_new_ones_som
     np.testing.assert_allclose(
         with_new_items(before, vectors, taken, MANY).toarray(), whole.toarray(), rtol=1e-6
     )
-    monkeypatch.setattr(companions_by_text, "MOST_MET", 2)
+    monkeypatch.setattr(companions_by_text, "MOST_COMPARED", 3 * 2)
     few = with_new_items(before, vectors, taken, MANY).toarray()[:, taken == 0]
     assert set(np.flatnonzero(few.any(axis=1))) == {1, 3}
     np.testing.assert_allclose(few.sum(axis=0), before.sum() / 4, rtol=1e-5)

@@ -6,7 +6,8 @@
 One thread, d = 64, 2 layers, 2 heads, batches of 256, 4,096 latents, 16 active an item, random interactions with the
 popularity of a Zipf law. `sampled` is what `saerec train` does above train.full_softmax_items: the loop, the optimisers
 and the sampler of the product. A user's history has 7 prefixes to learn from. Before it the companions of all items are
-counted, after it held-out items are ranked and the weights of prior and companions chosen, as in a whole training.
+counted and new items put among them by random text vectors, after it held-out items are ranked and the weights of prior
+and companions chosen, as in a whole training.
 `full softmax` computes all logits; its batches are smaller, so that they fit. Peak memory: of the process so far.
 """
 
@@ -29,7 +30,9 @@ from scipy.sparse import csr_array
 
 from saerec_ray.attempts import begin_attempt
 from saerec_ray.backbone.companions import count_companions
+from saerec_ray.backbone.companions_by_text import with_new_items
 from saerec_ray.backbone.frozen import Frozen
+from saerec_ray.backbone.new_items import new_items
 from saerec_ray.backbone.part_weights import choose_companion_weight, choose_prior_weight
 from saerec_ray.backbone.trainer import BackboneTraining, together, trained_parts
 from saerec_ray.backbone.validation import encode_users
@@ -112,7 +115,8 @@ def ranked(training: BackboneTraining) -> tuple[float, int]:
     space, encoder = trained_parts(together([training.best]), training.config, training.frozen)
     users = encode_users(encoder, training.cases)
     _, priors = choose_prior_weight(training.config, space, training.frozen, users)
-    _, companions = choose_companion_weight(training.config, space, training.frozen, users)
+    counted = users.without_companions_among(new_items(space.popularity))
+    _, companions = choose_companion_weight(training.config, space, training.frozen, counted)
     seconds = time.perf_counter() - started
     return seconds, len(users.cases) * (1 + len(priors) + len(companions))
 
@@ -139,6 +143,15 @@ def main() -> None:
         f"companions: {companions.nnz:,} counted in {time.perf_counter() - started:.0f} s, "
         f"peak memory {peak_gib():.1f} GiB"
     )
+    vectors = np.random.default_rng(3).normal(size=(asked.items, TEXT)).astype(np.float32)
+    started = time.perf_counter()
+    taken = np.bincount(sequences.train_interactions()[1], minlength=asked.items)
+    frozen = replace(frozen, companions=with_new_items(companions, vectors, taken, COMPANIONS))
+    say(
+        f"new items: {(taken == 0).sum():,} put among companions in {time.perf_counter() - started:.0f} s, "
+        f"peak memory {peak_gib():.1f} GiB"
+    )
+    del vectors
     for name, limit, batch_size, steps in (
         ("sampled", 1, 256, asked.steps),
         ("full softmax", asked.items, FULL_BATCH, asked.full_steps),
