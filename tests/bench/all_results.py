@@ -30,6 +30,8 @@ SHORT_TRAININGS = ("--epochs", "50", "--rates", "2e-3", "5e-3", "--fewer-epochs"
 TWO_MEMBERS = ("train.members=2", "train.baseline=false", "evaluate.parts=[accuracy, faithfulness]")
 """What the second is worth, and how stable reasons are under another seed: it is measured between members."""
 ONLY_COLD = ("train.cold_share=0.1", "train.baseline=false", "evaluate.parts=[cold]")
+COLD_EXPLAINED = (*ONLY_COLD[:-1], "evaluate.parts=[cold, faithfulness]")
+"""How much of a cold item's score intents explain needs cold items, too; one draw of them is enough."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,11 @@ def steps(data: Path, workdir: Path, page: Path) -> list[Step]:
         # Those of one run come first: accuracy takes its first seed from there and leaves the last one behind.
         *(report(name, *run) for name, run in runs.items()),
         report("beauty-two-members", folders[BEAUTY], workdir / "beauty-two-members", *TWO_MEMBERS),
+        report("beauty-cold", folders[BEAUTY], workdir / "beauty-cold", *COLD_EXPLAINED),
         *(
             report(name, folders[BEAUTY], workdir / name, *ONLY_COLD, seed=seed)
-            for seed in SEEDS
-            for name in ("beauty-cold" if seed == SEEDS[0] else f"beauty-cold-{seed}",)
+            for seed in SEEDS[1:]
+            for name in (f"beauty-cold-{seed}",)
         ),
         Step("transfer", (*finished, "--data", str(data), *shown), ("transfer",)),
         Step("steering_limits", ("--workdir", str(workdir / BEAUTY), *shown), ("steering-limits",)),
