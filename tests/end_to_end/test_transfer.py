@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from saerec_ray.backbone.validation import held_out
@@ -14,6 +15,7 @@ from saerec_ray.bundle import load_bundle
 from saerec_ray.config import Config, load_config
 from saerec_ray.cross_domain import read_home, stage_reader
 from saerec_ray.data.prepared import read_items, read_sequences
+from saerec_ray.dictionary.sae import read_dictionary
 from saerec_ray.errors import InputError
 from saerec_ray.evaluation.transfer_part import CODINGS
 from saerec_ray.manifest import MANIFEST_NAME, read_manifest, write_json
@@ -81,6 +83,28 @@ def test_the_figures_are_of_the_users_and_items_of_both_shops(saerec: Run, shops
     assert {f"model, {coding}" for coding in CODINGS} <= set(mugs["profiles"]["models"])
     few = measured(saerec, shops, "evaluate.shared_user_ids=true", "evaluate.transfer_users=5")
     assert few["domains"]["mugs"]["profiles"]["users"] == 5
+
+
+def test_a_shop_may_be_trained_on_the_dictionary_of_another(saerec: Run, shops: Path, tmp_path: Path) -> None:
+    """Items of the shop, directions of the other one, centred on the shop; the bundle serves."""
+    for stage in ("prepare", "embed"):
+        shutil.copytree(shops / "mugs" / stage, tmp_path / "mugs" / stage)
+    settings = ("dictionary={}", "train.workers=1", "train.epochs=1", "train.baseline=false")
+    told = saerec(
+        *("run", "-c", shops / "mugs.yaml", "-w", tmp_path / "mugs"),
+        *("--dictionary-from", shops / "toys" / "bundle"),
+        *(word for setting in (*settings, "evaluate.parts=[accuracy]") for word in ("--set", setting)),
+    )
+    assert told.code == 0, told.err
+    own, taken = load_bundle(tmp_path / "mugs" / "bundle"), load_bundle(shops / "toys" / "bundle")
+    width = own.dictionary["decoder"].shape[0]
+    np.testing.assert_array_equal(own.dictionary["decoder"], taken.dictionary["decoder"][:width])
+    assert len(own.items) == 20
+    assert own.space.codes.shape == (20, width)
+    vectors = load_embeddings(shops / "mugs" / "embed")
+    np.testing.assert_allclose(
+        read_dictionary(tmp_path / "mugs" / "dictionary").scaling.mean, vectors.mean(axis=0), atol=1e-5
+    )
 
 
 def test_a_run_without_a_bundle_reads_foreign_items_as_its_bundle_will(shops: Path) -> None:
