@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csc_array, csr_array, hstack
 
+from saerec_ray.dictionary.sae import unit_rows
 from saerec_ray.dictionary.samples import keep_largest
-from saerec_ray.text.centred import centred
 
 Floats = npt.NDArray[np.float32]
 
@@ -34,8 +34,8 @@ def with_new_items(
     `companions`: C as it was counted, without new items; `vectors`: text vectors, (items, d); `taken`: training
     interactions, (items,), 0 of new items. Without new items, and where nothing was counted, C stays as it is. Where
     all pairs would be more than MOST_COMPARED only the met items taken most lead to new ones, for others are seldom in
-    a history. An item leads to at most `most` new items, those of
-    the largest rates: in a catalogue that is mostly new others would get less than M.
+    a history. An item leads to at most `most` new items, those of the largest rates: in a catalogue that is mostly new
+    some get less than M.
     """
     new, met = np.flatnonzero(taken == 0), np.flatnonzero(taken)
     if not len(new) or not companions.nnz:
@@ -47,10 +47,10 @@ def with_new_items(
     if len(met) > affordable:
         met = np.sort(met[np.argsort(-taken[met], kind="stable")[:affordable]])
     index = faiss.IndexFlatIP(vectors.shape[1])
-    index.add(centred(vectors[met], centre))
+    index.add(unit_rows(vectors[met] - centre))
     by_text = hstack(
         [
-            _leading(index, centred(vectors[some], centre), min(count, len(met)), rate)
+            _leading(index, unit_rows(vectors[some] - centre), min(count, len(met)), rate)
             for some in np.array_split(new, -(-len(new) // _NEW_AT_ONCE))
         ],
         format="csr",

@@ -27,9 +27,7 @@ class Frozen:
     decoder: Floats  # unit directions: (intents, d_text), or block-diagonal with those of co-occurrence
     prior: PriorTable
     popularity: Floats  # log(1 + training interactions): (items,)
-    companions: (
-        csr_array  # C, where new items are companions by text: (items, items); empty without companions
-    )
+    companions: csr_array  # C, with new items by their texts: (items, items); empty without companions
 
 
 def prior_table(population: Population, public_share: float) -> PriorTable:

@@ -18,11 +18,11 @@ import numpy.typing as npt
 
 from saerec_ray.backbone.validation import HeldOut, affordable, held_out, target_ranks
 from saerec_ray.data.prepared import PreparedSequences
+from saerec_ray.dictionary.sae import unit_rows
 from saerec_ray.evaluation.accuracy import Ranks, accuracy, target_cases
-from saerec_ray.evaluation.cold_exposure import Scorer, measure_exposure
+from saerec_ray.evaluation.cold_exposure import NO_COMPANIONS, Scorer, measure_exposure
 from saerec_ray.evaluation.intervals import target_interval
 from saerec_ray.evaluation.text_neighbours import CLOSENESS, text_scores
-from saerec_ray.text.centred import centred
 
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -31,7 +31,8 @@ Batches = Iterator[tuple[int, Floats]]
 
 CUTOFFS = (10,)
 CUTOFF = 10
-MODEL, ALONE, POPULARITY = "intents", "intents, no companions by text", "popularity"
+MODEL, POPULARITY = "intents", "popularity"
+ALONE = f"{MODEL}, {NO_COMPANIONS}"
 READINGS = ("text", "centred text")
 TEXTS = tuple(f"{reading} {closeness}" for reading in READINGS for closeness in CLOSENESS)
 SCORERS = (MODEL, ALONE, *TEXTS, POPULARITY)
@@ -65,7 +66,7 @@ def measure_cold(
         return result
     readings = {
         "text": vectors,
-        "centred text": centred(vectors, vectors[scorer.space.popularity > 0].mean(axis=0)),
+        "centred text": unit_rows(vectors - vectors[scorer.space.popularity > 0].mean(axis=0)),
     }
     batches = _scorers(scorer, cases, readings)
     ranks = {

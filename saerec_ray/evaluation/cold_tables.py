@@ -10,7 +10,7 @@ from saerec_ray.evaluation.markdown_tables import Lines, in_order, interval, tab
 
 SCORER_NAMES = {
     "intents": "intents",
-    "intents, no companions by text": "intents, no companions by text",
+    ALONE: ALONE,
     "text mean": "text: mean of the history",
     "text recent": "text: mean with the latest items counting most",
     "text closest": "text: closest item of the history",
@@ -55,7 +55,7 @@ def exposure_lines(exposure: dict[str, Any], best: str) -> Lines:
     """What cold items gain and others lose as they are listed more often; `best`: the reading of the texts beside."""
     names = {
         NO_BIAS: "intents, no bias",
-        NO_COMPANIONS: "intents, no companions by text, as often as served",
+        NO_COMPANIONS: f"{ALONE}, as often as served",
         SERVED: "intents, as served",
         AS_TEXT: "intents, as often as by the text",
         **{f"{times:g}": f"intents, {times:g} times the average item" for times in EXPOSURES},

@@ -209,9 +209,7 @@ def stability(
             one, other = (cited_intents(space, each, item, CITED) for each in (user, changed))
             overlap = jaccard(one, other)
             by_chance = jaccard(one, drawing.choice(space.code(item)[0], len(other), replace=False))
-            if (
-                overlap is not None and by_chance is not None
-            ):  # there is a reason before and after, or neither
+            if overlap is not None and by_chance is not None:  # None: no reason before and after
                 overlaps.append(overlap)
                 chances.append(by_chance)
     return {

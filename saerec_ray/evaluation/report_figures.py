@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from saerec_ray.evaluation.ablation import CONTROLS
-from saerec_ray.evaluation.cold import AMONG, SCORERS
+from saerec_ray.evaluation.cold import ALONE, AMONG, SCORERS
 from saerec_ray.evaluation.cold_exposure import NO_COMPANIONS, TEXT
 from saerec_ray.evaluation.cold_tables import SCORER_NAMES
 from saerec_ray.evaluation.deletion import ORDERS
@@ -113,7 +113,7 @@ def _exposure_figure(found: dict[str, Any]) -> str:
     )
     drawn = {"intents": intents, SCORER_NAMES[found["against_best"]["all"]["best"]]: [rows[TEXT]]}
     if NO_COMPANIONS in rows:
-        drawn[f"intents, {NO_COMPANIONS}"] = [rows[NO_COMPANIONS]]
+        drawn[ALONE] = [rows[NO_COMPANIONS]]
     lines = [
         Series(name, [row["cold"]["HR@10"] for row in own], [row["others"]["NDCG@10"] for row in own])
         for name, own in drawn.items()

@@ -16,7 +16,7 @@ from saerec_ray.backbone.validation import EncodedUsers, HeldOut, encode_users, 
 from saerec_ray.config import TrainConfig
 from saerec_ray.dictionary.adoption import recentred, unexplained_about_own_mean
 from saerec_ray.dictionary.metrics import activation_counts, random_dictionary
-from saerec_ray.dictionary.sae import Dictionary, Floats
+from saerec_ray.dictionary.sae import Dictionary, Floats, unit_rows
 from saerec_ray.evaluation.accuracy import Ranks, accuracy, popularity_ranks, target_cases
 from saerec_ray.evaluation.intervals import target_interval
 from saerec_ray.evaluation.text_neighbours import CLOSENESS, text_neighbour_ranks
@@ -24,7 +24,6 @@ from saerec_ray.intents.catalogue import Intent
 from saerec_ray.intents.detection import draw_examples, judge
 from saerec_ray.intents.identity import assign, direction_cosines
 from saerec_ray.scoring import ItemSpace, PriorTable
-from saerec_ray.text.centred import centred
 
 LIVE_ITEMS = 10
 """A latent is alive on a domain when it fires on at least this many of its items."""
@@ -162,7 +161,7 @@ def profile_transfer(
         stateless = replace(encoded, states=np.zeros_like(encoded.states))
         ranks[f"intent prior, {name}"] = model_ranks(_profile_only(model.space), model.prior, stateless)
     ranks["popularity"] = popularity_ranks(model.space.popularity, users.cases)
-    own_centres = [centred(each, each.mean(axis=0)) for each in (vectors, foreign_vectors)]
+    own_centres = [unit_rows(each - each.mean(axis=0)) for each in (vectors, foreign_vectors)]
     for kind, (here, there) in {
         "text neighbours": (vectors, foreign_vectors),
         "centred text neighbours": (own_centres[0], own_centres[1]),

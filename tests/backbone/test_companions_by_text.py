@@ -16,7 +16,6 @@ from saerec_ray.backbone.companions_by_text import SHARPNESS, with_new_items
 from saerec_ray.backbone.new_items import new_items
 from saerec_ray.dictionary.sae import unit_rows
 from saerec_ray.scoring import companion_strengths
-from saerec_ray.text.centred import centred
 from tests.backbone.small_sets import GROUPS, ITEMS, small_settings
 from tests.backbone.test_build import USERS, built
 
@@ -47,7 +46,7 @@ def test_they_are_those_of_the_definition(seed: int, items: int, part: float, de
         return
     met = np.flatnonzero(~new)
     count = min(max(1, round(before.nnz / len(met))), len(met))
-    moved = centred(vectors, vectors[met].mean(axis=0))
+    moved = unit_rows(vectors - vectors[met].mean(axis=0))
     for item in np.flatnonzero(new):
         cosines = moved[met] @ moved[item]
         closest = np.argsort(-cosines, kind="stable")[:count]

@@ -12,6 +12,7 @@ from scipy.sparse import csr_array
 from saerec_ray.backbone import validation
 from saerec_ray.backbone.companions_by_text import with_new_items
 from saerec_ray.backbone.validation import encode_users
+from saerec_ray.dictionary.sae import unit_rows
 from saerec_ray.evaluation.cold import (
     ALONE,
     SCORERS,
@@ -24,7 +25,6 @@ from saerec_ray.evaluation.cold import (
 from saerec_ray.evaluation.cold_tables import cold_lines
 from saerec_ray.evaluation.scored_users import scored_users
 from saerec_ray.scoring import base_scores, decompose, intent_values, prior
-from saerec_ray.text.centred import centred
 from tests.backbone.small_sets import (
     ITEMS,
     Parts,
@@ -113,7 +113,7 @@ def test_centred_readings_are_those_of_vectors_less_the_mean_of_what_training_me
     shared = np.concatenate([text_vectors(), np.where(COLD, 0.5, 2.0)[:, None]], axis=1)
     vectors = (shared / np.linalg.norm(shared, axis=1, keepdims=True)).astype(np.float32)
     found, moved = (
-        measure(each)["models"] for each in (vectors, centred(vectors, vectors[~COLD].mean(axis=0)))
+        measure(each)["models"] for each in (vectors, unit_rows(vectors - vectors[~COLD].mean(axis=0)))
     )
     for closeness in ("mean", "recent", "closest"):
         assert found[f"centred text {closeness}"] == moved[f"text {closeness}"]

@@ -25,7 +25,6 @@ from saerec_ray.evaluation.transfer import (
     profile_transfer,
 )
 from saerec_ray.scoring import ItemSpace, PriorTable
-from saerec_ray.text.centred import centred
 from tests.intents.named_latents import intent
 
 WIDTH, LATENTS = 24, 8
@@ -250,7 +249,7 @@ def test_centred_text_neighbours_are_those_of_unit_vectors_around_the_mean_of_ea
     users = users_of(rng.integers(0, 80, (8, 3)).tolist(), list(range(8)))
     found = profile_transfer(model, {}, there, here, users)
     moved = profile_transfer(
-        model, {}, centred(there, there.mean(axis=0)), centred(here, here.mean(axis=0)), users
+        model, {}, unit_rows(there - there.mean(axis=0)), unit_rows(here - here.mean(axis=0)), users
     )
     for closeness in CLOSENESS:
         name = f"text neighbours, {closeness}"
