@@ -55,6 +55,7 @@ STEERING_FILE = "steering.safetensors"
 QUANTILES = 101
 _MEMBER_SEEDS = 1_000_003
 """Between the seeds of two members: runs with neighbouring seeds must not share one."""
+_GATE_SAMPLE = 1000
 _POPULATION_SAMPLE = 20_000
 
 
@@ -201,9 +202,10 @@ def _calibrate(config: TrainConfig, seed: int, sequences: PreparedSequences, fol
     space, encoder = trained_parts(state, config, frozen)
     chosen: dict[str, Any] = {"prior_weight": 0.0, "prior_weights_tried": {}, "new_item_bias": 0.0}
     if len(cases):
+        chosen |= _mean_branch_weights(encoder, cases)
         users = encode_users(encoder, cases)
         weight, tried = choose_prior_weight(config, space, frozen, users)
-        chosen = {"prior_weight": weight, "prior_weights_tried": tried}
+        chosen |= {"prior_weight": weight, "prior_weights_tried": tried}
         space = replace(space, prior_weight=weight)
         if config.companions:
             # Of what people took: with a bias for new items later on, those by text are no rivals of the targets yet.
@@ -246,6 +248,13 @@ def _calibrate(config: TrainConfig, seed: int, sequences: PreparedSequences, fol
         folder / STEERING_FILE,
     )
     return chosen
+
+
+def _mean_branch_weights(encoder: UserEncoder, cases: HeldOut) -> dict[str, list[float]]:
+    """Means over users of what the gate gives, one a member, and the scale; see UserEncoder.branch_weights."""
+    some = np.linspace(0, len(cases) - 1, min(len(cases), _GATE_SAMPLE)).astype(np.int64)
+    found = encoder.branch_weights(cases.at(some).histories)
+    return {name: np.atleast_2d(values).mean(axis=0).tolist() for name, values in found.items()}
 
 
 def population_values(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,12 +129,7 @@ class UserEncoder:
         recent = [history[-self.max_length :] for history in histories]
         items, present = right_aligned(recent)
         states, weights = [], []
-        for model, item_vectors, intent_vectors in zip(
-            self._members, self._item_vectors, self._intent_vectors, strict=True
-        ):
-            own = model.history_weights(present)
-            profiles = user_profiles(items, own, self._context)
-            state, _ = model(item_vectors[items], present, profiles, intent_vectors, self._context)
+        for state, _, own in self._read(items, present):
             states.append(state / len(self._members))
             weights.append(own)
         mean_weights = torch.stack(weights).mean(dim=0)  # (batch, length)
@@ -144,6 +139,36 @@ class UserEncoder:
             history_weights=[row[-len(own) :].numpy() for row, own in zip(mean_weights, recent, strict=True)],
             companions=companion_strengths(self._space, recent),
         )
+
+    @torch.inference_mode()
+    def branch_weights(self, histories: Sequence[npt.NDArray[np.integer[Any]]]) -> dict[str, Floats]:
+        """What the gate gives the user's own state and each branch (method.md section 3), of each member.
+
+        By name: `gate_own_state`, `gate_personal` and `gate_public`, as far as the model has them, (users, members);
+        of a user and member they sum to 1. What branches get is multiplied by `branch_scale`, (members,). Empty for
+        a model without branches.
+        """
+        branches = [name for name in ("personal", "public") if getattr(self._members[0], name) is not None]
+        if not branches:
+            return {}
+        items, present = right_aligned([history[-self.max_length :] for history in histories])
+        gates = torch.stack([gates for _, gates, _ in self._read(items, present)], dim=1)
+        names = [f"gate_{name}" for name in ("own_state", *branches)]
+        found = {name: gates[..., place].numpy() for place, name in enumerate(names)}
+        scales = torch.stack([member.branch_scale.detach() for member in self._members])
+        return {**found, "branch_scale": scales.numpy()}
+
+    def _read(
+        self, items: torch.Tensor, present: torch.Tensor
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """State (users, d_model), gate weights and history weights of right-aligned histories, member by member."""
+        for model, item_vectors, intent_vectors in zip(
+            self._members, self._item_vectors, self._intent_vectors, strict=True
+        ):
+            own = model.history_weights(present)
+            profiles = user_profiles(items, own, self._context)
+            state, gates = model(item_vectors[items], present, profiles, intent_vectors, self._context)
+            yield state, gates, own
 
 
 def _of_member(weights: Mapping[str, npt.NDArray[Any]], member: int) -> dict[str, npt.NDArray[Any]]:

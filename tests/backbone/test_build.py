@@ -149,6 +149,17 @@ def test_members_are_trained_from_seeds_of_their_own_and_stand_side_by_side(
     assert found == pytest.approx(max(metrics["prior_weights_tried"].values()))
 
 
+def test_what_the_gate_gives_state_and_branches_is_written_down_for_each_member(tmp_path: Path) -> None:
+    metrics = built(tmp_path, members=2)
+    gates = np.array([metrics[f"gate_{name}"] for name in ("own_state", "personal", "public")])
+    assert gates.shape == (3, 2)
+    np.testing.assert_allclose(gates.sum(axis=0), 1, rtol=1e-5)
+    scales = [load_file(tmp_path / "train" / MODEL_FILE)[f"encoder.{member}.branch_scale"] for member in "01"]
+    assert metrics["branch_scale"] == pytest.approx([float(scale) for scale in scales])
+    alone = built(tmp_path / "alone", branches="none")
+    assert not [name for name in alone if name.startswith(("gate_", "branch_"))], "no branches, no gate"
+
+
 @pytest.mark.ray
 def test_models_trained_side_by_side_with_ray_are_those_trained_one_after_the_other(tmp_path: Path) -> None:
     for engine in ("local", "ray"):
