@@ -149,12 +149,19 @@ def _cause(error: BaseException) -> BaseException:
 
 
 def _sentence(histories: PreparedHistories, counts: _Counts, where: str, dry_run: bool) -> str:
-    done = f"{counts.events:,} events of {counts.users:,} users"
-    done += f" would be written into {where}" if dry_run else f" are written into {where}"
+    done = f"{_counted(counts.events, 'event')} of {_counted(counts.users, 'user')}"
+    if dry_run:
+        done += f" would be written into {where}"
+    else:
+        done += f" {'is' if counts.events == 1 else 'are'} written into {where}"
     if not histories.timed:
         done += ", in their order from the first second of 1970 on, because the data have no times"
     parts = _left_out(counts, histories.left_out)
     return f"{done}; left out: {', '.join(parts)}." if parts else f"{done}."
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def _left_out(counts: _Counts, left_out: LeftOut) -> list[str]:

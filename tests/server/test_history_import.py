@@ -97,7 +97,9 @@ def test_later_data_add_what_is_new(workdir: Path, state: Path, tmp_path: Path) 
     given(workdir, state)
     later = {"new": [("i1", 5)], **HISTORIES, "u3": [*HISTORIES["u3"], ("i8", 9_000), ("i1", 9_001)]}
     assert "3 events of 2 users are written" in given(write_prepared(tmp_path / "later", later), state)
-    assert rows(state) == expected(later)
+    one_more = {**later, "new": [*later["new"], ("i2", 6)]}
+    assert "1 event of 1 user is written" in given(write_prepared(tmp_path / "one-more", one_more), state)
+    assert rows(state) == expected(one_more)
 
 
 @pytest.mark.parametrize("lots", range(11))
@@ -118,7 +120,7 @@ def test_what_is_left_out_is_in_the_sentence_with_the_reason(tmp_path: Path, sta
     long: list[tuple[str, int | None]] = [(f"i{place}", None) for place in range(MAX_HISTORY + 1)]
     odd = write_prepared(tmp_path / "odd", {"u": [*long, ("a\tb", None)], "v" * 257: [("i1", None)]})
     assert given(odd, state) == (
-        f"200 events of 1 users are written into {state}, which is new, in their order from the first second of 1970 "
+        f"200 events of 1 user are written into {state}, which is new, in their order from the first second of 1970 "
         "on, because the data have no times; left out: 1 older than the latest 200 of their user, 1 of 1 users whose "
         "ids the API refuses, 1 with items whose ids the API refuses."
     )
