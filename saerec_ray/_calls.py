@@ -207,10 +207,12 @@ def get_steering_profile(
 
 
 def list_steering_revisions(
-    user_id: str, *, page_size: int = 0, timeout: float | None = None
+    user_id: str, *, page_size: int = 0, page_token: str = "", timeout: float | None = None
 ) -> Call[recommender.ListSteeringRevisionsResponse]:
-    """The latest writes to a user's steering, newest first."""
-    request = recommender.ListSteeringRevisionsRequest(user_id=user_id, page_size=page_size)
+    """The latest writes to a user's steering, newest first; `page_token`, of an answer, goes on with those before."""
+    request = recommender.ListSteeringRevisionsRequest(
+        user_id=user_id, page_size=page_size, page_token=page_token
+    )
     decode = recommender.ListSteeringRevisionsResponse.FromString
     return Call(f"{_RECOMMENDER}ListSteeringRevisions", request, decode, _seconds(timeout, READ_SECONDS))
 
@@ -224,9 +226,8 @@ def list_intents(
 ) -> Call[intents_api.ListIntentsResponse]:
     """All intents by id; only active ones unless `states` says otherwise.
 
-    A server gives at most 5000 in one answer, and none pages yet: when `total_size` says that there are more, the
-    first by id came; search for the others by words. Pages are followed where a server has them; `page_size` and
-    `timeout`, 5 seconds by default, are those of one.
+    A server gives at most 5000 in one answer, and fewer where they would be above 3 MiB; the pages after it are asked
+    for as well. `page_size` and `timeout`, 5 seconds by default, are those of one.
     """
     request = intents_api.ListIntentsRequest(
         page_size=page_size, states=states, steerable_only=steerable_only

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Sequence
+
 import grpc
 from google.protobuf import timestamp_pb2
 
@@ -11,6 +14,7 @@ from saerec_ray.v1.intent_service_pb2_grpc import IntentServiceServicer
 from saerec_server import limits
 from saerec_server.compute import Compute
 from saerec_server.errors import ApiError, Reason
+from saerec_server.paging import entry_before, next_token
 from saerec_server.registry import LoadedModel, ModelRegistry
 from saerec_server.validation import Checker
 
@@ -49,19 +53,20 @@ class IntentService(IntentServiceServicer):
     async def ListIntents(
         self, request: messages.ListIntentsRequest, context: grpc.aio.ServicerContext
     ) -> messages.ListIntentsResponse:
-        """Lists intents by id. A list longer than the page is cut; total_size tells how long it is."""
+        """Lists intents by id, page by page; total_size tells how long the whole list is."""
         model = self._registry.model()
         check = Checker()
         size = check.page_size("page_size", request.page_size, limits.DEFAULT_INTENTS, limits.MAX_INTENTS)
-        check.unsupported("page_token", present=bool(request.page_token))
         check.at_most("states", request.states, limits.MAX_INTENT_STATES)
         for place, state in enumerate(request.states[: limits.MAX_INTENT_STATES]):
             check.known_enum(f"states[{place}]", state, _ACCEPTED_STATES)
         serving = model.bundle.catalogue.intents_version
         if request.intents_version not in ("", serving):
             check.add("intents_version", "must be empty or the serving version")
-        check.done()
         states = set(request.states) or {messages.INTENT_STATE_ACTIVE}
+        what = f"intents of {serving}: {sorted(states)}, {request.steerable_only}"
+        last = entry_before(check, request.page_token, what)
+        check.done()
         chosen: list[Intent | DeprecatedIntent] = [
             intent
             for intent in model.bundle.catalogue.intents
@@ -70,12 +75,12 @@ class IntentService(IntentServiceServicer):
         if messages.INTENT_STATE_DEPRECATED in states and not request.steerable_only:
             chosen += model.bundle.catalogue.deprecated
         listed = sorted(chosen, key=lambda intent: intent.intent_id)
-        intents = await self._compute.run(
-            context,
-            lambda: [intent_message(model, intent, limits.DEFAULT_TOP_ITEMS) for intent in listed[:size]],
-        )
+        start = bisect_right(listed, last, key=lambda intent: intent.intent_id)
+        intents = await self._compute.run(context, lambda: _page(model, listed[start : start + size]))
+        more = start + len(intents) < len(listed)
         return messages.ListIntentsResponse(
             intents=intents,
+            next_page_token=next_token(what, intents[-1].intent_id) if more else "",
             total_size=len(listed),
             intents_version=serving,
         )
@@ -145,6 +150,19 @@ def _check_examples(check: Checker, examples: messages.ExampleItems) -> None:
     check.at_most("examples.item_ids", examples.item_ids, limits.MAX_EXAMPLE_ITEMS)
     for place, item_id in enumerate(examples.item_ids[: limits.MAX_EXAMPLE_ITEMS]):
         check.identifier(f"examples.item_ids[{place}]", item_id)
+
+
+def _page(model: LoadedModel, listed: Sequence[Intent | DeprecatedIntent]) -> list[messages.Intent]:
+    """As many of the intents, from the first on, as every client takes in one answer; at least one if there are any."""
+    page: list[messages.Intent] = []
+    left = limits.MAX_PAGE_BYTES
+    for intent in listed:
+        found = intent_message(model, intent, limits.DEFAULT_TOP_ITEMS)
+        left -= found.ByteSize()
+        if left < 0 and page:
+            break
+        page.append(found)
+    return page
 
 
 def intent_message(

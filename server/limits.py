@@ -38,7 +38,8 @@ MAX_EVENT_AHEAD_SECONDS = 5 * 60
 
 DEFAULT_INTENTS = 100
 MAX_INTENT_STATES = 16
-MAX_INTENTS = 5_000  # more than a dictionary of the presets publishes; in one answer of about 6 MiB
+MAX_INTENTS = 5_000
+MAX_PAGE_BYTES = 3 << 20  # of intents, then the page ends: without further ado gRPC clients take 4 MiB
 DEFAULT_TOP_ITEMS = 10
 MAX_TOP_ITEMS = 100
 DEFAULT_MATCHES = 10

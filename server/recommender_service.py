@@ -14,6 +14,7 @@ from saerec_server import messages as build
 from saerec_server.compute import Compute
 from saerec_server.errors import ApiError
 from saerec_server.insight import explain_user
+from saerec_server.paging import next_token, number_before
 from saerec_server.ranking import Ranking
 from saerec_server.registry import LoadedModel, ModelRegistry
 from saerec_server.requests import (
@@ -182,12 +183,15 @@ class RecommenderService(RecommenderServiceServicer):
         check = Checker()
         check.identifier("user_id", request.user_id)
         size = check.page_size("page_size", request.page_size, limits.DEFAULT_REVISIONS, limits.MAX_REVISIONS)
-        check.unsupported("page_token", present=bool(request.page_token))
+        what = f"revisions of {request.user_id}"
+        last = number_before(check, request.page_token, what)
         check.done()
         try:
-            revisions = await self._store.revisions(request.user_id, size)
+            revisions = await self._store.revisions(request.user_id, size + 1, last)
         except StoreError as error:
             raise ApiError.unavailable("Steering revisions cannot be read right now.") from error
+        page = revisions[:size]
         return messages.ListSteeringRevisionsResponse(
-            revisions=[build.steering_revision(revision) for revision in revisions]
+            revisions=[build.steering_revision(revision) for revision in page],
+            next_page_token=next_token(what, str(page[-1].revision)) if len(revisions) > size else "",
         )

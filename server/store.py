@@ -150,14 +150,16 @@ class Store:
         except IntegrityError as error:  # two first writes at once, on a database with parallel writers
             raise RevisionConflictError from error
 
-    async def revisions(self, user_id: str, limit: int) -> list[Revision]:
-        """Past steering writes, newest first."""
+    async def revisions(self, user_id: str, limit: int, before: int | None = None) -> list[Revision]:
+        """The latest steering writes, newest first; with `before` the latest of those before that revision."""
         query = (
             select(tables.revisions)
             .where(tables.revisions.c.user_id == user_id)
             .order_by(tables.revisions.c.revision.desc())
             .limit(limit)
         )
+        if before is not None:
+            query = query.where(tables.revisions.c.revision < before)
         async with self._connection() as connection:
             rows = (await connection.execute(query)).all()
         return [

@@ -266,7 +266,7 @@ class ListIntentsRequest(google.protobuf.message.Message):
     page_size: builtins.int
     """Intents wanted; 0 is 100; above 5000 is coerced to 5000; negative is an error."""
     page_token: builtins.str
-    """From a previous response. Not accepted yet."""
+    """From a previous response to a request with the same other fields but page_size, of the same dictionary version."""
     steerable_only: builtins.bool
     """Only steerable intents."""
     intents_version: builtins.str
@@ -299,7 +299,7 @@ class ListIntentsResponse(google.protobuf.message.Message):
     TOTAL_SIZE_FIELD_NUMBER: builtins.int
     INTENTS_VERSION_FIELD_NUMBER: builtins.int
     next_page_token: builtins.str
-    """Empty when there are no more. Always empty yet."""
+    """Empty when there are no more."""
     total_size: builtins.int
     """Intents in the whole list."""
     intents_version: builtins.str

@@ -25,8 +25,8 @@ class IntentServiceStub:
         saerec_ray.v1.intent_service_pb2.ListIntentsRequest,
         saerec_ray.v1.intent_service_pb2.ListIntentsResponse,
     ]
-    """Lists intents by id. Lists are not paged yet: one call returns at most 5000, and total_size tells how
-    many there are. An intent has about 1 KiB; gRPC refuses answers above 4 MiB unless the client allows more.
+    """Lists intents by id, page by page; total_size tells how many there are. A page ends before 3 MiB, some 3000
+    intents, so that every gRPC client takes it: go on until next_page_token is empty.
     """
 
     GetIntent: grpc.UnaryUnaryMultiCallable[
@@ -48,8 +48,8 @@ class IntentServiceAsyncStub:
         saerec_ray.v1.intent_service_pb2.ListIntentsRequest,
         saerec_ray.v1.intent_service_pb2.ListIntentsResponse,
     ]
-    """Lists intents by id. Lists are not paged yet: one call returns at most 5000, and total_size tells how
-    many there are. An intent has about 1 KiB; gRPC refuses answers above 4 MiB unless the client allows more.
+    """Lists intents by id, page by page; total_size tells how many there are. A page ends before 3 MiB, some 3000
+    intents, so that every gRPC client takes it: go on until next_page_token is empty.
     """
 
     GetIntent: grpc.aio.UnaryUnaryMultiCallable[
@@ -73,8 +73,8 @@ class IntentServiceServicer(metaclass=abc.ABCMeta):
         request: saerec_ray.v1.intent_service_pb2.ListIntentsRequest,
         context: _ServicerContext,
     ) -> typing.Union[saerec_ray.v1.intent_service_pb2.ListIntentsResponse, collections.abc.Awaitable[saerec_ray.v1.intent_service_pb2.ListIntentsResponse]]:
-        """Lists intents by id. Lists are not paged yet: one call returns at most 5000, and total_size tells how
-        many there are. An intent has about 1 KiB; gRPC refuses answers above 4 MiB unless the client allows more.
+        """Lists intents by id, page by page; total_size tells how many there are. A page ends before 3 MiB, some 3000
+        intents, so that every gRPC client takes it: go on until next_page_token is empty.
         """
 
     @abc.abstractmethod

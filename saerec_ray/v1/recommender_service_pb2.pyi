@@ -1225,7 +1225,7 @@ class ListSteeringRevisionsRequest(google.protobuf.message.Message):
     page_size: builtins.int
     """Revisions wanted; 0 is 50; above 500 is coerced to 500; negative is an error."""
     page_token: builtins.str
-    """From a previous response. Not accepted yet."""
+    """From a previous response on the same user."""
     def __init__(
         self,
         *,
@@ -1246,7 +1246,7 @@ class ListSteeringRevisionsResponse(google.protobuf.message.Message):
     REVISIONS_FIELD_NUMBER: builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: builtins.int
     next_page_token: builtins.str
-    """Empty when there are no more. Always empty yet."""
+    """Empty when there are no more."""
     @property
     def revisions(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SteeringRevision]:
         """Revisions, newest first."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import concurrent.futures
 import time
 import uuid
+from functools import partial
 from pathlib import Path
 
 import grpc
+import pytest
 
 from saerec_ray._calls import MOST_INTENTS
 from saerec_ray.bundle import Bundle, load_bundle
@@ -30,26 +32,57 @@ def test_the_list_holds_the_published_intents_by_id(api: Api, bundle: Bundle) ->
     assert {each.state for each in listed.intents} == {intent_service_pb2.INTENT_STATE_ACTIVE}
 
 
-def test_a_list_longer_than_the_page_tells_its_length(api: Api, bundle: Bundle) -> None:
-    listed = api.intents.ListIntents(intent_service_pb2.ListIntentsRequest(page_size=3))
-    assert len(listed.intents) == 3
-    assert listed.total_size == sum(each.published for each in bundle.catalogue.intents)
+def test_pages_of_a_list_follow_each_other_until_all_intents_came_once(api: Api, bundle: Bundle) -> None:
+    published = sorted(each.intent_id for each in bundle.catalogue.intents if each.published)
+    request, came = intent_service_pb2.ListIntentsRequest(page_size=3), []
+    while True:
+        listed = api.intents.ListIntents(request)
+        assert listed.total_size == len(published)
+        came += [each.intent_id for each in listed.intents]
+        if not listed.next_page_token:
+            break
+        assert len(listed.intents) == 3
+        request.page_token = listed.next_page_token
+    assert came == published
+    assert len(published) > 6
 
 
-def test_the_client_gets_all_intents_of_a_dictionary_as_large_as_those_of_the_presets(tmp_path: Path) -> None:
+def test_a_page_token_is_for_the_list_it_came_from(api: Api) -> None:
+    token = api.intents.ListIntents(intent_service_pb2.ListIntentsRequest(page_size=3)).next_page_token
+    other_size = intent_service_pb2.ListIntentsRequest(page_size=2, page_token=token)
+    assert len(api.intents.ListIntents(other_size).intents) == 2, "the size of pages may change"
+    for request in (
+        intent_service_pb2.ListIntentsRequest(page_token=token, steerable_only=True),
+        intent_service_pb2.ListIntentsRequest(page_token=token + "x"),
+    ):
+        refused = refusal(partial(api.intents.ListIntents, request))
+        assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
+        assert list(refused.fields) == ["page_token"]
+
+
+def test_the_client_gets_all_intents_of_a_dictionary_whose_pages_end_early(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert limits.MAX_PAGE_BYTES < 4 << 20, "what a gRPC client takes that was not told otherwise"
+    monkeypatch.setattr(limits, "MAX_PAGE_BYTES", 64 << 10)
     folder = write_synthetic_bundle(tmp_path / "bundle", intents=2_400)
     published = [each for each in load_bundle(folder).catalogue.intents if each.published]
     assert len(published) > 2_000
     with running(settings_of(folder)) as api, Client(f"127.0.0.1:{api.port}") as client:
         listed = client.list_intents(timeout=PATIENCE)
+        asked = intent_service_pb2.ListIntentsRequest(page_size=limits.MAX_INTENTS)
+        page = api.intents.ListIntents(asked)
     assert listed.total_size == len(listed.intents) == len(published)
+    assert sum(each.ByteSize() for each in page.intents) <= 64 << 10 < listed.ByteSize()
+    assert list(page.intents) == list(listed.intents)[: len(page.intents)]
 
 
 def test_the_client_asks_for_as_many_intents_as_the_server_gives_and_says_so() -> None:
     assert MOST_INTENTS == limits.MAX_INTENTS
-    assert f"at most {limits.MAX_INTENTS} in one answer" in (Client.list_intents.__doc__ or "")
+    told = f"at most {limits.MAX_INTENTS} in one answer, and fewer where they would be above"
+    assert f"{told} {limits.MAX_PAGE_BYTES >> 20} MiB" in (Client.list_intents.__doc__ or "")
     proto = (Path(__file__).parents[2] / "protos/saerec_ray/v1/intent_service.proto").read_text("utf-8")
-    assert f"returns at most {limits.MAX_INTENTS}, and total_size tells" in proto
+    assert f"A page ends before {limits.MAX_PAGE_BYTES >> 20} MiB" in proto
 
 
 def test_only_steerable_intents_can_be_asked_for(api: Api, steerable: list[str]) -> None:

@@ -238,8 +238,15 @@ def test_every_write_is_a_revision_in_an_unbroken_chain(api: Api, user: str, ste
     assert revisions[2].reason == "asked by the customer"
     assert list(revisions[2].adjustments) == [adjust(steerable[0], BOOST, 0.5)]
     assert [each.intent_id for each in revisions[0].adjustments] == [steerable[1]]
-    request.page_size = 1
-    assert len(api.recommender.ListSteeringRevisions(request).revisions) == 1
+    request.page_size = 2
+    page = api.recommender.ListSteeringRevisions(request)
+    assert [each.revision for each in page.revisions] == [3, 2]
+    request.page_token = page.next_page_token
+    page = api.recommender.ListSteeringRevisions(request)
+    assert ([each.revision for each in page.revisions], page.next_page_token) == ([1], "")
+    request.user_id = "somebody else"
+    refused = refusal(lambda: api.recommender.ListSteeringRevisions(request))
+    assert list(refused.fields) == ["page_token"], "a token is for one user"
 
 
 def test_the_eleventh_write_in_a_minute_is_refused_with_the_time_to_wait(
