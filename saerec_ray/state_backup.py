@@ -38,8 +38,7 @@ def back_up(state: Path, target: Path) -> int:
     try:
         _copy(state, aside)
         _check(state, aside)
-        _refuse_existing(target)
-        aside.rename(target)
+        _place(aside, target)
     finally:
         for each in (aside, *(Path(name + end) for end in ("-journal", "-wal", "-shm"))):
             each.unlink(missing_ok=True)
@@ -54,7 +53,21 @@ def is_state(connection: sqlite3.Connection) -> bool:
 
 def _refuse_existing(target: Path) -> None:
     if target.exists():
-        raise InputError(f"{target} exists already: give the backup another name.")
+        raise _exists_already(target)
+
+
+def _exists_already(target: Path) -> InputError:
+    return InputError(f"{target} exists already: give the backup another name.")
+
+
+def _place(aside: Path, target: Path) -> None:
+    try:
+        os.link(aside, target)  # unlike a rename never in the place of a file that came meanwhile
+    except FileExistsError:
+        raise _exists_already(target) from None
+    except OSError:  # no hard links there
+        _refuse_existing(target)
+        aside.rename(target)
 
 
 def _copy(state: Path, aside: Path) -> None:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from saerec_ray import state_backup
 from saerec_ray.errors import InputError, StageError
 from saerec_ray.state_backup import back_up
 from saerec_ray.v1 import recommender_service_pb2 as messages
 from saerec_ray.v1.intent_service_pb2 import ListIntentsRequest
 from tests.command_line import Run
 from tests.contract.asking import adjust, answer, event, write
-from tests.contract.running import Api, running, settings_of
+from tests.contract.running import PATIENCE, Api, running, settings_of
 from tests.synthetic import write_synthetic_bundle
 from tests.unusable_states import no_database, of_another_program
 
@@ -120,6 +122,27 @@ def test_a_file_that_is_there_is_never_overwritten(state: Path, tmp_path: Path, 
     assert taken.read_text() == "precious"
     with pytest.raises(InputError, match="exists already"):
         back_up(state, state)
+
+
+@pytest.mark.parametrize("attempt", range(5))
+def test_of_two_backups_of_one_name_at_the_same_time_one_is_refused(
+    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, attempt: int
+) -> None:
+    with sqlite3.connect(state) as connection:
+        connection.execute("CREATE TABLE store_info (schema_version INTEGER)")
+    connection.close()
+    both, check = threading.Barrier(2), state_backup._check
+
+    def check_and_wait(source: Path, aside: Path) -> None:
+        check(source, aside)
+        both.wait(PATIENCE)
+
+    monkeypatch.setattr(state_backup, "_check", check_and_wait)
+    target = tmp_path / "monday.sqlite"
+    with ThreadPoolExecutor(2) as pool:
+        failures = [each.exception() for each in [pool.submit(back_up, state, target) for _ in range(2)]]
+    assert [type(each) for each in failures if each] == [InputError]
+    assert {each.name for each in tmp_path.iterdir()} == {state.name, target.name}, "nothing is left beside"
 
 
 def broken(state: Path) -> None:
