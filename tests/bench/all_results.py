@@ -27,6 +27,8 @@ SETS = ("amazon2014_beauty", "amazon2014_toys", "amazon2014_sports")
 BEAUTY = SETS[0]
 SEEDS = ("42", "43", "44")
 SHORT_TRAININGS = ("--epochs", "50", "--rates", "2e-3", "5e-3", "--fewer-epochs", "30")
+MORE_STEERED = "evaluate.steering_users=1000"
+"""Few held-out items carry an intent of their user: with 200 users too few to tell what steering does for them."""
 TWO_MEMBERS = ("train.members=2", "train.baseline=false", "evaluate.parts=[accuracy, faithfulness]")
 """What the second is worth, and how stable reasons are under another seed: it is measured between members."""
 ONLY_COLD = ("train.cold_share=0.1", "train.baseline=false", "evaluate.parts=[cold]")
@@ -64,7 +66,7 @@ def steps(data: Path, workdir: Path, page: Path) -> list[Step]:
 
     return [
         # Those of one run come first: accuracy takes its first seed from there and leaves the last one behind.
-        *(report(name, *run) for name, run in runs.items()),
+        *(report(name, *run, MORE_STEERED) for name, run in runs.items()),
         report("beauty-two-members", folders[BEAUTY], workdir / "beauty-two-members", *TWO_MEMBERS),
         report("beauty-cold", folders[BEAUTY], workdir / "beauty-cold", *COLD_EXPLAINED),
         *(
