@@ -223,6 +223,11 @@ class TrainConfig(Section):
         "with members x d_model numbers a vector",
     )
     baseline: bool = Field(True, description="Also train the same backbone without intents, for comparison")
+    baseline_decay: float = Field(
+        0.0,
+        ge=0,
+        description="Weight decay of its item vectors (AdamW); choose it on validation, or the comparison is not fair",
+    )
     workers: int = Field(
         2, ge=1, description="Processes that train one model, each on a CPU or GPU of its own"
     )

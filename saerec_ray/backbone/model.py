@@ -52,9 +52,9 @@ class ItemVectors(nn.Module):
     def __init__(self, items: int, settings: TrainConfig, decoder: Tensor | None) -> None:
         """`decoder` holds the dictionary's unit directions, (intents, d_text); None trains without intents."""
         super().__init__()
-        # Both make intents carry the score. Without intents residuals are all there is, and nothing holds them back.
+        # Both make intents carry the score. Without intents residuals are all there is, and have a decay of their own.
         self.residual_dropout = settings.residual_dropout if decoder is not None else 0.0
-        self.residual_decay = settings.residual_decay if decoder is not None else 0.0
+        self.residual_decay = settings.residual_decay if decoder is not None else settings.baseline_decay
         self.residuals = nn.Parameter(torch.empty(items, settings.d_model).normal_(std=0.02))
         if decoder is not None and not settings.residuals:
             self.residuals.requires_grad_(False).zero_()

@@ -272,10 +272,19 @@ def test_decay_shrinks_all_residuals_at_every_step(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "sample", [{}, {"full_softmax_items": 1, "negatives": 8}], ids=["all items", "a sample"]
 )
-def test_without_intents_nothing_holds_residuals_back(tmp_path: Path, sample: dict[str, int]) -> None:
-    _, plain = residuals_after_a_step(tmp_path / "plain", intents=False, residual_decay=0.0, **sample)
-    _, decayed = residuals_after_a_step(tmp_path / "decayed", intents=False, residual_decay=0.5, **sample)
-    torch.testing.assert_close(decayed, plain, rtol=0, atol=0)
+def test_without_intents_item_vectors_have_a_decay_of_their_own(
+    tmp_path: Path, sample: dict[str, int]
+) -> None:
+    before, plain = residuals_after_a_step(tmp_path / "plain", intents=False, residual_decay=0.0, **sample)
+    _, not_of_it = residuals_after_a_step(tmp_path / "not", intents=False, residual_decay=0.5, **sample)
+    torch.testing.assert_close(not_of_it, plain, rtol=0, atol=0)
+    _, decayed = residuals_after_a_step(tmp_path / "decayed", intents=False, baseline_decay=0.5, **sample)
+    in_use = (decayed != before).any(dim=1)
+    expected = plain * (1 - 0.1 * 0.5) if sample else plain - 0.1 * 0.5 * before
+    torch.testing.assert_close(decayed[in_use], expected[in_use])
+    _, with_intents = residuals_after_a_step(tmp_path / "with", residual_decay=0.0, **sample)
+    _, the_same = residuals_after_a_step(tmp_path / "same", residual_decay=0.0, baseline_decay=0.5, **sample)
+    torch.testing.assert_close(the_same, with_intents, rtol=0, atol=0)
 
 
 def test_on_a_sample_decay_shrinks_the_residuals_that_are_in_use(tmp_path: Path) -> None:

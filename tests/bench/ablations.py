@@ -68,7 +68,7 @@ VARIANTS = (
     Variant("without branches", ("train.branches=none",)),
     Variant("without branches and prior", ("train.branches=none", *NO_PRIOR)),
     Variant("without residuals: intents alone", ("train.residuals=false",)),
-    Variant("without companions", ("train.companions=0",), baseline=True),
+    Variant("without companions", ("train.companions=0", "train.baseline_decay=0"), baseline=True),
     Variant("without attributes: learnt intents alone", ("dictionary.attributes=null",), TEXT_ONLY),
     Variant("with co-occurrence beside", ("dictionary.cooccurrence={}",), TEXT_ONLY),
     Variant("control: random dictionary", RANDOM_DICTIONARY, TEXT_ONLY),
