@@ -79,20 +79,21 @@ def test_the_command_writes_a_folder_and_says_how_to_serve_it(shops: Path, saere
     assert told.code == 0, told.err
     assert "20 items of mugs are in" in told.flat
     assert f"saerec serve --bundle {shops / 'toys' / 'bundle'} --cross-domain {target}" in told.flat
+    home = load_bundle(shops / "toys" / "bundle")
+    assert load_foreign_items(target, home).manifest.recentred is False, "read as items of the run are"
     again = saerec(
         *("cross-domain", "-w", shops / "toys" / "bundle", "--from", shops / "mugs", "--name", "mugs"),
-        *("-o", target, "--no-recentre", "--json"),
+        *("-o", target, "--recentre", "--json"),
     )
     assert again.code == 0, again.err
     report = json.loads(again.out)
     assert report["items"] == 20
-    assert report["recentred"] is False
+    assert report["recentred"] is True
     assert report["exact"] > 1 == report["with_exact"]
-    home = load_bundle(shops / "toys" / "bundle")
     written = load_foreign_items(target, home)
     assert written.ids[5] == KITTY_MUG
     assert written.titles[5] == "Hello Kitty mug for tea"
-    assert (written.manifest.recentred, written.manifest.source.folder) == (False, str(shops / "mugs"))
+    assert (written.manifest.recentred, written.manifest.source.folder) == (True, str(shops / "mugs"))
 
 
 def test_mugs_carry_the_brands_and_series_of_the_toys(shops: Path, read: Path) -> None:
