@@ -123,7 +123,7 @@ def test_what_the_server_was_told_and_the_data_hold_too_counts_once(
         tmp_path / "out", {"u": [("item-0002", second - 5), ("item-0003", second)]}, bundle.items.ids
     )
     assert brought(exported, settings) == (
-        f"1 events of 1 users are written into {settings.state_path}; left out: 1 that were there already."
+        f"1 event of 1 user is written into {settings.state_path}; left out: 1 that were there already."
     )
     assert answer(own.recommender.Recommend(stored("u"))) == answer(
         own.recommender.Recommend(sent(bundle, 2, 3))
