@@ -226,7 +226,7 @@ class TrainConfig(Section):
     baseline_decay: float = Field(
         0.0,
         ge=0,
-        description="Weight decay of its item vectors (AdamW); choose it on validation, or the comparison is not fair",
+        description="Weight decay of the item vectors of that model (AdamW), to be chosen on validation",
     )
     workers: int = Field(
         2, ge=1, description="Processes that train one model, each on a CPU or GPU of its own"
