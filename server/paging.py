@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 import re
@@ -27,7 +26,7 @@ def entry_before(check: Checker, token: str, listed: str) -> str:
         return ""
     try:
         parts = json.loads(base64.b64decode(token, altchars=b"-_", validate=True))
-    except (binascii.Error, ValueError, RecursionError):
+    except (ValueError, RecursionError):
         parts = None
     match parts:
         case [str() as digest, str() as last] if digest == _digest(listed) and last:

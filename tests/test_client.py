@@ -215,6 +215,16 @@ def test_list_intents_follows_page_tokens(server: ScriptedServer, client: Client
     assert all(sent.steerable_only for sent in server.requests["ListIntents"])
 
 
+def test_steering_revisions_go_on_where_a_token_says(server: ScriptedServer, client: Client) -> None:
+    server.answer("ListSteeringRevisions", recommender.ListSteeringRevisionsResponse(next_page_token="more"))
+    token = client.list_steering_revisions("u1", page_size=2).next_page_token
+    client.list_steering_revisions("u1", page_size=2, page_token=token)
+    sent = [
+        (each.user_id, each.page_size, each.page_token) for each in server.requests["ListSteeringRevisions"]
+    ]
+    assert sent == [("u1", 2, ""), ("u1", 2, "more")]
+
+
 def test_as_many_intents_as_a_server_gives_at_once_are_received(
     server: ScriptedServer, client: Client
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import sqlite3
 import threading
@@ -143,6 +145,29 @@ def test_of_two_backups_of_one_name_at_the_same_time_one_is_refused(
         failures = [each.exception() for each in [pool.submit(back_up, state, target) for _ in range(2)]]
     assert [type(each) for each in failures if each] == [InputError]
     assert {each.name for each in tmp_path.iterdir()} == {state.name, target.name}, "nothing is left beside"
+
+
+def test_where_there_are_no_hard_links_a_backup_lands_and_overwrites_nothing(
+    bundle_folder: Path, state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_source: Path, _target: Path) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with running(settings_of(bundle_folder, state=state)) as api:
+        write_one(api, 1)
+    target = tmp_path / "monday.sqlite"
+    assert back_up(state, target) == target.stat().st_size
+    assert events_in(target) == 1
+
+    def take_the_name(_state: Path, _aside: Path) -> None:
+        target.write_text("precious")
+
+    target.unlink()
+    monkeypatch.setattr(state_backup, "_check", take_the_name)
+    with pytest.raises(InputError, match="exists already"):
+        back_up(state, target)
+    assert target.read_text() == "precious"
 
 
 def broken(state: Path) -> None:

@@ -20,6 +20,7 @@ from saerec_ray.backbone.encoder import (
     right_aligned,
 )
 from saerec_ray.backbone.model import Backbone, user_profiles
+from saerec_ray.backbone.trainer import together, trained_parts
 from saerec_ray.scoring import base_scores, intent_values
 from tests.backbone.small_sets import (
     INTENTS,
@@ -189,3 +190,22 @@ def test_a_profile_without_any_intent_has_a_finite_state() -> None:
     users = encoder.encode(HISTORIES)
     assert (users.profiles == 0).all()
     assert np.isfinite(users.states).all()
+
+
+@pytest.mark.parametrize(
+    ("branches", "favoured"),
+    [("both", "own_state"), ("both", "personal"), ("both", "public"), ("public", "public")],
+)
+def test_what_the_gate_gives_each_branch_has_the_name_of_the_branch(branches: str, favoured: str) -> None:
+    config = small_settings(branches=branches)
+    weights = untrained_weights(config, FROZEN)
+    names = ["own_state", *(["personal", "public"] if branches == "both" else [branches])]
+    weights["encoder.gate.weight"].zero_()
+    weights["encoder.gate.bias"].zero_()[names.index(favoured)] = 3.0
+    _, encoder = trained_parts(together([weights]), config, FROZEN)
+    found = encoder.branch_weights(HISTORIES)
+    rest = 1 / (np.exp(3.0) + len(names) - 1)
+    for name in names:
+        share = np.exp(3.0) * rest if name == favoured else rest
+        np.testing.assert_allclose(found.pop(f"gate_{name}"), np.full((len(HISTORIES), 1), share), rtol=1e-5)
+    assert found == {"branch_scale": pytest.approx([0.7])}

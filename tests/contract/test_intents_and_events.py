@@ -77,6 +77,17 @@ def test_the_client_gets_all_intents_of_a_dictionary_whose_pages_end_early(
     assert list(page.intents) == list(listed.intents)[: len(page.intents)]
 
 
+def test_an_intent_larger_than_a_page_may_be_comes_alone(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = [
+        each.intent_id for each in api.intents.ListIntents(intent_service_pb2.ListIntentsRequest()).intents
+    ]
+    monkeypatch.setattr(limits, "MAX_PAGE_BYTES", 1)
+    first = api.intents.ListIntents(intent_service_pb2.ListIntentsRequest())
+    after = intent_service_pb2.ListIntentsRequest(page_token=first.next_page_token)
+    pages = [first, api.intents.ListIntents(after)]
+    assert [[each.intent_id for each in page.intents] for page in pages] == [ids[:1], ids[1:2]]
+
+
 def test_the_client_asks_for_as_many_intents_as_the_server_gives_and_says_so() -> None:
     assert MOST_INTENTS == limits.MAX_INTENTS
     told = f"at most {limits.MAX_INTENTS} in one answer, and fewer where they would be above"
