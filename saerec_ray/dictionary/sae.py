@@ -18,7 +18,7 @@ Floats = npt.NDArray[np.float32]
 
 DICTIONARY_FILE = "dictionary.safetensors"
 CODES_FILE = "codes.safetensors"
-_CHUNK = 8192
+_CHUNK = 4096
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,9 @@ def unit_rows(vectors: Floats) -> Floats:
 class Dictionary:
     """A sparse autoencoder with a fixed inference rule, so that a code never depends on its batch.
 
+    W x is summed in float64 and then rounded: libraries of matrix products add in another order for other shapes,
+    and in float32 an item by itself would have other last digits than among others.
+
     p = ReLU(W x + b); a latent is active when p exceeds its threshold and is among the `most_active`
     largest of the item that do; the strongest latent stays whatever the threshold, so that an item is without
     intents only where W x + b is positive for no latent.
@@ -84,8 +87,9 @@ class Dictionary:
 
     def encode(self, vectors: Floats) -> csr_array:
         """Codes of raw vectors, (items, d) to sparse (items, latents)."""
+        encoder = self.encoder.T.astype(np.float64)  # (d, latents)
         parts = [
-            self._encode_scaled(self.scaling.apply(vectors[start : start + _CHUNK]))
+            self._encode_scaled(self.scaling.apply(vectors[start : start + _CHUNK]), encoder)
             for start in range(0, len(vectors), _CHUNK)
         ]
         counts = np.concatenate([part[0] for part in parts])
@@ -108,9 +112,13 @@ class Dictionary:
         """Reconstructions in the space of unit vectors, (items, d)."""
         return self.scaling.invert(self.decode(self.encode(vectors)))
 
-    def _encode_scaled(self, scaled: Floats) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], Floats]:
+    def _encode_scaled(
+        self, scaled: Floats, encoder: npt.NDArray[np.float64]
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], Floats]:
         """Active counts a row, then latents and values of all rows in order."""
-        activations = np.maximum(scaled @ self.encoder.T + self.encoder_bias, 0)  # (items, latents)
+        activations = (scaled.astype(np.float64) @ encoder).astype(np.float32)  # (items, latents)
+        activations += self.encoder_bias
+        np.maximum(activations, 0, out=activations)
         if isinstance(self.threshold, np.ndarray):
             rows, strongest = np.arange(len(activations)), activations.argmax(axis=1)
             above = activations > self.threshold

@@ -113,7 +113,19 @@ def test_an_item_has_the_same_code_alone_and_in_any_batch(kind: str, seed: int, 
     together = np.asarray(dictionary.encode(batch).todense())
     for row in range(size):
         alone = np.asarray(dictionary.encode(batch[row : row + 1]).todense())[0]
-        np.testing.assert_allclose(alone, together[row], atol=1e-5)
+        np.testing.assert_array_equal(alone, together[row])
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 25, 75, 128])
+def test_codes_are_the_same_to_the_last_digit_whatever_the_size_of_the_batch(size: int) -> None:
+    """In sizes that are used, where matrix products of float32 differ by their shape."""
+    rng = np.random.default_rng(0)
+    weights, x = (rng.normal(size=(rows, 384)).astype(np.float32) for rows in (512, 2_000))
+    nothing = np.zeros(384, dtype=np.float32)
+    dictionary = Dictionary(
+        weights, np.zeros(512, dtype=np.float32), weights, nothing, Scaling(nothing, 1.0), 5.0, 16
+    )
+    assert (dictionary.encode(x[:size]) != dictionary.encode(x)[:size]).nnz == 0
 
 
 def test_strong_company_does_not_silence_an_item_as_it_would_in_training() -> None:
