@@ -98,6 +98,12 @@ class IntentsConfig(Section):
         0.7, ge=0.5, le=1, description="Held-out embedding-judge AUC to be published"
     )
     min_items: int = Field(10, ge=2, description="Items a latent must be active on to be judged")
+    min_attribute_items: int = Field(
+        5,
+        ge=2,
+        description="Items that an attribute value or phrase must be on, whose name needs no judging; or min_items "
+        "where that is less",
+    )
     min_stability: float = Field(
         0.7,
         ge=0,

@@ -23,8 +23,12 @@ def reason_against(
     """
     if carriers == 0:
         return "never active"
-    if carriers < config.min_items:
-        return f"active on {carriers} items, fewer than {config.min_items}"
+    right_by_construction = name is not None and name.source == "attribute"
+    fewest = config.min_items
+    if right_by_construction:
+        fewest = min(fewest, config.min_attribute_items)
+    if carriers < fewest:
+        return f"active on {carriers} items, fewer than {fewest}"
     if nuisance is not None:
         return nuisance
     if density > config.max_density:
@@ -33,8 +37,8 @@ def reason_against(
         return (
             f"other seeds do not find it again: stability {stability:.2f}, below {config.min_stability:.2f}"
         )
-    if name is not None and name.source == "attribute":
-        return None  # the name is right by construction
+    if right_by_construction:
+        return None
     if name is None:
         return "no phrase or attribute tells its items from others"
     if name.detection_auc is None:

@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pytest
 from scipy.sparse import csr_array
 
+from saerec_ray.config import IntentsConfig
 from saerec_ray.dictionary.attributes import AttributeValue
 from saerec_ray.intents.edit import Edit
 from saerec_ray.intents.exact import accidental_phrases, exact_names
@@ -117,3 +118,16 @@ def test_an_accidental_phrase_is_hidden_until_a_person_shows_it() -> None:
     overlay = Overlay(intents={phrase.intent_id: Edit(kind="intent")})
     shown = planted.build(exact=exact, overlay=overlay)[0].intents[noise[1]]
     assert (shown.kind, shown.state, shown.steerable) == ("intent", "active", True)
+
+
+def test_a_value_is_shown_on_fewer_items_than_a_latent_whose_name_is_judged() -> None:
+    planted = plant()
+    value = {0: AttributeValue("brand", "Anything")}
+
+    def verdict(**settings: int) -> str:
+        config = IntentsConfig.model_validate(settings)
+        return planted.build(config, exact=value)[0].intents[0].verdict
+
+    assert verdict(min_items=200, min_attribute_items=60) == "published: all gates passed"
+    assert verdict(min_items=200, min_attribute_items=61) == "active on 60 items, fewer than 61"
+    assert verdict(min_items=60, min_attribute_items=61) == "published: all gates passed"
