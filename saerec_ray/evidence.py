@@ -16,6 +16,8 @@ from saerec_ray.scoring import Floats, Indices, Parts
 
 LISTED_INTENTS = 5
 LISTED_EVIDENCE = 3
+COMPARED_ITEMS = 100
+"""An item is compared with so many of the user's best items."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +28,24 @@ class Evidence:
     share: float
 
 
-def listed_intents(parts: Parts, published: npt.NDArray[np.bool_]) -> Indices:
-    """The places in `parts.intents` of the intents to list: the largest contributions, for or against the item.
+def setting_apart(contributions: Floats, usual: Floats) -> Indices:
+    """The order of intents by how much they set an item apart: by |q_uf| (z_if - mean z_f), the largest first.
 
-    `published`: which intents people may see, (intents,).
+    `contributions`: q_uf z_if, `usual`: q_uf times the mean of z_f over the user's best items, of the same intents.
+    What all of these items have puts none of them before another; equal ones go by the size of the contribution.
+    """
+    sizes = np.abs(contributions)
+    return np.lexsort((-sizes, np.abs(usual) - sizes))
+
+
+def listed_intents(parts: Parts, usual: Floats, published: npt.NDArray[np.bool_]) -> Indices:
+    """The places in `parts.intents` of the intents to list: those that set the item apart, for or against it.
+
+    `usual`: what each intent adds to the user's COMPARED_ITEMS best items on average, (intents,); `published`:
+    which intents people may see, (intents,).
     """
     nameable = np.flatnonzero(published[parts.intents] & (parts.contributions != 0))
-    order = np.argsort(-np.abs(parts.contributions[nameable]), kind="stable")
+    order = setting_apart(parts.contributions[nameable], usual[parts.intents[nameable]])
     return nameable[order][:LISTED_INTENTS]
 
 

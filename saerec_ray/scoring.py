@@ -70,6 +70,12 @@ class ItemSpace:
         """Mean of the codes over the catalogue: (intents,)."""
         return np.asarray(self.codes.mean(axis=0), dtype=np.float32).ravel()
 
+    def mean_code_of(self, items: Indices) -> Floats:
+        """Mean of the codes of some items, zeros where there are none: (intents,)."""
+        if len(items) == 0:
+            return np.zeros(self.intent_count, dtype=np.float32)
+        return np.asarray(self.codes[items].mean(axis=0), dtype=np.float32).ravel()
+
     @cached_property
     def item_vectors(self) -> Floats:
         """e_i = D z_i + eps_i: (items, d_model)."""

@@ -15,7 +15,7 @@ from scipy.sparse import csr_array
 
 from saerec_ray.backbone.encoder import UserEncoder
 from saerec_ray.bundle import Bundle
-from saerec_ray.evidence import Evidence, history_evidence, listed_intents
+from saerec_ray.evidence import COMPARED_ITEMS, Evidence, history_evidence, listed_intents
 from saerec_ray.retrieval import Mask, Query, Retriever, Scored
 from saerec_ray.scoring import (
     Adjustment,
@@ -28,6 +28,7 @@ from saerec_ray.scoring import (
     intent_values,
     prior,
     rank_of,
+    top_items,
 )
 from saerec_server.history_items import HistoryItems
 
@@ -138,6 +139,10 @@ class Ranking:
         """The same without any adjustment."""
         return np.where(self._allowed, self.scored.base, np.float32(-np.inf))
 
+    def best(self, count: int) -> Indices:
+        """The user's best items that the filter lets through, without any adjustment, best first."""
+        return top_items(self.unsteered_scores, count)
+
     def scores_without(self, intent: int) -> Floats:
         """The scores if the intent counted for nothing: neither its contribution nor its steering."""
         items, loadings = self._ranker.bundle.space.carriers(intent)
@@ -195,7 +200,8 @@ class Ranker:
         parts = [
             decompose(self.bundle.space, user.state, user.values, item, user.companions) for item in items
         ]
-        listed = [listed_intents(each, self.published) for each in parts]
+        usual = user.values * self.bundle.space.mean_code_of(ranking.best(COMPARED_ITEMS))
+        listed = [listed_intents(each, usual, self.published) for each in parts]
         named = [each.intents[places].tolist() for each, places in zip(parts, listed, strict=True)]
         ranks = _ranks_without(ranking, items, named)
         return [

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
-from saerec_ray.evidence import LISTED_INTENTS, Evidence, history_evidence, listed_intents
+from saerec_ray.evidence import LISTED_INTENTS, Evidence, history_evidence, listed_intents, setting_apart
 from saerec_ray.scoring import Parts
 
 SOAP, OIL, LOTION, CREAM = range(4)
@@ -51,14 +53,37 @@ def test_no_history_no_evidence() -> None:
     )
 
 
+def parts_of(contributions: list[float]) -> Parts:
+    """The parts of an item that carries the intents from 10 on."""
+    added = np.array(contributions, dtype=np.float32)
+    return Parts(np.arange(10, 10 + len(added)), added, added, 0.0, 0.0, 0.0)
+
+
 def test_the_largest_published_contributions_are_listed_whatever_their_sign() -> None:
-    contributions = np.array([0.1, -0.9, 0.0, 0.5, 2.0, -0.2, 0.3, 0.4], dtype=np.float32)
-    parts = Parts(np.arange(10, 18), contributions, contributions, 0.0, 0.0, 0.0)
-    published = np.ones(20, dtype=bool)
+    parts = parts_of([0.1, -0.9, 0.0, 0.5, 2.0, -0.2, 0.3, 0.4])
+    published, usual = np.ones(20, dtype=bool), np.zeros(20, dtype=np.float32)
     published[14] = False
-    listed = listed_intents(parts, published)
+    listed = listed_intents(parts, usual, published)
     assert parts.intents[listed].tolist() == [11, 13, 17, 16, 15]
     assert len(listed) == LISTED_INTENTS
     published[:] = False
     published[12] = True
-    assert len(listed_intents(parts, published)) == 0, "one that contributes nothing is not listed"
+    assert len(listed_intents(parts, usual, published)) == 0, "one that contributes nothing is not listed"
+
+
+def test_what_the_best_items_have_in_common_is_listed_behind_what_sets_the_item_apart() -> None:
+    parts = parts_of([0.9, 0.5, -0.4, -0.6, 0.2])
+    usual = np.zeros(20, dtype=np.float32)
+    usual[[10, 11, 13]] = [0.8, 0.6, -0.5]  # so 10 adds 0.1 beyond them, 11 less than they have, 13 takes 0.1
+    listed = listed_intents(parts, usual, np.ones(20, dtype=bool))
+    assert parts.intents[listed].tolist() == [12, 14, 13, 10, 11]
+
+
+@given(st.lists(st.floats(-2, 2, width=32), min_size=1, max_size=12), st.integers(0, 2**32 - 1))
+def test_where_items_do_not_differ_the_larger_contribution_comes_first(
+    contributions: list[float], seed: int
+) -> None:
+    added = np.array(contributions, dtype=np.float32)
+    assert np.abs(added[setting_apart(added, added)]).tolist() == sorted(np.abs(added).tolist(), reverse=True)
+    order = setting_apart(added, np.random.default_rng(seed).normal(size=len(added)).astype(np.float32))
+    assert sorted(order.tolist()) == list(range(len(added)))

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from saerec_ray.evaluation.scored_users import ScoredUser
+from saerec_ray.evidence import setting_apart
 from saerec_ray.scoring import Floats, Indices, ItemSpace, decompose
 
 NEAREST = 3
@@ -15,16 +16,17 @@ NEAREST = 3
 def cited_intents(
     space: ItemSpace, user: ScoredUser, item: int, count: int, citable: npt.NDArray[np.bool_] | None = None
 ) -> Indices:
-    """The intents that add most to the item's score, strongest first: at most `count`.
+    """The reasons that set an item apart from the user's best items the most, strongest first: at most `count`.
 
-    Only positive contributions are reasons for an item; `citable` (intents,) may leave out more.
+    The order is that of a server. Only positive contributions are reasons for an item; `citable` (intents,) may leave
+    out more.
     """
     parts = decompose(space, user.state, user.values, item, user.companions)
     reasons = parts.contributions > 0
     if citable is not None:
         reasons &= citable[parts.intents]
     intents, contributions = parts.intents[reasons], parts.contributions[reasons]
-    return intents[np.argsort(-contributions, kind="stable")[:count]]
+    return intents[setting_apart(contributions, user.usual[intents])[:count]]
 
 
 def densities(space: ItemSpace) -> Floats:

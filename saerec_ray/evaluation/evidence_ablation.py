@@ -30,7 +30,7 @@ def cited_places(
     `weights`: alpha of these history items, oldest first; `published`: which intents people see, (intents,).
     """
     parts = decompose(space, user.state, user.values, item, user.companions)
-    listed = listed_intents(parts, published)
+    listed = listed_intents(parts, user.usual, published)
     cited = history_evidence(
         space.codes, user.history[-longest:], weights, parts.intents[listed], parts.contributions[listed]
     )

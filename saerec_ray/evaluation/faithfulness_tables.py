@@ -53,11 +53,12 @@ def faithfulness_lines(found: dict[str, Any]) -> Lines:
         lines += [
             f"## {title}",
             "",
-            f"{found['users']} users. The m strongest reasons of a recommended item count for nothing, for all "
-            "items; the catalogue is ranked again. How many places the item falls, against m other intents of the "
-            "same item, or of the items the user met, of like density. Won: share of cases in which the cited ones "
-            "make it fall further. There is no ratio where the control's median fall is 0 or less: then half of all "
-            "random removals leave the item where it was, and the mean falls and the share won must tell.",
+            f"{found['users']} users. The m reasons that set a recommended item apart from the user's 100 best the "
+            "most count for nothing, for all items; the catalogue is ranked again. How many places the item falls, "
+            "against m other intents of the same item, or of the items the user met, of like density. Won: share of "
+            "cases in which the cited ones make it fall further. There is no ratio where the control's median fall is "
+            "0 or less: then half of all random removals leave the item where it was, and the mean falls and the "
+            "share won must tell.",
             "",
             *table(
                 [

@@ -8,7 +8,7 @@ carry the three strongest intents; the few that a server names are those of evid
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,7 @@ from saerec_ray.backbone.validation import EncodedUsers, HeldOut, encode_users
 from saerec_ray.evaluation.cited_intents import cited_intents
 from saerec_ray.evaluation.intervals import bootstrap_interval, mean_by_user
 from saerec_ray.evaluation.scored_users import ScoredUser, sample_cases, scored_users
-from saerec_ray.scoring import Floats, Indices, ItemSpace, PriorTable, intent_values, prior, rank_of
+from saerec_ray.scoring import Indices, ItemSpace, PriorTable, rank_of
 
 LIST_LENGTH = 10
 EXPLAINED_ITEMS = 3
@@ -171,6 +171,8 @@ def encoded_again(
     space: ItemSpace, table: PriorTable, encoder: UserEncoder, histories: list[History]
 ) -> Iterator[ScoredUser]:
     """Users with these histories, encoded and scored one after the other."""
+    if not histories:
+        return iter(())
     nothing = [np.empty(0, dtype=np.int32)] * len(histories)
     users = encode_users(encoder, HeldOut(np.arange(len(histories)), histories, nothing))
     return scored_users(space, table, users, np.arange(len(histories)))
@@ -203,8 +205,7 @@ def stability(
         histories.append(np.delete(history, rng.integers(len(history) - 1)))
     overlaps, chances = [], []
     drawing = np.random.default_rng([seed, 1])
-    for user, after in zip(before, encoded_values(space, table, encoder, histories), strict=True):
-        changed = replace(user, values=after)
+    for user, changed in zip(before, encoded_again(space, table, encoder, histories), strict=True):
         for item in user.top(LIST_LENGTH).tolist():
             one, other = (cited_intents(space, each, item, CITED) for each in (user, changed))
             overlap = jaccard(one, other)
@@ -219,17 +220,6 @@ def stability(
         "top_3_jaccard_p10": float(np.percentile(overlaps, 10)) if overlaps else None,
         "by_chance": float(np.mean(chances)) if chances else None,
     }
-
-
-def encoded_values(
-    space: ItemSpace, table: PriorTable, encoder: UserEncoder, histories: list[History]
-) -> Floats:
-    """q_u of users with these histories: (users, intents)."""
-    if not histories:
-        return np.zeros((0, space.intent_count), dtype=np.float32)
-    nothing = [np.empty(0, dtype=np.int32)] * len(histories)
-    users = encode_users(encoder, HeldOut(np.arange(len(histories)), histories, nothing))
-    return intent_values(space, users.states, prior(users.profiles, table))
 
 
 def jaccard(one: Indices, other: Indices) -> float | None:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 
 from saerec_ray.backbone.validation import EncodedUsers, HeldOut
+from saerec_ray.evidence import COMPARED_ITEMS
 from saerec_ray.scoring import (
     Floats,
     Indices,
@@ -37,12 +38,16 @@ class ScoredUser:
     targets: npt.NDArray[np.int32]
     scores: Floats  # s(u, i) of all items, seen or not: (items,)
     companions: csr_array  # c_u: (1, items)
+    best_code: Floats  # mean code of the COMPARED_ITEMS best unseen items: (intents,)
+
+    @cached_property
+    def usual(self) -> Floats:
+        """What each intent adds to these items on average: (intents,)."""
+        return self.values * self.best_code
 
     def eligible(self, scores: Floats) -> Floats:
         """A copy of any scores (items,) in which the items of the history stand at minus infinity."""
-        masked = scores.copy()
-        masked[self.history] = -np.inf
-        return masked
+        return _without(scores, self.history)
 
     @cached_property
     def eligible_scores(self) -> Floats:
@@ -73,6 +78,7 @@ def scored_users(
         companions = users.companions[batch]
         scores = base_scores(space, states, values, companions)
         for row, case in enumerate(batch):
+            best = top_items(_without(scores[row], users.cases.histories[case]), COMPARED_ITEMS)
             yield ScoredUser(
                 case=int(case),
                 state=states[row],
@@ -82,7 +88,15 @@ def scored_users(
                 targets=users.cases.targets[case],
                 scores=scores[row],
                 companions=companions[[row]],
+                best_code=space.mean_code_of(best),
             )
+
+
+def _without(scores: Floats, items: npt.NDArray[np.int32]) -> Floats:
+    """A copy in which some items stand at minus infinity."""
+    masked = scores.copy()
+    masked[items] = -np.inf
+    return masked
 
 
 def without_intents(space: ItemSpace, user: ScoredUser, intents: Indices) -> Floats:

@@ -5,7 +5,6 @@ The members of one model are trained apart on the same dictionary, so they answe
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from saerec_ray.backbone.members import member_parts
 from saerec_ray.backbone.validation import EncodedUsers
 from saerec_ray.config import TrainConfig
 from saerec_ray.evaluation.cited_intents import cited_intents
-from saerec_ray.evaluation.history_ablation import CITED, LIST_LENGTH, encoded_values, jaccard
+from saerec_ray.evaluation.history_ablation import CITED, LIST_LENGTH, encoded_again, jaccard
 from saerec_ray.evaluation.scored_users import sample_cases, scored_users
 from saerec_ray.scoring import ItemSpace, PriorTable
 
@@ -41,18 +40,13 @@ def seed_stability(
     rng = np.random.default_rng(seed)
     chosen = sample_cases(users, count, seed)
     histories = [users.cases.histories[case] for case in chosen]
-    first, second = (
-        encoded_values(own, table, its_encoder, histories)
-        for own, its_encoder in member_parts(space, encoder, settings, table)[:2]
-    )
+    first, second = member_parts(space, encoder, settings, table)[:2]
+    by_member = (encoded_again(own, table, its_encoder, histories) for own, its_encoder in (first, second))
     overlaps, chances = [], []
-    for row, user in enumerate(scored_users(space, table, users, chosen)):
+    for user, one, other in zip(scored_users(space, table, users, chosen), *by_member, strict=True):
         for item in user.top(LIST_LENGTH).tolist():
-            # Contributions need the values alone: the state only decides the residual.
-            ours, theirs = (
-                cited_intents(space, replace(user, values=values[row]), item, CITED)
-                for values in (first, second)
-            )
+            ours = cited_intents(first[0], one, item, CITED)
+            theirs = cited_intents(second[0], other, item, CITED)
             overlap = jaccard(ours, theirs)
             by_chance = jaccard(ours, rng.choice(space.code(item)[0], len(theirs), replace=False))
             if overlap is not None and by_chance is not None:  # both know a reason, or neither does

@@ -623,7 +623,7 @@ class ItemExplanation(google.protobuf.message.Message):
     """Nobody took the item in training: companions_score comes from its text, which is closest to those of `companions`."""
     @property
     def intents(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___IntentContribution]:
-        """Largest intent contributions, by size, at most 5."""
+        """The intents that set the item apart from the user's 100 best items the most, for or against it, at most 5."""
 
     @property
     def steering(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SteeringContribution]:

@@ -109,8 +109,8 @@ def faithfulness_tables(found: dict[str, Any]) -> Lines:
     return [
         "### Cited intents against random ones",
         "",
-        f"Places an item of the top 10 falls when its m strongest intents count for nothing, {found['users']} users; "
-        "no ratio where the control's median is 0. Won: the cited ones make it fall further.",
+        "Places an item of the top 10 falls when the m intents that set it apart the most count for nothing, "
+        f"{found['users']} users; no ratio where the control's median is 0. Won: the cited ones make it fall further.",
         "",
         *table(["cited", "m", "control", *CITED_COLUMNS, "won (95%)", "ties"], cited),
         "",

@@ -17,13 +17,12 @@ from saerec_ray.evaluation.history_ablation import (
     CITED,
     cuts,
     encoded_again,
-    encoded_values,
     history_faithfulness,
     jaccard,
     stability,
 )
 from saerec_ray.scoring import intent_values, prior
-from tests.evaluation.toy_models import AveragingEncoder, Toy, planted_toy, random_toy
+from tests.evaluation.toy_models import AveragingEncoder, Toy, planted_toy, random_toy, strongest_reasons
 
 seeds = st.integers(0, 2**32 - 1)
 laws = settings(max_examples=40)
@@ -105,11 +104,10 @@ def test_histories_are_encoded_and_scored_as_any_user_is() -> None:
     toy, encoder = averaging(random_toy(7))
     histories = toy.users.cases.histories
     again = list(encoded_again(toy.space, toy.table, encoder, histories))
-    values = encoded_values(toy.space, toy.table, encoder, histories)
-    for user, same, own in zip(toy.scored(), again, values, strict=True):
+    for user, same in zip(toy.scored(), again, strict=True):
         np.testing.assert_allclose(same.scores, user.scores, atol=1e-4)
-        np.testing.assert_allclose(own, user.values, atol=1e-4)
-    assert encoded_values(toy.space, toy.table, encoder, []).shape == (0, 12)
+        np.testing.assert_allclose(same.usual, user.usual, atol=1e-4)
+    assert list(encoded_again(toy.space, toy.table, encoder, [])) == []
 
 
 def test_stability_is_the_mean_overlap_of_reasons_before_and_after_one_item_is_dropped() -> None:
@@ -121,10 +119,12 @@ def test_stability_is_the_mean_overlap_of_reasons_before_and_after_one_item_is_d
         shorter = np.delete(user.history, rng.integers(len(user.history) - 1))
         encoded = encoder.encode([shorter])
         values = intent_values(toy.space, encoded.states, prior(encoded.profiles, toy.table))[0]
-        for item in user.top(10):
-            code = toy.space.codes[[int(item)]].toarray()[0]
-            before, after = code * user.values, code * values
-            top = [{f for f in np.argsort(-c, kind="stable")[:3] if c[f] > 0} for c in (before, after)]
+        for item in user.top(10).tolist():
+            code = toy.space.codes[[item]].toarray()[0]
+            top = [
+                set(strongest_reasons(toy.space, own, history, item))
+                for own, history in ((user.values, user.history), (values, shorter))
+            ]
             if top[0] | top[1]:
                 overlaps.append(len(top[0] & top[1]) / len(top[0] | top[1]))
                 draws = itertools.combinations(np.flatnonzero(code).tolist(), len(top[1]))

@@ -19,7 +19,7 @@ from tests.backbone.small_sets import (
     small_settings,
     untrained_weights,
 )
-from tests.evaluation.toy_models import Toy
+from tests.evaluation.toy_models import Toy, strongest_reasons
 
 SEQUENCES = sequences_of(grouped_users())
 FROZEN = frozen_of(SEQUENCES)
@@ -46,7 +46,7 @@ def test_members_of_one_seed_give_the_same_reasons_and_others_do_not() -> None:
     assert other == measure(3, 4)[0], "the seed decides everything"
 
 
-def test_the_overlap_is_that_of_the_three_largest_contributions_written_out() -> None:
+def test_the_overlap_is_that_of_the_three_strongest_reasons_written_out() -> None:
     found, (space, encoder, settings, users) = measure(5, 6, count=len(CASES))
     toy = Toy(space, FROZEN.prior, users)
     values = []
@@ -55,12 +55,8 @@ def test_the_overlap_is_that_of_the_three_largest_contributions_written_out() ->
         values.append(intent_values(own, encoded.states, prior(encoded.profiles, FROZEN.prior)))
     overlaps = []
     for row, user in enumerate(toy.scored()):
-        for item in user.top(10):
-            code = space.codes[[int(item)]].toarray()[0]
-            top = [
-                {f for f in np.argsort(-code * own[row], kind="stable")[:3] if code[f] * own[row][f] > 0}
-                for own in values
-            ]
+        for item in user.top(10).tolist():
+            top = [set(strongest_reasons(space, own[row], user.history, item)) for own in values]
             overlaps.append(len(top[0] & top[1]) / len(top[0] | top[1]) if top[0] | top[1] else 1)
     assert found["items"] == len(overlaps)
     assert found["top_3_jaccard_mean"] == pytest.approx(np.mean(overlaps))

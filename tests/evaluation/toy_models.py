@@ -155,3 +155,15 @@ class AveragingEncoder:
         states: Floats = profiles @ self._space.intent_vectors
         weights = [np.full(len(h), 1 / len(h)) for h in histories]
         return UserStates(states, profiles, weights, companion_strengths(self._space, histories))
+
+
+def strongest_reasons(
+    space: ItemSpace, values: Floats, history: npt.NDArray[np.int32], item: int
+) -> list[int]:
+    """The three intents that add to an item the most beyond what they add to all unseen items, at most 100."""
+    codes = space.codes.toarray()
+    unseen = np.setdiff1d(np.arange(space.item_count), history)
+    assert len(unseen) <= 100, "or not all of them are among the best"
+    beyond = values * (codes[item] - codes[unseen].mean(axis=0))
+    reasons = np.flatnonzero(codes[item] * values > 0).tolist()
+    return sorted(reasons, key=lambda intent: -beyond[intent])[:3]
