@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -36,7 +36,25 @@ def cited_against_random(
     citable: npt.NDArray[np.bool_] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Removes the m strongest reasons of each item in the top 10 of `count` users, and m random intents.
+    """What removals finds of `count` of the users."""
+    chosen = sample_cases(users, count, seed)
+
+    def told() -> Iterator[ScoredUser]:
+        for done, user in enumerate(scored_users(space, table, users, chosen), start=1):
+            yield user
+            if on_progress:
+                on_progress(done, len(chosen))
+
+    return removals(space, told(), seed, citable)
+
+
+def removals(
+    space: ItemSpace,
+    users: Iterable[ScoredUser],
+    seed: int,
+    citable: npt.NDArray[np.bool_] | None = None,
+) -> dict[str, Any]:
+    """Removes the m strongest reasons of each item in the top 10 of each user, and m random intents.
 
     The removed intents are worth nothing for all items (q_uf := 0), and the catalogue is ranked again. Three
     controls, each matched to the cited intents by density and free of them:
@@ -50,8 +68,7 @@ def cited_against_random(
     rng = np.random.default_rng(seed)
     density = densities(space)
     pairs: dict[tuple[int, str], list[tuple[int, int, int]]] = defaultdict(list)
-    chosen = sample_cases(users, count, seed)
-    for done, user in enumerate(scored_users(space, table, users, chosen)):
+    for user in users:
         own = np.flatnonzero(user.profile > 0)
         for item in user.top(LIST_LENGTH).tolist():
             reasons = cited_intents(space, user, item, max(REMOVED), citable)
@@ -65,8 +82,6 @@ def cited_against_random(
                     drawn = matched_by_density(reasons[:m], candidates, density, rng)
                     if drawn is not None:
                         pairs[m, name].append((user.case, cited, rank_drop(space, user, item, drawn)))
-        if on_progress:
-            on_progress(done + 1, len(chosen))
     return {
         str(m): {name: _compare(pairs[m, name], seed) for name in CONTROLS if pairs[m, name]} for m in REMOVED
     }

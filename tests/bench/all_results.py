@@ -76,6 +76,7 @@ def steps(data: Path, workdir: Path, page: Path) -> list[Step]:
         ),
         Step("transfer", (*finished, "--data", str(data), *shown), ("transfer",)),
         Step("steering_limits", ("--workdir", str(workdir / BEAUTY), *shown), ("steering-limits",)),
+        Step("cited_choices", (*finished, *shown), ("cited-choices",)),
         Step(
             "accuracy",
             ("--data", *folders.values(), *seeds, *trained),

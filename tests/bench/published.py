@@ -51,6 +51,7 @@ KINDS = (
     "foreign-dictionaries",
     "identity",
     "steering-limits",
+    "cited-choices",
 )
 """The order of the page. A key is a kind, or a kind and the name of a set."""
 INTRODUCTION = """\

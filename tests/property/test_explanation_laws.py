@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from saerec_ray.bundle import Bundle
-from saerec_ray.evidence import LISTED_EVIDENCE, LISTED_INTENTS
+from saerec_ray.evidence import COMPARED_ITEMS, LISTED_EVIDENCE, LISTED_INTENTS
 from saerec_ray.scoring import Mode, apply_shifts, base_scores, shifts
 from saerec_server.filters import AnyOf, Filter, InRange, NoneOf
 from saerec_server.insight import explain_user, steering_effect
@@ -38,6 +38,27 @@ def test_the_parts_of_every_explanation_add_up_to_the_score(
         assert len(why.intents) <= LISTED_INTENTS
         assert all(bundle.catalogue.intents[reason.intent].published for reason in why.intents)
         assert sum(each.share for each in why.evidence) <= 1 + 1e-5
+
+
+@laws
+@given(data=st.data())
+def test_intents_are_listed_by_what_they_make_of_the_item_beyond_the_best_items_whatever_the_steering(
+    bundle: Bundle, ranker: Ranker, data: st.DataObject
+) -> None:
+    user, mask = ranker.user(data.draw(histories(bundle))), data.draw(masks(bundle))
+    ranking = ranker.rank(user, data.draw(adjustment_lists(bundle)), mask, 5)
+    scores = base_scores(bundle.space, user.state[None], user.values[None], user.companions)[0]
+    best = sorted(np.flatnonzero(mask).tolist(), key=lambda item: -scores[item])[:COMPARED_ITEMS]
+    codes = bundle.space.codes.toarray().astype(np.float64)
+    for item, why in zip(ranking.items.tolist(), ranker.explain(ranking), strict=True):
+        beyond = np.abs(user.values) * (codes[item] - codes[best].mean(axis=0))
+        nameable = ranker.published & (codes[item] * user.values != 0)
+        listed = [reason.intent for reason in why.intents]
+        assert len(listed) == min(LISTED_INTENTS, nameable.sum())
+        assert nameable[listed].all()
+        np.testing.assert_allclose(
+            beyond[listed], np.sort(beyond[nameable])[::-1][:LISTED_INTENTS], atol=1e-4
+        )
 
 
 @laws

@@ -1,0 +1,140 @@
+"""Which intents to cite for an item, and what companions cost the citations: cited against random intents.
+
+    saerec run --config amazon --set prepare.source.path=FOLDER/amazon2014_beauty --workdir out/beauty
+    python tests/bench/cited_choices.py --run beauty=out/beauty
+
+Published intents, the first 10 items of random users with their validation history. Won: share of cases in which the
+item falls further without its m cited intents than without m other intents that speak for it, of like density; with
+one, `ties` is the share in which it falls as far. Cited by: the size of a contribution, what it is beyond that to the
+average item, or beyond the mean of that to the user's best items, whose number stands there. Below that the score
+counts companions with a part of their weight, and `NDCG@10` is that of all validation users.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # for saerec_ray, when run as a program
+
+import numpy as np
+
+from saerec_ray.backbone.build import read_model
+from saerec_ray.backbone.frozen import Frozen
+from saerec_ray.backbone.validation import EncodedUsers, encode_users, held_out, ndcg_of_weights
+from saerec_ray.config import TrainConfig
+from saerec_ray.data.prepared import read_sequences
+from saerec_ray.evaluation.ablation import REMOVED, removals
+from saerec_ray.evaluation.completeness import completeness
+from saerec_ray.evaluation.scored_users import ScoredUser, sample_cases, scored_users
+from saerec_ray.evidence import COMPARED_ITEMS
+from saerec_ray.intents.catalogue import read_catalogue
+from saerec_ray.scoring import Floats, ItemSpace
+from tests.bench.published import Transcript, add_page_option, described, publish, shown_command
+
+BEST = (10, 30, 100, 300, 1000)
+PARTS = (1.0, 0.7, 0.5, 0.25, 0.0)
+CONTROL = "other_reasons"
+
+Compared = Callable[[ItemSpace, ScoredUser], Floats]
+"""The mean code that the code of an item is compared with."""
+
+
+def ways_to_cite() -> dict[str, Compared]:
+    """What an item's code is compared with to choose what is cited, by its name."""
+    ways: dict[str, Compared] = {
+        "size": lambda space, user: np.zeros(space.intent_count, dtype=np.float32),
+        "beyond the average item": lambda space, user: space.mean_code,
+    }
+    for count in BEST:
+        ways[f"beyond the {count} best"] = lambda space, user, count=count: space.mean_code_of(
+            user.top(count)
+        )
+    return ways
+
+
+def compared_with(
+    space: ItemSpace, frozen: Frozen, users: EncodedUsers, compared: Compared, count: int, seed: int
+) -> Iterator[ScoredUser]:
+    """Random users whose items are compared in that way."""
+    for user in scored_users(space, frozen.prior, users, sample_cases(users, count, seed)):
+        yield replace(user, best_code=compared(space, user))
+
+
+def cells(found: dict[str, Any]) -> str:
+    """Shares won with each number of intents, and ties with one."""
+    won = " | ".join(f"{found[str(m)][CONTROL]['win_rate']:.0%}" for m in REMOVED)
+    return f"{won} | {found['1'][CONTROL]['ties']:.0%}"
+
+
+def measure(name: str, run: Path, count: int, seed: int, say: Transcript) -> None:
+    """The rows of one finished run."""
+    stage = json.loads((run / "train" / "stage.json").read_text("utf-8"))
+    settings = TrainConfig.model_validate(stage["config"]["settings"][0])
+    space, encoder, frozen = read_model(run / "train", settings)
+    users = encode_users(encoder, held_out(read_sequences(run / "prepare"), "validation"))
+    published = np.zeros(space.intent_count, dtype=np.bool_)
+    published[[intent.latent for intent in read_catalogue(run / "intents").intents if intent.published]] = (
+        True
+    )
+    ways = ways_to_cite()
+    ndcg = companion_ndcg(space, frozen, users)
+
+    def row(space: ItemSpace, way: str, part: float) -> None:
+        found = removals(space, compared_with(space, frozen, users, ways[way], count, seed), seed, published)
+        explained = completeness(space, frozen.prior, users, count, seed)["explained_share_median"]
+        say(f"| {name} | {way} | {part:g} | {cells(found)} | {ndcg[part]:.4f} | {explained:.2f} |")
+
+    for way in ways:
+        row(space, way, 1.0)
+    for part in PARTS[1:]:
+        less = replace(space, companion_weight=part * space.companion_weight)
+        row(less, f"beyond the {COMPARED_ITEMS} best", part)
+
+
+def companion_ndcg(space: ItemSpace, frozen: Frozen, users: EncodedUsers) -> dict[float, float]:
+    """NDCG@10 of all validation users by the part of the companions' weight that counts."""
+
+    def companions(rows: slice) -> Floats:
+        return np.asarray(users.companions[rows].toarray(), dtype=np.float32)
+
+    weights = [part * space.companion_weight for part in PARTS]
+    found = ndcg_of_weights(replace(space, companion_weight=0.0), frozen.prior, users, companions, weights)
+    return dict(zip(PARTS, found, strict=True))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--run", action="append", required=True, metavar="NAME=WORKDIR", help="a finished run"
+    )
+    parser.add_argument("--users", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=42)
+    add_page_option(parser)
+    asked = parser.parse_args()
+    say = Transcript()
+    heads = [f"won with {m}" for m in REMOVED]
+    say(f"| set | cited by | companions | {' | '.join(heads)} | ties with 1 | NDCG@10 | explained |")
+    say("|" + "---|" * (len(heads) + 6))
+    for each in asked.run:
+        name, _, folder = each.partition("=")
+        measure(name, Path(folder), asked.users, asked.seed, say)
+    publish(
+        asked.page,
+        "cited-choices",
+        "Which intents to cite",
+        described(__doc__),
+        say.lines,
+        shown_command(("--page",)),
+    )
+
+
+if __name__ == "__main__":
+    main()
