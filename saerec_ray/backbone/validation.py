@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -70,8 +70,11 @@ def affordable(cases: HeldOut, items: int, seed: int) -> HeldOut:
 def held_out(sequences: PreparedSequences, part: Part) -> HeldOut:
     """The cases of a part: its targets, and everything before them as history.
 
-    Users without history or without targets in the part are left out.
+    Users without history or without targets in the part are left out. Raises ValueError for a part of another
+    name, so that a slip of the pen never reads the test items.
     """
+    if part not in get_args(Part):
+        raise ValueError(f"{part!r} is no part that is held out: {', '.join(get_args(Part))}")
     users, histories, targets = [], [], []
     for user in range(len(sequences)):
         start, end = int(sequences.offsets[user]), int(sequences.offsets[user + 1])

@@ -148,6 +148,11 @@ def test_cases_know_everything_before_their_targets_and_nothing_after(users: lis
         assert found == expected
 
 
+def test_a_part_of_another_name_is_refused_and_never_read_as_the_test_items() -> None:
+    with pytest.raises(ValueError, match="'valid' is no part that is held out: validation, test"):
+        held_out(sequences_of([([1], [2], [3])]), "valid")  # type: ignore[arg-type]
+
+
 @laws
 @given(count=st.integers(0, 12), workers=st.integers(1, 5))
 def test_the_shares_of_the_workers_are_all_cases_once(count: int, workers: int) -> None:
