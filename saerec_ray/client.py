@@ -65,10 +65,8 @@ _OPTIONS: Options = (
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
-    (
-        "grpc.max_receive_message_length",
-        64 << 20,
-    ),  # a server that does not end pages early may give 5000 intents at once
+    # A server that does not end pages early may give 5000 intents at once.
+    ("grpc.max_receive_message_length", 64 << 20),
 )
 _DETAILS = "grpc-status-details-bin"
 _TRACE = "x-trace-id"

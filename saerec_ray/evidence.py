@@ -31,6 +31,7 @@ class Evidence:
 def setting_apart(contributions: Floats, usual: Floats) -> Indices:
     """The order of intents by how much they set an item apart: by |q_uf| (z_if - mean z_f), the largest first.
 
+    It is the contrastive contribution of method.md, section 3, against the user's best items in place of all.
     `contributions`: q_uf z_if, `usual`: q_uf times the mean of z_f over the user's best items, of the same intents.
     What all of these items have puts none of them before another; equal ones go by the size of the contribution.
     """

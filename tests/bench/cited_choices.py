@@ -36,8 +36,9 @@ from saerec_ray.evidence import COMPARED_ITEMS
 from saerec_ray.intents.catalogue import read_catalogue
 from saerec_ray.scoring import Floats, ItemSpace
 from tests.bench.published import Transcript, add_page_option, described, publish, shown_command
+from tests.bench.report_sections import named_run
 
-BEST = (10, 30, 100, 300, 1000)
+BEST = (10, 30, COMPARED_ITEMS, 300, 1000)
 PARTS = (1.0, 0.7, 0.5, 0.25, 0.0)
 CONTROL = "other_reasons"
 
@@ -112,9 +113,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--run", action="append", required=True, metavar="NAME=WORKDIR", help="a finished run"
-    )
+    parser.add_argument("--run", action="append", required=True, type=named_run, metavar="NAME=WORKDIR")
     parser.add_argument("--users", type=int, default=200)
     parser.add_argument("--seed", type=int, default=42)
     add_page_option(parser)
@@ -123,9 +122,8 @@ def main() -> None:
     heads = [f"won with {m}" for m in REMOVED]
     say(f"| set | cited by | companions | {' | '.join(heads)} | ties with 1 | NDCG@10 | explained |")
     say("|" + "---|" * (len(heads) + 6))
-    for each in asked.run:
-        name, _, folder = each.partition("=")
-        measure(name, Path(folder), asked.users, asked.seed, say)
+    for name, folder in asked.run:
+        measure(name, folder, asked.users, asked.seed, say)
     publish(
         asked.page,
         "cited-choices",
