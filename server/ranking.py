@@ -15,7 +15,7 @@ from scipy.sparse import csr_array
 
 from saerec_ray.backbone.encoder import UserEncoder
 from saerec_ray.bundle import Bundle
-from saerec_ray.evidence import COMPARED_ITEMS, Evidence, history_evidence, listed_intents
+from saerec_ray.evidence import COMPARED_ITEMS, Evidence, by_places_moved, history_evidence, listed_intents
 from saerec_ray.retrieval import Mask, Query, Retriever, Scored
 from saerec_ray.scoring import (
     Adjustment,
@@ -218,14 +218,15 @@ class Ranker:
         self, ranking: Ranking, item: int, parts: Parts, listed: Indices, ranks: Sequence[int]
     ) -> ItemReasons:
         user = ranking.user
+        order = by_places_moved(rank_of(ranking.eligible_scores, item), ranks)
         reasons = [
             IntentReason(
-                intent=int(parts.intents[place]),
-                contribution=float(parts.contributions[place]),
-                contribution_vs_average=float(parts.contributions_vs_average[place]),
-                rank_without=rank,
+                intent=int(parts.intents[listed[place]]),
+                contribution=float(parts.contributions[listed[place]]),
+                contribution_vs_average=float(parts.contributions_vs_average[listed[place]]),
+                rank_without=ranks[place],
             )
-            for place, rank in zip(listed, ranks, strict=True)
+            for place in order
         ]
         others = np.delete(parts.contributions, listed)
         return ItemReasons(

@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
-from saerec_ray.evidence import LISTED_INTENTS, Evidence, history_evidence, listed_intents, setting_apart
+from saerec_ray.evidence import (
+    LISTED_INTENTS,
+    Evidence,
+    by_places_moved,
+    history_evidence,
+    listed_intents,
+    setting_apart,
+)
 from saerec_ray.scoring import Parts
 
 SOAP, OIL, LOTION, CREAM = range(4)
@@ -87,3 +94,11 @@ def test_where_items_do_not_differ_the_larger_contribution_comes_first(
     assert np.abs(added[setting_apart(added, added)]).tolist() == sorted(np.abs(added).tolist(), reverse=True)
     order = setting_apart(added, np.random.default_rng(seed).normal(size=len(added)).astype(np.float32))
     assert sorted(order.tolist()) == list(range(len(added)))
+
+
+def test_the_intent_without_which_the_item_moves_furthest_comes_first_up_or_down() -> None:
+    assert by_places_moved(4, [5, 1, 4, 30, 7, 3]).tolist() == [3, 1, 4, 0, 5, 2], (
+        "equal ones keep their order"
+    )
+    assert by_places_moved(1, [1, 1, 1]).tolist() == [0, 1, 2]
+    assert by_places_moved(1, []).tolist() == []

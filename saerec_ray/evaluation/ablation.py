@@ -10,9 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from saerec_ray.backbone.validation import EncodedUsers
-from saerec_ray.evaluation.cited_intents import cited_intents, densities, matched_by_density
+from saerec_ray.evaluation.cited_intents import (
+    Cite,
+    cited_intents,
+    densities,
+    matched_by_density,
+    speaking_intents,
+)
 from saerec_ray.evaluation.intervals import bootstrap_interval, mean_by_user
-from saerec_ray.evaluation.scored_users import ScoredUser, sample_cases, scored_users, without_intents
+from saerec_ray.evaluation.scored_users import ScoredUser, rank_without, sample_cases, scored_users
 from saerec_ray.scoring import Indices, ItemSpace, PriorTable, rank_of
 
 LIST_LENGTH = 10
@@ -23,8 +29,7 @@ CONTROLS = ("other_reasons", "same_item", "same_user")
 
 def rank_drop(space: ItemSpace, user: ScoredUser, item: int, intents: Indices) -> int:
     """How many places the item falls when the intents are worth nothing to the user; negative when it rises."""
-    before = rank_of(user.eligible_scores, item)
-    return rank_of(user.eligible(without_intents(space, user, intents)), item) - before
+    return rank_without(space, user, item, intents) - rank_of(user.eligible_scores, item)
 
 
 def cited_against_random(
@@ -53,9 +58,11 @@ def removals(
     users: Iterable[ScoredUser],
     seed: int,
     citable: npt.NDArray[np.bool_] | None = None,
+    cite: Cite = cited_intents,
 ) -> dict[str, Any]:
-    """Removes the m strongest reasons of each item in the top 10 of each user, and m random intents.
+    """Removes the m first reasons of each item in the top 10 of each user, and m random intents.
 
+    `cite` says what the reasons are, in the order of their importance: those of a server where nothing else is said.
     The removed intents are worth nothing for all items (q_uf := 0), and the catalogue is ranked again. Three
     controls, each matched to the cited intents by density and free of them:
     other_reasons   other intents that the item carries and that speak for it: only strength tells them from the cited
@@ -71,9 +78,9 @@ def removals(
     for user in users:
         own = np.flatnonzero(user.profile > 0)
         for item in user.top(LIST_LENGTH).tolist():
-            reasons = cited_intents(space, user, item, max(REMOVED), citable)
+            reasons = cite(space, user, item, max(REMOVED), citable)
             carried = space.code(item)[0]
-            speaking = cited_intents(space, user, item, len(carried))
+            speaking = speaking_intents(space, user, item)
             for m in REMOVED:
                 if len(reasons) < m:
                     break

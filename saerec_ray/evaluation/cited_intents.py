@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
-from saerec_ray.evaluation.scored_users import ScoredUser
-from saerec_ray.evidence import setting_apart
-from saerec_ray.scoring import Floats, Indices, ItemSpace, decompose
+from saerec_ray.evaluation.scored_users import ScoredUser, rank_without
+from saerec_ray.evidence import by_places_moved, listed_intents
+from saerec_ray.scoring import Floats, Indices, ItemSpace, decompose, rank_of
 
 NEAREST = 3
 """A random intent is drawn among so many of the nearest density, so that controls are not rarer than reasons."""
+
+Cite = Callable[[ItemSpace, ScoredUser, int, int, npt.NDArray[np.bool_] | None], Indices]
+"""A way to choose what is cited for an item, the first reason first; its arguments are those of cited_intents."""
 
 
 def cited_intents(
     space: ItemSpace, user: ScoredUser, item: int, count: int, citable: npt.NDArray[np.bool_] | None = None
 ) -> Indices:
-    """The reasons that set an item apart from the user's best items the most, strongest first: at most `count`.
+    """The reasons for an item among what a server lists for it, in the order of the server: at most `count`.
 
-    The order is that of a server. Only positive contributions are reasons for an item; `citable` (intents,) may leave
-    out more.
+    Only positive contributions are reasons for an item; `citable` (intents,) may leave out more.
     """
     parts = decompose(space, user.state, user.values, item, user.companions)
-    reasons = parts.contributions > 0
-    if citable is not None:
-        reasons &= citable[parts.intents]
-    intents, contributions = parts.intents[reasons], parts.contributions[reasons]
-    return intents[setting_apart(contributions, user.usual[intents])[:count]]
+    allowed = np.ones(space.intent_count, dtype=np.bool_) if citable is None else citable
+    listed = listed_intents(parts, user.usual, allowed)
+    without = [rank_without(space, user, item, parts.intents[[place]]) for place in listed]
+    listed = listed[by_places_moved(rank_of(user.eligible_scores, item), without)]
+    return parts.intents[listed[parts.contributions[listed] > 0]][:count]
+
+
+def speaking_intents(space: ItemSpace, user: ScoredUser, item: int) -> Indices:
+    """All intents that add to an item's score, listed or not."""
+    intents, loadings = space.code(item)
+    return intents[user.values[intents] * loadings > 0]
 
 
 def densities(space: ItemSpace) -> Floats:

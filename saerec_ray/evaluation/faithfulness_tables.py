@@ -53,8 +53,9 @@ def faithfulness_lines(found: dict[str, Any]) -> Lines:
         lines += [
             f"## {title}",
             "",
-            f"{found['users']} users. The m reasons that set a recommended item apart from the user's 100 best the "
-            "most count for nothing, for all items; the catalogue is ranked again. How many places the item falls, "
+            f"{found['users']} users. The m first reasons that a server lists for an item count for nothing, "
+            "for all items; the catalogue is ranked again. The first of five is the one without which the item moves "
+            "furthest, so a single one can lose only to an intent that is not listed. How many places the item falls, "
             "against m other intents of the same item, or of the items the user met, of like density. Won: share of "
             "cases in which the cited ones make it fall further. There is no ratio where the control's median fall is "
             "0 or less: then half of all random removals leave the item where it was, and the mean falls and the "

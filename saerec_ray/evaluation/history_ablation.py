@@ -2,7 +2,7 @@
 
 This is another claim than that of the ablation of intents. Contributions are exact parts of the score; that
 the cited intents came from certain purchases is only as true as this measurement says. Here all history items go that
-carry the three strongest intents; the few that a server names are those of evidence_ablation.
+carry the three first reasons; the few that a server names are those of evidence_ablation.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from saerec_ray.backbone.encoder import UserEncoder
 from saerec_ray.backbone.validation import EncodedUsers, HeldOut, encode_users
-from saerec_ray.evaluation.cited_intents import cited_intents
+from saerec_ray.evaluation.cited_intents import Cite, cited_intents
 from saerec_ray.evaluation.intervals import bootstrap_interval, mean_by_user
 from saerec_ray.evaluation.scored_users import ScoredUser, sample_cases, scored_users
 from saerec_ray.scoring import Indices, ItemSpace, PriorTable, rank_of
@@ -88,7 +88,7 @@ def history_faithfulness(
 ) -> dict[str, Any]:
     """Rank drop without the history items that carry the cited intents, against equally many random ones.
 
-    For the first 3 items of the lists of `count` users and their 3 strongest intents, with the latest item
+    For the first 3 items of the lists of `count` users and their 3 first reasons, with the latest item
     removable (`any_item`) and not (`last_item_kept`). The same items stay out of the ranking as before, so a
     removed one does not compete. `compared` says how many items could be: histories in which most items
     carry a cited intent have nothing to compare with.
@@ -185,8 +185,9 @@ def stability(
     users: EncodedUsers,
     count: int,
     seed: int,
+    cite: Cite = cited_intents,
 ) -> dict[str, Any]:
-    """How much the 3 strongest reasons of an item change when one random history item, not the last, is gone.
+    """How much the 3 first reasons of an item change when one random history item, not the last, is gone.
 
     The mean Jaccard overlap of the reasons before and after, over the items of the top 10; 1 is no change.
     `by_chance` is that of the reasons before with as many random intents of the item as there are reasons after.
@@ -207,7 +208,7 @@ def stability(
     drawing = np.random.default_rng([seed, 1])
     for user, changed in zip(before, encoded_again(space, table, encoder, histories), strict=True):
         for item in user.top(LIST_LENGTH).tolist():
-            one, other = (cited_intents(space, each, item, CITED) for each in (user, changed))
+            one, other = (cite(space, each, item, CITED, None) for each in (user, changed))
             overlap = jaccard(one, other)
             by_chance = jaccard(one, drawing.choice(space.code(item)[0], len(other), replace=False))
             if overlap is not None and by_chance is not None:  # None: no reason before and after

@@ -20,6 +20,7 @@ from saerec_ray.scoring import (
     base_scores,
     intent_values,
     prior,
+    rank_of,
     top_items,
 )
 
@@ -106,3 +107,8 @@ def without_intents(space: ItemSpace, user: ScoredUser, intents: Indices) -> Flo
         items, loadings = space.carriers(int(intent))
         scores[items] -= user.values[intent] * loadings
     return scores
+
+
+def rank_without(space: ItemSpace, user: ScoredUser, item: int, intents: Indices) -> int:
+    """The item's place in the user's list if the intents were worth nothing to the user."""
+    return rank_of(user.eligible(without_intents(space, user, intents)), item)

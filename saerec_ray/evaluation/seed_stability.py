@@ -28,7 +28,7 @@ def seed_stability(
     count: int,
     seed: int,
 ) -> dict[str, Any]:
-    """The Jaccard overlap of the 3 strongest reasons of member 1 and member 2 for the same items and users.
+    """The Jaccard overlap of the 3 first reasons of member 1 and member 2 for the same items and users.
 
     The items are the top 10 of the whole model for each of `count` users. `by_chance` is the mean overlap of
     member 1's reasons with as many random intents of the item as member 2 cites. With one member there is

@@ -623,7 +623,9 @@ class ItemExplanation(google.protobuf.message.Message):
     """Nobody took the item in training: companions_score comes from its text, which is closest to those of `companions`."""
     @property
     def intents(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___IntentContribution]:
-        """The intents that set the item apart from the user's 100 best items the most, for or against it, at most 5."""
+        """The intents that set the item apart from the user's 100 best items the most, for or against it, at most 5:
+        first the one without which the item moves by the most places, see rank_without.
+        """
 
     @property
     def steering(self) -> google.protobuf.internal.containers.RepeatedCompositeFieldContainer[global___SteeringContribution]:
@@ -704,7 +706,7 @@ class IntentContribution(google.protobuf.message.Message):
     contribution_vs_average: builtins.float
     """Contribution relative to the average catalogue item."""
     rank_without: builtins.int
-    """Rank the item would have without this intent; 0 when not computed."""
+    """Rank the item would have without this intent and its steering; 0 when not computed."""
     def __init__(
         self,
         *,

@@ -109,7 +109,7 @@ def faithfulness_tables(found: dict[str, Any]) -> Lines:
     return [
         "### Cited intents against random ones",
         "",
-        "Places an item of the top 10 falls when the m intents that set it apart the most count for nothing, "
+        "Places an item of the top 10 falls when the m first reasons that a server lists for it count for nothing, "
         f"{found['users']} users; no ratio where the control's median is 0. Won: the cited ones make it fall further.",
         "",
         *table(["cited", "m", "control", *CITED_COLUMNS, "won (95%)", "ties"], cited),

@@ -21,8 +21,7 @@ from saerec_ray.evaluation.history_ablation import (
     jaccard,
     stability,
 )
-from saerec_ray.scoring import intent_values, prior
-from tests.evaluation.toy_models import AveragingEncoder, Toy, planted_toy, random_toy, strongest_reasons
+from tests.evaluation.toy_models import AveragingEncoder, Toy, planted_toy, random_toy, served_reasons
 
 seeds = st.integers(0, 2**32 - 1)
 laws = settings(max_examples=40)
@@ -115,16 +114,12 @@ def test_stability_is_the_mean_overlap_of_reasons_before_and_after_one_item_is_d
     found = stability(toy.space, toy.table, encoder, toy.users, 4, seed=9)
     rng = np.random.default_rng(9)
     overlaps, by_chance = [], []
-    for user in toy.scored():
-        shorter = np.delete(user.history, rng.integers(len(user.history) - 1))
-        encoded = encoder.encode([shorter])
-        values = intent_values(toy.space, encoded.states, prior(encoded.profiles, toy.table))[0]
+    users = toy.scored()
+    shorter = [np.delete(user.history, rng.integers(len(user.history) - 1)) for user in users]
+    for user, changed in zip(users, encoded_again(toy.space, toy.table, encoder, shorter), strict=True):
         for item in user.top(10).tolist():
             code = toy.space.codes[[item]].toarray()[0]
-            top = [
-                set(strongest_reasons(toy.space, own, history, item))
-                for own, history in ((user.values, user.history), (values, shorter))
-            ]
+            top = [set(served_reasons(toy.space, each, item)) for each in (user, changed)]
             if top[0] | top[1]:
                 overlaps.append(len(top[0] & top[1]) / len(top[0] | top[1]))
                 draws = itertools.combinations(np.flatnonzero(code).tolist(), len(top[1]))

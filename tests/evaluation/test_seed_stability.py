@@ -9,9 +9,8 @@ import pytest
 
 from saerec_ray.backbone.members import member_parts
 from saerec_ray.backbone.trainer import together, trained_parts
-from saerec_ray.backbone.validation import EncodedUsers, encode_users, held_out
+from saerec_ray.backbone.validation import encode_users, held_out
 from saerec_ray.evaluation.seed_stability import seed_stability
-from saerec_ray.scoring import intent_values, prior
 from tests.backbone.small_sets import (
     frozen_of,
     grouped_users,
@@ -19,7 +18,7 @@ from tests.backbone.small_sets import (
     small_settings,
     untrained_weights,
 )
-from tests.evaluation.toy_models import Toy, strongest_reasons
+from tests.evaluation.toy_models import Toy, served_reasons
 
 SEQUENCES = sequences_of(grouped_users())
 FROZEN = frozen_of(SEQUENCES)
@@ -46,17 +45,17 @@ def test_members_of_one_seed_give_the_same_reasons_and_others_do_not() -> None:
     assert other == measure(3, 4)[0], "the seed decides everything"
 
 
-def test_the_overlap_is_that_of_the_three_strongest_reasons_written_out() -> None:
+def test_the_overlap_is_that_of_the_three_first_reasons_written_out() -> None:
     found, (space, encoder, settings, users) = measure(5, 6, count=len(CASES))
     toy = Toy(space, FROZEN.prior, users)
-    values = []
-    for own, its_encoder in member_parts(space, encoder, settings, FROZEN.prior):
-        encoded: EncodedUsers = encode_users(its_encoder, CASES)
-        values.append(intent_values(own, encoded.states, prior(encoded.profiles, FROZEN.prior)))
+    members = [
+        (own, Toy(own, FROZEN.prior, encode_users(its_encoder, CASES)).scored())
+        for own, its_encoder in member_parts(space, encoder, settings, FROZEN.prior)
+    ]
     overlaps = []
     for row, user in enumerate(toy.scored()):
         for item in user.top(10).tolist():
-            top = [set(strongest_reasons(space, own[row], user.history, item)) for own in values]
+            top = [set(served_reasons(own, users[row], item)) for own, users in members]
             overlaps.append(len(top[0] & top[1]) / len(top[0] | top[1]) if top[0] | top[1] else 1)
     assert found["items"] == len(overlaps)
     assert found["top_3_jaccard_mean"] == pytest.approx(np.mean(overlaps))

@@ -157,13 +157,25 @@ class AveragingEncoder:
         return UserStates(states, profiles, weights, companion_strengths(self._space, histories))
 
 
-def strongest_reasons(
-    space: ItemSpace, values: Floats, history: npt.NDArray[np.int32], item: int
-) -> list[int]:
-    """The three intents that add to an item the most beyond what they add to all unseen items, at most 100."""
+def served_reasons(space: ItemSpace, user: ScoredUser, item: int) -> list[int]:
+    """The first three reasons for an item, written out.
+
+    Of the five intents that differ the most from what they are to all unseen items, at most 100, those that speak for
+    the item, by how many places it moves without each.
+    """
     codes = space.codes.toarray()
-    unseen = np.setdiff1d(np.arange(space.item_count), history)
+    unseen = np.setdiff1d(np.arange(space.item_count), user.history)
     assert len(unseen) <= 100, "or not all of them are among the best"
-    beyond = values * (codes[item] - codes[unseen].mean(axis=0))
-    reasons = np.flatnonzero(codes[item] * values > 0).tolist()
-    return sorted(reasons, key=lambda intent: -beyond[intent])[:3]
+
+    def place(scores: Floats) -> int:
+        order = sorted(unseen.tolist(), key=lambda each: (-scores[each], each))
+        return order.index(item) if item in order else 0
+
+    beyond = np.abs(user.values) * (codes[item] - codes[unseen].mean(axis=0))
+    nameable = np.flatnonzero(codes[item] * user.values).tolist()
+    listed = sorted(nameable, key=lambda intent: -beyond[intent])[:5]
+    moved = {
+        intent: abs(place(user.scores - user.values[intent] * codes[:, intent]) - place(user.scores))
+        for intent in listed
+    }
+    return [intent for intent in sorted(listed, key=lambda each: -moved[each]) if user.values[intent] > 0][:3]

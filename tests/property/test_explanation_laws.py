@@ -42,7 +42,7 @@ def test_the_parts_of_every_explanation_add_up_to_the_score(
 
 @laws
 @given(data=st.data())
-def test_intents_are_listed_by_what_they_make_of_the_item_beyond_the_best_items_whatever_the_steering(
+def test_listed_are_the_intents_that_set_the_item_apart_from_the_best_whatever_the_steering(
     bundle: Bundle, ranker: Ranker, data: st.DataObject
 ) -> None:
     user, mask = ranker.user(data.draw(histories(bundle))), data.draw(masks(bundle))
@@ -57,8 +57,20 @@ def test_intents_are_listed_by_what_they_make_of_the_item_beyond_the_best_items_
         assert len(listed) == min(LISTED_INTENTS, nameable.sum())
         assert nameable[listed].all()
         np.testing.assert_allclose(
-            beyond[listed], np.sort(beyond[nameable])[::-1][:LISTED_INTENTS], atol=1e-4
+            np.sort(beyond[listed])[::-1], np.sort(beyond[nameable])[::-1][:LISTED_INTENTS], atol=1e-4
         )
+
+
+@laws
+@given(data=st.data())
+def test_the_first_listed_intent_is_the_one_without_which_the_item_moves_furthest(
+    bundle: Bundle, ranker: Ranker, data: st.DataObject
+) -> None:
+    user = ranker.user(data.draw(histories(bundle)))
+    ranking = ranker.rank(user, data.draw(adjustment_lists(bundle)), data.draw(masks(bundle)), 10)
+    for place, why in enumerate(ranker.explain(ranking), start=1):
+        moved = [abs(reason.rank_without - place) for reason in why.intents]
+        assert moved == sorted(moved, reverse=True)
 
 
 @laws
