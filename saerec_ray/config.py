@@ -196,8 +196,15 @@ class TrainConfig(Section):
         "items count as companions of the items with the closest texts",
     )
     companion_weights: list[float] = Field(
-        default=[0.0, 0.25, 0.5, 1.0, 2.0, 4.0],
+        default=[0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.75, 1.0, 2.0, 4.0],
         description="Candidates for mu, in units of the score spread over the mean strength of companions",
+    )
+    companion_tolerance: float = Field(
+        0.01,
+        ge=0,
+        lt=1,
+        description="The smallest mu is taken that loses at most this share of the best validation NDCG@10: intents do "
+        "not explain what companions add, and cannot steer it. The model without intents takes the best",
     )
     new_item_exposure: float = Field(
         1.0,

@@ -210,7 +210,9 @@ def _calibrate(config: TrainConfig, seed: int, sequences: PreparedSequences, fol
         if config.companions:
             # Of what people took: with a bias for new items later on, those by text are no rivals of the targets yet.
             counted = users.without_companions_among(new_items(space.popularity))
-            weight, tried = choose_companion_weight(config, space, frozen, counted)
+            weight, tried = choose_companion_weight(
+                config, space, frozen, counted, config.companion_tolerance
+            )
             chosen |= {"companion_weight": weight, "companion_weights_tried": tried}
             space = replace(space, companion_weight=weight)
         new = new_items(space.popularity)

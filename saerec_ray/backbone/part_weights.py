@@ -47,10 +47,11 @@ def choose_prior_weight(
 
 
 def choose_companion_weight(
-    config: TrainConfig, space: ItemSpace, frozen: Frozen, users: EncodedUsers
+    config: TrainConfig, space: ItemSpace, frozen: Frozen, users: EncodedUsers, tolerance: float = 0.0
 ) -> tuple[float, dict[str, float]]:
-    """Mu with the best validation NDCG@10, and the NDCG of every candidate.
+    """The smallest mu that loses at most a share of the best validation NDCG@10, and the NDCG of every candidate.
 
+    `tolerance` is that share: what companions add to a score is neither explained nor steered by intents.
     Candidates are multiples of the deviation of base scores over the mean strength of companions.
     """
     without = replace(space, companion_weight=0.0)
@@ -63,6 +64,7 @@ def choose_companion_weight(
         frozen,
         users,
         lambda rows: np.asarray(users.companions[rows].toarray(), dtype=np.float32),
+        tolerance,
     )
 
 
@@ -86,13 +88,16 @@ def _best_weight(
     frozen: Frozen,
     users: EncodedUsers,
     part: Callable[[slice], Floats],
+    tolerance: float = 0.0,
 ) -> tuple[float, dict[str, float]]:
-    """The multiple of `unit` with the best validation NDCG@10, and the NDCG of every candidate; 0 is always one.
+    """The smallest multiple of `unit` that loses at most the share `tolerance` of the best validation NDCG@10.
 
-    `without` scores without the part, `part` gives it unweighted.
+    And the NDCG of every candidate, of which 0 is always one. `without` scores without the part, `part` gives it
+    unweighted.
     """
     multiples = sorted({0.0, *candidates})
     weights = [multiple * unit for multiple in multiples]
     found = ndcg_of_weights(without, frozen.prior, users, part, weights)
-    best = int(np.argmax(found))
-    return weights[best], {f"{multiple:g}": value for multiple, value in zip(multiples, found, strict=True)}
+    good_enough = np.flatnonzero(np.asarray(found) >= (1.0 - tolerance) * max(found))
+    chosen = int(good_enough[0])
+    return weights[chosen], {f"{multiple:g}": value for multiple, value in zip(multiples, found, strict=True)}

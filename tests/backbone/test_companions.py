@@ -84,6 +84,14 @@ def test_both_models_get_a_weight_of_their_own_and_are_read_back_with_it(tmp_pat
     assert next(iter(metrics["companion_weights_tried"])) == "0"
 
 
+def test_companions_give_way_to_intents_as_far_as_is_tolerated_and_not_where_there_are_none(
+    tmp_path: Path,
+) -> None:
+    metrics = built(tmp_path, companions=5, baseline=True, companion_tolerance=0.99)
+    assert metrics["companion_weights_tried"]["0"] > 0
+    assert metrics["companion_weight"] == 0 < metrics["companion_weight_without_intents"]
+
+
 def test_without_companions_asked_for_the_score_has_none(tmp_path: Path) -> None:
     metrics = built(tmp_path, epochs=1)
     assert not any("companion" in name for name in metrics)

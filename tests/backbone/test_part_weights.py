@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_array
 
+from saerec_ray.backbone import part_weights
 from saerec_ray.backbone.frozen import Frozen
 from saerec_ray.backbone.part_weights import choose_companion_weight, choose_prior_weight
 from saerec_ray.backbone.validation import (
@@ -87,6 +88,23 @@ def test_of_equally_good_weights_the_smallest_is_taken() -> None:
     weight, tried = choose_prior_weight(small_settings(prior_weights=[1e-9, 2e-9]), space, frozen, users)
     assert len(set(tried.values())) == 1
     assert weight == 0
+
+
+@pytest.mark.parametrize(
+    ("tolerance", "expected"), [(0.0, "0.5"), (0.05, "0.3"), (0.35, "0.1"), (0.6, "0")], ids=str
+)
+def test_the_smallest_weight_is_taken_that_loses_no_more_than_is_tolerated(
+    monkeypatch: pytest.MonkeyPatch, tolerance: float, expected: str
+) -> None:
+    found = [0.05, 0.07, 0.096, 0.1, 0.099]
+    monkeypatch.setattr(part_weights, "ndcg_of_weights", lambda *given: found)
+    space, frozen, users = users_who_want_what_they_had()
+    users = replace(users, companions=csr_array(np.ones((len(users.cases), ITEMS), dtype=np.float32)))
+    config = small_settings(companion_weights=[0.1, 0.3, 0.5, 1.0])
+    weight, tried = choose_companion_weight(config, space, frozen, users, tolerance)
+    assert list(tried.values()) == found
+    most, _ = choose_companion_weight(config, space, frozen, users)
+    assert weight == pytest.approx(most * float(expected) / 0.5)
 
 
 def test_a_prior_that_says_nothing_gets_no_weight() -> None:

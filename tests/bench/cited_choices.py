@@ -6,8 +6,11 @@
 Published intents, the first 10 items of random users with their validation history. Won: share of cases in which the
 item falls further without its m cited intents than without m other intents that speak for it, of like density; with
 one, `ties` is the share in which it falls as far. Cited by: the size of a contribution, what it is beyond that to the
-average item, or beyond the mean of that to the user's best items, whose number stands there. Below that the score
-counts companions with a part of their weight, and `NDCG@10` is that of all validation users.
+average item, or beyond the mean of that to the user's best items, whose number stands there; by how many places the
+item falls without the intent; or, as it is served, five by what they are beyond the 100 best, in the order of the
+places. Same 3: overlap (Jaccard) of the first three of all intents with those that the history gives without one random
+item. Below that the score counts companions with a multiple of their weight, and NDCG@10 is that of all validation
+users: the model takes the smallest weight that loses at most 1% (`train.companion_tolerance`).
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))  # for saerec_ray, when run as a program
 
 import numpy as np
+import numpy.typing as npt
 
 from saerec_ray.backbone.build import read_model
 from saerec_ray.backbone.frozen import Frozen
@@ -30,41 +34,72 @@ from saerec_ray.backbone.validation import EncodedUsers, encode_users, held_out,
 from saerec_ray.config import TrainConfig
 from saerec_ray.data.prepared import read_sequences
 from saerec_ray.evaluation.ablation import REMOVED, removals
+from saerec_ray.evaluation.cited_intents import Cite, cited_intents, speaking_intents
 from saerec_ray.evaluation.completeness import completeness
-from saerec_ray.evaluation.scored_users import ScoredUser, sample_cases, scored_users
-from saerec_ray.evidence import COMPARED_ITEMS
+from saerec_ray.evaluation.history_ablation import stability
+from saerec_ray.evaluation.scored_users import ScoredUser, rank_without, sample_cases, scored_users
+from saerec_ray.evidence import COMPARED_ITEMS, setting_apart
 from saerec_ray.intents.catalogue import read_catalogue
-from saerec_ray.scoring import Floats, ItemSpace
+from saerec_ray.scoring import Floats, Indices, ItemSpace
 from tests.bench.published import Transcript, add_page_option, described, publish, shown_command
 from tests.bench.report_sections import named_run
 
 BEST = (10, 30, COMPARED_ITEMS, 300, 1000)
-PARTS = (1.0, 0.7, 0.5, 0.25, 0.0)
+MULTIPLES = (2.0, 1.5, 1.25, 1.0, 0.75, 0.5, 0.25, 0.0)
 CONTROL = "other_reasons"
+
+SERVED = f"beyond the {COMPARED_ITEMS} best, then places"
 
 Compared = Callable[[ItemSpace, ScoredUser], Floats]
 """The mean code that the code of an item is compared with."""
 
 
-def ways_to_cite() -> dict[str, Compared]:
-    """What an item's code is compared with to choose what is cited, by its name."""
-    ways: dict[str, Compared] = {
-        "size": lambda space, user: np.zeros(space.intent_count, dtype=np.float32),
-        "beyond the average item": lambda space, user: space.mean_code,
+def ways_to_cite() -> dict[str, Cite]:
+    """Ways to choose what is cited, by their names."""
+    ways: dict[str, Cite] = {
+        "size": beyond(lambda space, user: np.zeros(space.intent_count, dtype=np.float32)),
+        "beyond the average item": beyond(lambda space, user: space.mean_code),
     }
     for count in BEST:
-        ways[f"beyond the {count} best"] = lambda space, user, count=count: space.mean_code_of(
-            user.top(count)
+        ways[f"beyond the {count} best"] = beyond(
+            lambda space, user, count=count: space.mean_code_of(user.top(count))
         )
+    ways["places"] = places_lost
+    ways[SERVED] = cited_intents
     return ways
 
 
-def compared_with(
-    space: ItemSpace, frozen: Frozen, users: EncodedUsers, compared: Compared, count: int, seed: int
-) -> Iterator[ScoredUser]:
-    """Random users whose items are compared in that way."""
-    for user in scored_users(space, frozen.prior, users, sample_cases(users, count, seed)):
-        yield replace(user, best_code=compared(space, user))
+def beyond(compared: Compared) -> Cite:
+    """By what an intent adds to the item beyond what it adds to that code."""
+
+    def cite(
+        space: ItemSpace, user: ScoredUser, item: int, count: int, citable: npt.NDArray[np.bool_] | None
+    ) -> Indices:
+        intents, contributions = reasons(space, user, item, citable)
+        usual = user.values * compared(space, user)
+        return intents[setting_apart(contributions, usual[intents])[:count]]
+
+    return cite
+
+
+def places_lost(
+    space: ItemSpace, user: ScoredUser, item: int, count: int, citable: npt.NDArray[np.bool_] | None
+) -> Indices:
+    """By how many places the item falls without the intent alone; equal ones by size."""
+    intents, contributions = reasons(space, user, item, citable)
+    lost = [rank_without(space, user, item, intents[[place]]) for place in range(len(intents))]
+    return intents[np.lexsort((-contributions, -np.asarray(lost)))[:count]]
+
+
+def reasons(
+    space: ItemSpace, user: ScoredUser, item: int, citable: npt.NDArray[np.bool_] | None
+) -> tuple[Indices, Floats]:
+    """The intents that speak for an item and may be cited, and what they add."""
+    intents = speaking_intents(space, user, item)
+    if citable is not None:
+        intents = intents[citable[intents]]
+    loadings = space.codes[[item]].toarray()[0, intents]
+    return intents, np.asarray(user.values[intents] * loadings, dtype=np.float32)
 
 
 def cells(found: dict[str, Any]) -> str:
@@ -86,27 +121,33 @@ def measure(name: str, run: Path, count: int, seed: int, say: Transcript) -> Non
     ways = ways_to_cite()
     ndcg = companion_ndcg(space, frozen, users)
 
-    def row(space: ItemSpace, way: str, part: float) -> None:
-        found = removals(space, compared_with(space, frozen, users, ways[way], count, seed), seed, published)
+    chosen = sample_cases(users, count, seed)
+
+    def row(space: ItemSpace, way: str, multiple: float) -> None:
+        found = removals(space, scored_users(space, frozen.prior, users, chosen), seed, published, ways[way])
+        same = stability(space, frozen.prior, encoder, users, count, seed, ways[way])["top_3_jaccard_mean"]
         explained = completeness(space, frozen.prior, users, count, seed)["explained_share_median"]
-        say(f"| {name} | {way} | {part:g} | {cells(found)} | {ndcg[part]:.4f} | {explained:.2f} |")
+        say(
+            f"| {name} | {way} | {multiple:g} | {cells(found)} | {same:.2f} | {ndcg[multiple]:.4f} | {explained:.2f} |"
+        )
 
     for way in ways:
         row(space, way, 1.0)
-    for part in PARTS[1:]:
-        less = replace(space, companion_weight=part * space.companion_weight)
-        row(less, f"beyond the {COMPARED_ITEMS} best", part)
+    for multiple in MULTIPLES:
+        if multiple != 1.0:
+            weight = multiple * space.companion_weight
+            row(replace(space, companion_weight=weight), SERVED, multiple)
 
 
 def companion_ndcg(space: ItemSpace, frozen: Frozen, users: EncodedUsers) -> dict[float, float]:
-    """NDCG@10 of all validation users by the part of the companions' weight that counts."""
+    """NDCG@10 of all validation users by the multiple of the companions' weight that counts."""
 
     def companions(rows: slice) -> Floats:
         return np.asarray(users.companions[rows].toarray(), dtype=np.float32)
 
-    weights = [part * space.companion_weight for part in PARTS]
+    weights = [multiple * space.companion_weight for multiple in MULTIPLES]
     found = ndcg_of_weights(replace(space, companion_weight=0.0), frozen.prior, users, companions, weights)
-    return dict(zip(PARTS, found, strict=True))
+    return dict(zip(MULTIPLES, found, strict=True))
 
 
 def main() -> None:
@@ -120,8 +161,8 @@ def main() -> None:
     asked = parser.parse_args()
     say = Transcript()
     heads = [f"won with {m}" for m in REMOVED]
-    say(f"| set | cited by | companions | {' | '.join(heads)} | ties with 1 | NDCG@10 | explained |")
-    say("|" + "---|" * (len(heads) + 6))
+    say(f"| set | cited by | companions | {' | '.join(heads)} | ties with 1 | same 3 | NDCG@10 | explained |")
+    say("|" + "---|" * (len(heads) + 7))
     for name, folder in asked.run:
         measure(name, folder, asked.users, asked.seed, say)
     publish(
