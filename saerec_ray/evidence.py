@@ -55,8 +55,7 @@ def by_places_moved(rank: int, ranks_without: Sequence[int]) -> Indices:
     """The order of the listed intents by how many places the item moves without each, the most first.
 
     `rank`: the item's place, `ranks_without`: its place if one of them counted for nothing, in the order of
-    listed_intents, which equal ones keep. Which intents are listed changes little with the history; of these, the
-    first is the one that the item owes its place to the most.
+    listed_intents, which equal ones keep. So the first is the one that matters most for the place, for it or against.
     """
     return np.argsort(-np.abs(np.asarray(ranks_without, dtype=np.int64) - rank), kind="stable")
 

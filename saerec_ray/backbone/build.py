@@ -211,7 +211,7 @@ def _calibrate(config: TrainConfig, seed: int, sequences: PreparedSequences, fol
             # Of what people took: with a bias for new items later on, those by text are no rivals of the targets yet.
             counted = users.without_companions_among(new_items(space.popularity))
             weight, tried = choose_companion_weight(
-                config, space, frozen, counted, config.companion_tolerance
+                config, space, frozen, counted, tolerance=config.companion_tolerance
             )
             chosen |= {"companion_weight": weight, "companion_weights_tried": tried}
             space = replace(space, companion_weight=weight)
@@ -226,7 +226,7 @@ def _calibrate(config: TrainConfig, seed: int, sequences: PreparedSequences, fol
         plain = read_frozen(folder, intents=False)
         without, its_encoder = trained_parts(load_file(folder / BASELINE_FILE), config, plain)
         users = encode_users(its_encoder, cases)
-        of_baseline = choose_companion_weight(config, without, plain, users)[0]
+        of_baseline = choose_companion_weight(config, without, plain, users, tolerance=0.0)[0]
         chosen["companion_weight_without_intents"] = of_baseline
     values = population_values(encoder, space, frozen, sequences, seed)
     table = SteeringTable(

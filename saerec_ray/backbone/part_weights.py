@@ -47,7 +47,7 @@ def choose_prior_weight(
 
 
 def choose_companion_weight(
-    config: TrainConfig, space: ItemSpace, frozen: Frozen, users: EncodedUsers, tolerance: float = 0.0
+    config: TrainConfig, space: ItemSpace, frozen: Frozen, users: EncodedUsers, *, tolerance: float
 ) -> tuple[float, dict[str, float]]:
     """The smallest mu that loses at most a share of the best validation NDCG@10, and the NDCG of every candidate.
 

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from saerec_ray.backbone.validation import EncodedUsers
 from saerec_ray.evaluation.cited_intents import (
@@ -38,7 +37,7 @@ def cited_against_random(
     users: EncodedUsers,
     count: int,
     seed: int,
-    citable: npt.NDArray[np.bool_] | None = None,
+    cite: Cite = cited_intents,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """What removals finds of `count` of the users."""
@@ -50,19 +49,19 @@ def cited_against_random(
             if on_progress:
                 on_progress(done, len(chosen))
 
-    return removals(space, told(), seed, citable)
+    return removals(space, told(), seed, cite)
 
 
 def removals(
     space: ItemSpace,
     users: Iterable[ScoredUser],
     seed: int,
-    citable: npt.NDArray[np.bool_] | None = None,
     cite: Cite = cited_intents,
 ) -> dict[str, Any]:
     """Removes the m first reasons of each item in the top 10 of each user, and m random intents.
 
-    `cite` says what the reasons are, in the order of their importance: those of a server where nothing else is said.
+    `cite` says what the reasons are. Those of a server are ordered by this very fall, one by one, so with m = 1 the
+    control wins where a reason that is not listed has a larger one, and ties where nothing moves the item.
     The removed intents are worth nothing for all items (q_uf := 0), and the catalogue is ranked again. Three
     controls, each matched to the cited intents by density and free of them:
     other_reasons   other intents that the item carries and that speak for it: only strength tells them from the cited
@@ -78,7 +77,7 @@ def removals(
     for user in users:
         own = np.flatnonzero(user.profile > 0)
         for item in user.top(LIST_LENGTH).tolist():
-            reasons = cite(space, user, item, max(REMOVED), citable)
+            reasons = cite(space, user, item, max(REMOVED))
             carried = space.code(item)[0]
             speaking = speaking_intents(space, user, item)
             for m in REMOVED:

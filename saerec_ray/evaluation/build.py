@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from saerec_ray.evaluation.accuracy import (
     ndcg_interval,
     popularity_ranks,
 )
-from saerec_ray.evaluation.cited_intents import densities
+from saerec_ray.evaluation.cited_intents import cited_intents, densities
 from saerec_ray.evaluation.cold import cold_headline, measure_cold
 from saerec_ray.evaluation.cold_exposure import Scorer
 from saerec_ray.evaluation.completeness import completeness
@@ -157,7 +158,7 @@ def _headline(report: dict[str, Any]) -> dict[str, Any]:
     }
     explained = report.get("explanations", {})
     metrics |= {name: value for name, value in explained.items() if not isinstance(value, list)}
-    one = report.get("faithfulness", {}).get("cited_against_random", {}).get("1", {}).get("same_item")
+    one = report.get("faithfulness", {}).get("named_against_random", {}).get("1", {}).get("same_item")
     if one:
         metrics["cited_win_rate"] = one["win_rate"]
     if "steering" in report:
@@ -245,6 +246,7 @@ def _faithfulness(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
         return {}
     space, encoder, frozen = subject.model
     table = frozen.prior
+    as_served = partial(cited_intents, citable=subject.published)
     report: dict[str, Any] = {
         "explanations": completeness(space, table, explained, config.completeness_users, seed)
     }
@@ -256,7 +258,7 @@ def _faithfulness(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
             space, table, users, count, seed, on_progress=_share(on_progress, 1, 7)
         ),
         "named_against_random": cited_against_random(
-            space, table, users, count, seed, subject.published, on_progress=_share(on_progress, 2, 7)
+            space, table, users, count, seed, as_served, on_progress=_share(on_progress, 2, 7)
         ),
         "deletion_insertion": deletion_and_insertion(
             space, table, users, count, seed, on_progress=_share(on_progress, 3, 7)
@@ -265,7 +267,7 @@ def _faithfulness(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
     count = config.history_users
     found |= {
         "history": history_faithfulness(
-            space, table, encoder, history_users, count, seed, on_progress=_share(on_progress, 4, 7)
+            space, table, encoder, history_users, count, seed, as_served, _share(on_progress, 4, 7)
         ),
         "evidence": evidence_faithfulness(
             space,
@@ -277,8 +279,10 @@ def _faithfulness(subject: Subject, on_progress: OnProgress) -> dict[str, Any]:
             seed,
             _share(on_progress, 5, 7),
         ),
-        "stability": stability(space, table, encoder, history_users, count, seed),
-        "seed_stability": seed_stability(space, table, encoder, subject.train, history_users, count, seed),
+        "stability": stability(space, table, encoder, history_users, count, seed, as_served),
+        "seed_stability": seed_stability(
+            space, table, encoder, subject.train, history_users, count, seed, as_served
+        ),
     }
     on_progress(7, 7)
     return report | {"faithfulness": found}

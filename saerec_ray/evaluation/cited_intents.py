@@ -14,8 +14,8 @@ from saerec_ray.scoring import Floats, Indices, ItemSpace, decompose, rank_of
 NEAREST = 3
 """A random intent is drawn among so many of the nearest density, so that controls are not rarer than reasons."""
 
-Cite = Callable[[ItemSpace, ScoredUser, int, int, npt.NDArray[np.bool_] | None], Indices]
-"""A way to choose what is cited for an item, the first reason first; its arguments are those of cited_intents."""
+Cite = Callable[[ItemSpace, ScoredUser, int, int], Indices]
+"""A way to choose at most so many reasons for an item, the first one first, such as cited_intents."""
 
 
 def cited_intents(
@@ -23,7 +23,8 @@ def cited_intents(
 ) -> Indices:
     """The reasons for an item among what a server lists for it, in the order of the server: at most `count`.
 
-    Only positive contributions are reasons for an item; `citable` (intents,) may leave out more.
+    Only positive contributions are reasons for an item. `citable` (intents,): which intents are published; without
+    it, what a server would list if all of them were.
     """
     parts = decompose(space, user.state, user.values, item, user.companions)
     allowed = np.ones(space.intent_count, dtype=np.bool_) if citable is None else citable

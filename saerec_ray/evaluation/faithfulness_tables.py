@@ -47,15 +47,16 @@ def faithfulness_lines(found: dict[str, Any]) -> Lines:
     """Whether what is cited is what decides."""
     lines = ["# Faithfulness", ""]
     for key, title in (
-        ("cited_against_random", "All intents can be cited"),
+        ("cited_against_random", "As if all intents were published"),
         ("named_against_random", "Only published intents can be cited, as in the served explanation"),
     ):
         lines += [
             f"## {title}",
             "",
             f"{found['users']} users. The m first reasons that a server lists for an item count for nothing, "
-            "for all items; the catalogue is ranked again. The first of five is the one without which the item moves "
-            "furthest, so a single one can lose only to an intent that is not listed. How many places the item falls, "
+            "for all items; the catalogue is ranked again. It lists five that set the item apart from the user's 100 "
+            "best, first the one without which the item moves furthest. So one alone seldom loses by construction: "
+            "what counts against it are ties and intents that are not listed. How many places the item falls, "
             "against m other intents of the same item, or of the items the user met, of like density. Won: share of "
             "cases in which the cited ones make it fall further. There is no ratio where the control's median fall is "
             "0 or less: then half of all random removals leave the item where it was, and the mean falls and the "
@@ -133,7 +134,7 @@ def _history_lines(carriers: dict[str, Any], cited: dict[str, Any]) -> Lines:
         "",
         "Another claim than the above: history items are removed and the user is encoded again, against equally many "
         "random others. Cited: exactly the items, up to three, that a server names behind a recommendation; the random "
-        "ones may carry the same intents. Carriers: all items that carry one of the three strongest intents; the "
+        "ones may carry the same intents. Carriers: all items that carry one of the three first reasons; the "
         "random ones carry none.",
         "",
         *table(
@@ -182,7 +183,7 @@ def _stability_lines(history: dict[str, Any], members: dict[str, Any]) -> Lines:
     lines = [
         "## Stability of reasons",
         "",
-        "Overlap (Jaccard) of the three strongest intents of the same item for the same user; 1: no change.",
+        "Overlap (Jaccard) of the three first reasons that a server lists for the same item and user; 1: no change.",
         "",
     ]
     rows = [

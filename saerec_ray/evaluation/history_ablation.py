@@ -54,7 +54,13 @@ def cut(
 
 
 def cuts(
-    space: ItemSpace, user: ScoredUser, rng: np.random.Generator, *, keep_last: bool, longest: int
+    space: ItemSpace,
+    user: ScoredUser,
+    rng: np.random.Generator,
+    *,
+    keep_last: bool,
+    longest: int,
+    cite: Cite = cited_intents,
 ) -> list[Cut]:
     """The cuts for the first items of a user's list; none for an item whose history cannot be compared.
 
@@ -66,7 +72,7 @@ def cuts(
     removable = np.arange(len(history) - 1 if keep_last else len(history))
     result = []
     for item in user.top(EXPLAINED_ITEMS).tolist():
-        reasons = cited_intents(space, user, item, CITED)
+        reasons = cite(space, user, item, CITED)
         if len(reasons) == 0:
             continue
         carries = np.asarray(space.codes[history][:, reasons].sum(axis=1)).ravel() > 0
@@ -84,11 +90,12 @@ def history_faithfulness(
     users: EncodedUsers,
     count: int,
     seed: int,
+    cite: Cite = cited_intents,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
     """Rank drop without the history items that carry the cited intents, against equally many random ones.
 
-    For the first 3 items of the lists of `count` users and their 3 first reasons, with the latest item
+    For the first 3 items of the lists of `count` users and at most 3 reasons of each, with the latest item
     removable (`any_item`) and not (`last_item_kept`). The same items stay out of the ranking as before, so a
     removed one does not compete. `compared` says how many items could be: histories in which most items
     carry a cited intent have nothing to compare with.
@@ -99,7 +106,7 @@ def history_faithfulness(
         return [
             each
             for user in scored_users(space, table, users, chosen)
-            for each in cuts(space, user, rng, keep_last=keep_last, longest=encoder.max_length)
+            for each in cuts(space, user, rng, keep_last=keep_last, longest=encoder.max_length, cite=cite)
         ]
 
     compared = compare_variants(space, table, encoder, made, "carriers", seed, on_progress)
@@ -208,7 +215,7 @@ def stability(
     drawing = np.random.default_rng([seed, 1])
     for user, changed in zip(before, encoded_again(space, table, encoder, histories), strict=True):
         for item in user.top(LIST_LENGTH).tolist():
-            one, other = (cite(space, each, item, CITED, None) for each in (user, changed))
+            one, other = (cite(space, each, item, CITED) for each in (user, changed))
             overlap = jaccard(one, other)
             by_chance = jaccard(one, drawing.choice(space.code(item)[0], len(other), replace=False))
             if overlap is not None and by_chance is not None:  # None: no reason before and after

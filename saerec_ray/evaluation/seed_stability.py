@@ -13,7 +13,7 @@ from saerec_ray.backbone.encoder import UserEncoder
 from saerec_ray.backbone.members import member_parts
 from saerec_ray.backbone.validation import EncodedUsers
 from saerec_ray.config import TrainConfig
-from saerec_ray.evaluation.cited_intents import cited_intents
+from saerec_ray.evaluation.cited_intents import Cite, cited_intents
 from saerec_ray.evaluation.history_ablation import CITED, LIST_LENGTH, encoded_again, jaccard
 from saerec_ray.evaluation.scored_users import sample_cases, scored_users
 from saerec_ray.scoring import ItemSpace, PriorTable
@@ -27,6 +27,7 @@ def seed_stability(
     users: EncodedUsers,
     count: int,
     seed: int,
+    cite: Cite = cited_intents,
 ) -> dict[str, Any]:
     """The Jaccard overlap of the 3 first reasons of member 1 and member 2 for the same items and users.
 
@@ -45,8 +46,8 @@ def seed_stability(
     overlaps, chances = [], []
     for user, one, other in zip(scored_users(space, table, users, chosen), *by_member, strict=True):
         for item in user.top(LIST_LENGTH).tolist():
-            ours = cited_intents(first[0], one, item, CITED)
-            theirs = cited_intents(second[0], other, item, CITED)
+            ours = cite(first[0], one, item, CITED)
+            theirs = cite(second[0], other, item, CITED)
             overlap = jaccard(ours, theirs)
             by_chance = jaccard(ours, rng.choice(space.code(item)[0], len(theirs), replace=False))
             if overlap is not None and by_chance is not None:  # both know a reason, or neither does

@@ -8,9 +8,10 @@ item falls further without its m cited intents than without m other intents that
 one, `ties` is the share in which it falls as far. Cited by: the size of a contribution, what it is beyond that to the
 average item, or beyond the mean of that to the user's best items, whose number stands there; by how many places the
 item falls without the intent; or, as it is served, five by what they are beyond the 100 best, in the order of the
-places. Same 3: overlap (Jaccard) of the first three of all intents with those that the history gives without one random
-item. Below that the score counts companions with a multiple of their weight, and NDCG@10 is that of all validation
-users: the model takes the smallest weight that loses at most 1% (`train.companion_tolerance`).
+places. By places one intent seldom loses by construction: what counts against it are ties and intents that are not
+cited. Same 3: overlap (Jaccard) of the first three with those that the history gives without one random item.
+Below that the score counts companions with a multiple of their weight, and NDCG@10 is that of all validation users:
+the model takes the smallest weight that loses at most 1% (`train.companion_tolerance`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,7 @@ from saerec_ray.evaluation.ablation import REMOVED, removals
 from saerec_ray.evaluation.cited_intents import Cite, cited_intents, speaking_intents
 from saerec_ray.evaluation.completeness import completeness
 from saerec_ray.evaluation.history_ablation import stability
+from saerec_ray.evaluation.markdown_tables import number
 from saerec_ray.evaluation.scored_users import ScoredUser, rank_without, sample_cases, scored_users
 from saerec_ray.evidence import COMPARED_ITEMS, setting_apart
 from saerec_ray.intents.catalogue import read_catalogue
@@ -50,62 +53,57 @@ CONTROL = "other_reasons"
 
 SERVED = f"beyond the {COMPARED_ITEMS} best, then places"
 
+Mask = npt.NDArray[np.bool_]
 Compared = Callable[[ItemSpace, ScoredUser], Floats]
 """The mean code that the code of an item is compared with."""
 
 
-def ways_to_cite() -> dict[str, Cite]:
-    """Ways to choose what is cited, by their names."""
+def ways_to_cite(published: Mask) -> dict[str, Cite]:
+    """Ways to choose what is cited among published intents, by their names."""
     ways: dict[str, Cite] = {
-        "size": beyond(lambda space, user: np.zeros(space.intent_count, dtype=np.float32)),
-        "beyond the average item": beyond(lambda space, user: space.mean_code),
+        "size": beyond(published, lambda space, user: np.zeros(space.intent_count, dtype=np.float32)),
+        "beyond the average item": beyond(published, lambda space, user: space.mean_code),
     }
-    for count in BEST:
-        ways[f"beyond the {count} best"] = beyond(
-            lambda space, user, count=count: space.mean_code_of(user.top(count))
+    for best in BEST:
+        ways[f"beyond the {best} best"] = beyond(
+            published, lambda space, user, best=best: space.mean_code_of(user.top(best))
         )
-    ways["places"] = places_lost
-    ways[SERVED] = cited_intents
+    ways["places"] = partial(places_lost, published)
+    ways[SERVED] = partial(cited_intents, citable=published)
     return ways
 
 
-def beyond(compared: Compared) -> Cite:
+def beyond(published: Mask, compared: Compared) -> Cite:
     """By what an intent adds to the item beyond what it adds to that code."""
 
-    def cite(
-        space: ItemSpace, user: ScoredUser, item: int, count: int, citable: npt.NDArray[np.bool_] | None
-    ) -> Indices:
-        intents, contributions = reasons(space, user, item, citable)
+    def cite(space: ItemSpace, user: ScoredUser, item: int, count: int) -> Indices:
+        intents, contributions = reasons(published, space, user, item)
         usual = user.values * compared(space, user)
         return intents[setting_apart(contributions, usual[intents])[:count]]
 
     return cite
 
 
-def places_lost(
-    space: ItemSpace, user: ScoredUser, item: int, count: int, citable: npt.NDArray[np.bool_] | None
-) -> Indices:
+def places_lost(published: Mask, space: ItemSpace, user: ScoredUser, item: int, count: int) -> Indices:
     """By how many places the item falls without the intent alone; equal ones by size."""
-    intents, contributions = reasons(space, user, item, citable)
+    intents, contributions = reasons(published, space, user, item)
     lost = [rank_without(space, user, item, intents[[place]]) for place in range(len(intents))]
     return intents[np.lexsort((-contributions, -np.asarray(lost)))[:count]]
 
 
-def reasons(
-    space: ItemSpace, user: ScoredUser, item: int, citable: npt.NDArray[np.bool_] | None
-) -> tuple[Indices, Floats]:
-    """The intents that speak for an item and may be cited, and what they add."""
+def reasons(published: Mask, space: ItemSpace, user: ScoredUser, item: int) -> tuple[Indices, Floats]:
+    """The published intents that speak for an item, and what they add."""
     intents = speaking_intents(space, user, item)
-    if citable is not None:
-        intents = intents[citable[intents]]
+    intents = intents[published[intents]]
     loadings = space.codes[[item]].toarray()[0, intents]
     return intents, np.asarray(user.values[intents] * loadings, dtype=np.float32)
 
 
 def cells(found: dict[str, Any]) -> str:
     """Shares won with each number of intents, and ties with one."""
-    won = " | ".join(f"{found[str(m)][CONTROL]['win_rate']:.0%}" for m in REMOVED)
-    return f"{won} | {found['1'][CONTROL]['ties']:.0%}"
+    rows = [found[str(m)].get(CONTROL) for m in REMOVED]
+    won = " | ".join(number(row and row["win_rate"], ".0%") for row in rows)
+    return f"{won} | {number(rows[0] and rows[0]['ties'], '.0%')}"
 
 
 def measure(name: str, run: Path, count: int, seed: int, say: Transcript) -> None:
@@ -118,13 +116,13 @@ def measure(name: str, run: Path, count: int, seed: int, say: Transcript) -> Non
     published[[intent.latent for intent in read_catalogue(run / "intents").intents if intent.published]] = (
         True
     )
-    ways = ways_to_cite()
+    ways = ways_to_cite(published)
     ndcg = companion_ndcg(space, frozen, users)
 
     chosen = sample_cases(users, count, seed)
 
     def row(space: ItemSpace, way: str, multiple: float) -> None:
-        found = removals(space, scored_users(space, frozen.prior, users, chosen), seed, published, ways[way])
+        found = removals(space, scored_users(space, frozen.prior, users, chosen), seed, ways[way])
         same = stability(space, frozen.prior, encoder, users, count, seed, ways[way])["top_3_jaccard_mean"]
         explained = completeness(space, frozen.prior, users, count, seed)["explained_share_median"]
         say(

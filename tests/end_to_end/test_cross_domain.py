@@ -209,7 +209,8 @@ def test_stored_mugs_count_as_mugs_in_the_request_do(client: Client) -> None:
     assert [(item.item_id, item.score) for item in stored.items] == [
         (item.item_id, item.score) for item in asked.items
     ]
-    driving = asked.items[0].explanation.intents[0].intent_id
+    reasons = asked.items[0].explanation.intents
+    driving = next(reason.intent_id for reason in reasons if reason.contribution > 0)
     steered = client.steer("mug-fan", suppress={driving: 1.0}, timeout=PATIENCE)
     assert driving in {each.intent_id for each in steered.effect.exposures}
     for item in recommended(client, [], "mug-fan").items:

@@ -157,7 +157,8 @@ def test_steering_changes_the_list_and_clearing_brings_back_the_same_bits(
 ) -> None:
     history = histories[1]
     before = client.recommend("steered", history=history, explained=True, timeout=PATIENCE)
-    driving = next(item for item in before.items if item.explanation.intents).explanation.intents[0].intent_id
+    listed = [intent for item in before.items for intent in item.explanation.intents]
+    driving = next(intent.intent_id for intent in listed if intent.contribution > 0)
     client.steer("steered", suppress={driving: 1.0}, timeout=PATIENCE)
     after = client.recommend("steered", history=history, explained=True, timeout=PATIENCE)
     assert _answer(after) != _answer(before)

@@ -50,7 +50,7 @@ def test_without_all_intents_residual_bias_and_companions_remain(seed: int) -> N
 
 @laws
 @given(seed=seeds)
-def test_cited_intents_are_the_listed_ones_that_add_by_how_far_the_item_falls_without_them(seed: int) -> None:
+def test_cited_intents_are_the_listed_ones_that_add_by_how_far_the_item_moves_without_them(seed: int) -> None:
     toy = random_toy(seed)
     user = toy.scored()[2]
     for item in range(0, 60, 7):
@@ -135,7 +135,7 @@ def test_where_two_intents_decide_everything_citing_them_wins_against_both_contr
 def test_citing_at_random_wins_as_often_as_it_loses() -> None:
     rng = np.random.default_rng(11)
 
-    def at_random(space, user, item, count, citable=None):  # type: ignore[no-untyped-def]
+    def at_random(space, user, item, count):  # type: ignore[no-untyped-def]
         return rng.permutation(space.code(item)[0])[:count]
 
     toy = random_toy(12, items=300, users=60)

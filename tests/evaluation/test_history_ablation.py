@@ -132,6 +132,25 @@ def test_stability_is_the_mean_overlap_of_reasons_before_and_after_one_item_is_d
     )
 
 
+def test_stability_and_cuts_are_of_what_is_cited() -> None:
+    toy, encoder = averaging(random_toy(8, users=4))
+    same = stability(
+        toy.space,
+        toy.table,
+        encoder,
+        toy.users,
+        4,
+        seed=9,
+        cite=lambda space, user, item, count: np.arange(count),
+    )
+    assert same["top_3_jaccard_mean"] == 1
+    assert same["items"] == 40
+    nothing = history_faithfulness(
+        toy.space, toy.table, encoder, toy.users, 4, 9, lambda space, user, item, count: np.arange(0)
+    )
+    assert nothing == {"users": 4}
+
+
 def test_users_with_two_items_are_too_short_for_stability() -> None:
     toy, encoder = averaging(random_toy(9, users=3))
     toy.users.cases.histories[:] = [history[:2] for history in toy.users.cases.histories]

@@ -57,6 +57,11 @@ def test_listed_are_the_intents_that_set_the_item_apart_from_the_best_whatever_t
         assert len(listed) == min(LISTED_INTENTS, nameable.sum())
         assert nameable[listed].all()
         np.testing.assert_allclose(
+            [reason.contribution_vs_average for reason in why.intents],
+            (user.values * (codes[item] - codes.mean(axis=0)))[listed],
+            atol=1e-4,
+        )
+        np.testing.assert_allclose(
             np.sort(beyond[listed])[::-1], np.sort(beyond[nameable])[::-1][:LISTED_INTENTS], atol=1e-4
         )
 

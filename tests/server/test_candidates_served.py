@@ -53,8 +53,8 @@ def test_candidates_give_the_same_list_and_the_same_reasons(whole: LoadedModel, 
             for ranker, ranking in zip((whole.ranker, pooled.ranker), lists, strict=True)
         )
         for one, other in zip(first, second, strict=True):
-            assert [each.rank_without for each in one.intents] == [
-                each.rank_without for each in other.intents
+            assert [(each.intent, each.rank_without) for each in one.intents] == [
+                (each.intent, each.rank_without) for each in other.intents
             ]
             assert one.unsteered_rank == other.unsteered_rank
             assert dict(one.steering) == pytest.approx(dict(other.steering))
