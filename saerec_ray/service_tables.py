@@ -100,24 +100,28 @@ def companions_name(explanation: recommender.ItemExplanation) -> str:
 def score_parts(explanation: recommender.ItemExplanation, rank: int, labels: Labels) -> Text:
     """The parts of the score of the item at a rank, a line each, then the history behind them."""
     known = {**labels, **{each.intent_id: each.label for each in explanation.intents}}
-    lines = [(each.contribution, label(known, each.intent_id)) for each in explanation.intents]
-    lines += [
-        (each.contribution, f"steering of {label(known, each.intent_id)}") for each in explanation.steering
+    lines = [
+        (each.contribution, label(known, each.intent_id), each.rank_without) for each in explanation.intents
     ]
-    rest = (
-        (explanation.other_intents_score, "other intents"),
-        (explanation.residual_score, "what people with such a history take, beyond intents"),
-        (explanation.bias_score, "the item itself, for everybody"),
-        (explanation.companions_score, companions_name(explanation)),
-        (explanation.rules_score, "rules"),
-    )
-    lines += rest
+    lines += [
+        (each.contribution, f"steering of {label(known, each.intent_id)}", 0) for each in explanation.steering
+    ]
+    lines += [
+        (explanation.other_intents_score, "other intents", 0),
+        (explanation.residual_score, "what people with such a history take, beyond intents", 0),
+        (explanation.bias_score, "the item itself, for everybody", 0),
+        (explanation.companions_score, companions_name(explanation), 0),
+        (explanation.rules_score, "rules", 0),
+    ]
     text = Text()
-    for amount, name in lines:
+    for amount, name, rank_without in lines:
         if abs(amount) < _VISIBLE:
             continue
         text.append(f"{amount:+.3f} ", style="green" if amount >= 0 else "red")
-        text.append(f"{name}\n")
+        text.append(name)
+        if rank_without not in (0, rank):
+            text.append(f", without it at rank {rank_without}", style="dim")
+        text.append("\n")
     if explanation.evidence:
         text.append(f"because of {evidence_list(explanation.evidence)}\n", style="dim")
     if explanation.unsteered_rank not in (0, rank):

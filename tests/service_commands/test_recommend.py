@@ -22,7 +22,9 @@ def explained_answer() -> recommender.RecommendResponse:
                 score=2.25,
                 explanation=recommender.ItemExplanation(
                     intents=[
-                        recommender.IntentContribution(intent_id=SHAMPOO, label="shampoo", contribution=1.25)
+                        recommender.IntentContribution(
+                            intent_id=SHAMPOO, label="shampoo", contribution=1.25, rank_without=37
+                        )
                     ],
                     other_intents_score=0.125,
                     residual_score=-0.125,
@@ -56,6 +58,7 @@ def test_recommend_shows_items_the_parts_of_their_scores_and_the_evidence(
     assert done.code == 0
     for part in ("Rose Wash i7", "2.250", "+1.250 shampoo", "+0.125 other intents", "-0.125 what people"):
         assert part in done.flat
+    assert "+1.250 shampoo, without it at rank 37" in done.flat
     assert "+0.250 steering of razors & blades" in done.flat
     assert "+0.500 often taken soon after Oat Wash, i3" in done.flat
     assert "because of Oat Wash (60%)" in done.flat
@@ -67,6 +70,15 @@ def test_recommend_shows_items_the_parts_of_their_scores_and_the_evidence(
     (boost,) = sent.steering.adjustments
     assert (boost.intent_id, boost.strength) == (RAZOR, 0.25)
     assert not sent.steering.ignore_profile
+
+
+def test_an_intent_that_moves_nothing_is_listed_without_a_rank(server: ScriptedServer, run: Run) -> None:
+    found = explained_answer()
+    found.items[0].explanation.intents[0].rank_without = 1
+    server.answer("Recommend", found)
+    done = run("recommend", "--user", "u1")
+    assert "+1.250 shampoo" in done.flat
+    assert "without it" not in done.flat
 
 
 def test_a_new_item_is_not_said_to_be_taken_by_anybody(server: ScriptedServer, run: Run) -> None:
