@@ -18,7 +18,7 @@ from scipy.sparse import csr_array
 
 from saerec_ray import distributed, training_state
 from saerec_ray.backbone.cold import WarmCatalogue, draw_cold_items, without_cold, write_cold_items
-from saerec_ray.backbone.companions import count_companions
+from saerec_ray.backbone.companions import count_companions, reweighted
 from saerec_ray.backbone.companions_by_text import with_new_items
 from saerec_ray.backbone.encoder import UserEncoder
 from saerec_ray.backbone.frozen import Frozen, prior_table, read_frozen, write_frozen
@@ -52,6 +52,8 @@ OnLog = Callable[[dict[str, Any]], None]
 MODEL_FILE = "model.safetensors"
 BASELINE_FILE = "baseline.safetensors"
 STEERING_FILE = "steering.safetensors"
+FACTOR = "companion_factor_of_new_items"
+"""How many times as much new items count among companions: what takes mu to the weight that is best on validation."""
 QUANTILES = 101
 _MEMBER_SEEDS = 1_000_003
 """Between the seeds of two members: runs with neighbouring seeds must not share one."""
@@ -210,11 +212,14 @@ def _calibrate(config: TrainConfig, seed: int, sequences: PreparedSequences, fol
         if config.companions:
             # Of what people took: with a bias for new items later on, those by text are no rivals of the targets yet.
             counted = users.without_companions_among(new_items(space.popularity))
-            weight, tried = choose_companion_weight(
-                config, space, frozen, counted, tolerance=config.companion_tolerance
+            weight, best, tried = choose_companion_weight(config, space, frozen, counted)
+            factor = best / weight if weight else 1.0
+            chosen |= {"companion_weight": weight, "companion_weights_tried": tried, FACTOR: factor}
+            frozen = _with_factor(frozen, factor)
+            space, encoder = trained_parts(state, config, frozen, space.prior_weight, weight)
+            users = replace(
+                users, companions=reweighted(users.companions, new_items(space.popularity), factor)
             )
-            chosen |= {"companion_weight": weight, "companion_weights_tried": tried}
-            space = replace(space, companion_weight=weight)
         new = new_items(space.popularity)
         bias, share = choose_new_item_bias(
             space, frozen.prior, users, config.new_item_exposure, config.new_item_places
@@ -226,7 +231,7 @@ def _calibrate(config: TrainConfig, seed: int, sequences: PreparedSequences, fol
         plain = read_frozen(folder, intents=False)
         without, its_encoder = trained_parts(load_file(folder / BASELINE_FILE), config, plain)
         users = encode_users(its_encoder, cases)
-        of_baseline = choose_companion_weight(config, without, plain, users, tolerance=0.0)[0]
+        _, of_baseline, _ = choose_companion_weight(config, without, plain, users)
         chosen["companion_weight_without_intents"] = of_baseline
     values = population_values(encoder, space, frozen, sequences, seed)
     table = SteeringTable(
@@ -245,6 +250,7 @@ def _calibrate(config: TrainConfig, seed: int, sequences: PreparedSequences, fol
             "prior_weight": np.array([space.prior_weight], dtype=np.float64),
             "new_item_bias": np.array([chosen["new_item_bias"]], dtype=np.float64),
             "companion_weight": np.array([space.companion_weight], dtype=np.float64),
+            FACTOR: np.array([chosen.get(FACTOR, 1.0)], dtype=np.float64),
             "companion_weight_without_intents": np.array([of_baseline], dtype=np.float64),
         },
         folder / STEERING_FILE,
@@ -280,11 +286,18 @@ def read_model(
     prior_weight = 0.0 if baseline else float(chosen["prior_weight"][0])
     companion_weight = chosen["companion_weight_without_intents" if baseline else "companion_weight"][0]
     new_item_bias = 0.0 if baseline else float(chosen["new_item_bias"][0])
+    if not baseline and FACTOR in chosen:
+        frozen = _with_factor(frozen, float(chosen[FACTOR][0]))
     state = load_file(folder / (BASELINE_FILE if baseline else MODEL_FILE))
     space, encoder = trained_parts(
         state, config, frozen, prior_weight, float(companion_weight), new_item_bias
     )
     return space, encoder, frozen
+
+
+def _with_factor(frozen: Frozen, factor: float) -> Frozen:
+    """The frozen side with new items counting so many times as much among companions."""
+    return replace(frozen, companions=reweighted(frozen.companions, new_items(frozen.popularity), factor))
 
 
 def read_steering(folder: Path) -> dict[str, npt.NDArray[Any]]:

@@ -44,6 +44,12 @@ def without_items(companions: csr_array, items: npt.NDArray[np.bool_]) -> csr_ar
     return kept
 
 
+def reweighted(companions: csr_array, items: npt.NDArray[np.bool_], factor: float) -> csr_array:
+    """C or c in which the given items, (items,), count as companions `factor` times as much."""
+    factors = np.where(items, np.float32(factor), np.float32(1.0))[companions.indices]
+    return csr_array((companions.data * factors, companions.indices, companions.indptr), companions.shape)
+
+
 def typical_strength(strengths: csr_array) -> float:
     """The mean of c_ui where it is above 0; 0 where nobody has companions."""
     return float(strengths.data.mean()) if strengths.nnz else 0.0

@@ -36,7 +36,7 @@ def choose_prior_weight(
     ]
     spread = float(np.concatenate(deviations).mean())
     unit = _base_spread(without, frozen, sample) / spread if spread > 0 else 0.0
-    return _best_weight(
+    weight, _, tried = _good_weight(
         config.prior_weights,
         unit,
         without,
@@ -44,27 +44,28 @@ def choose_prior_weight(
         users,
         lambda rows: prior_scores(space, frozen.prior, users, rows),
     )
+    return weight, tried
 
 
 def choose_companion_weight(
-    config: TrainConfig, space: ItemSpace, frozen: Frozen, users: EncodedUsers, *, tolerance: float
-) -> tuple[float, dict[str, float]]:
-    """The smallest mu that loses at most a share of the best validation NDCG@10, and the NDCG of every candidate.
+    config: TrainConfig, space: ItemSpace, frozen: Frozen, users: EncodedUsers
+) -> tuple[float, float, dict[str, float]]:
+    """The smallest mu that loses at most config.companion_tolerance of the best validation NDCG@10, and the best.
 
-    `tolerance` is that share: what companions add to a score is neither explained nor steered by intents.
+    And the NDCG of every candidate. What companions add to a score is neither explained nor steered by intents.
     Candidates are multiples of the deviation of base scores over the mean strength of companions.
     """
     without = replace(space, companion_weight=0.0)
     typical = typical_strength(users.companions)
     unit = _base_spread(without, frozen, _some_users(users)) / typical if typical > 0 else 0.0
-    return _best_weight(
+    return _good_weight(
         config.companion_weights,
         unit,
         without,
         frozen,
         users,
         lambda rows: np.asarray(users.companions[rows].toarray(), dtype=np.float32),
-        tolerance,
+        config.companion_tolerance,
     )
 
 
@@ -81,7 +82,7 @@ def _base_spread(space: ItemSpace, frozen: Frozen, users: EncodedUsers) -> float
     return float(np.concatenate(spreads).mean())
 
 
-def _best_weight(
+def _good_weight(
     candidates: list[float],
     unit: float,
     without: ItemSpace,
@@ -89,15 +90,17 @@ def _best_weight(
     users: EncodedUsers,
     part: Callable[[slice], Floats],
     tolerance: float = 0.0,
-) -> tuple[float, dict[str, float]]:
+) -> tuple[float, float, dict[str, float]]:
     """The smallest multiple of `unit` that loses at most the share `tolerance` of the best validation NDCG@10.
 
-    And the NDCG of every candidate, of which 0 is always one. `without` scores without the part, `part` gives it
-    unweighted.
+    Then the smallest of the best, and the NDCG of every candidate, of which 0 is always one. `without` scores without
+    the part, `part` gives it unweighted.
     """
     multiples = sorted({0.0, *candidates})
     weights = [multiple * unit for multiple in multiples]
     found = ndcg_of_weights(without, frozen.prior, users, part, weights)
-    good_enough = np.flatnonzero(np.asarray(found) >= (1.0 - tolerance) * max(found))
-    chosen = int(good_enough[0])
-    return weights[chosen], {f"{multiple:g}": value for multiple, value in zip(multiples, found, strict=True)}
+    good, best = (
+        weights[int(np.flatnonzero(np.asarray(found) >= share * max(found))[0])]
+        for share in (1 - tolerance, 1)
+    )
+    return good, best, {f"{multiple:g}": value for multiple, value in zip(multiples, found, strict=True)}

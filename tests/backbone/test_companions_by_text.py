@@ -13,9 +13,11 @@ from scipy.sparse import csr_array, random_array
 from saerec_ray.backbone import build, companions_by_text
 from saerec_ray.backbone.build import read_model
 from saerec_ray.backbone.companions_by_text import SHARPNESS, with_new_items
+from saerec_ray.backbone.frozen import read_frozen
 from saerec_ray.backbone.new_items import new_items
+from saerec_ray.backbone.validation import EncodedUsers
 from saerec_ray.dictionary.sae import unit_rows
-from saerec_ray.scoring import companion_strengths
+from saerec_ray.scoring import ItemSpace, companion_strengths
 from tests.backbone.small_sets import GROUPS, ITEMS, small_settings
 from tests.backbone.test_build import USERS, built
 
@@ -142,6 +144,34 @@ def test_their_weight_is_that_of_counted_companions_and_the_model_without_intent
         )
         assert space.companions is not None
         assert (space.companions[:, new_items(space.popularity)].nnz == 0) is baseline
+
+
+def test_they_keep_the_weight_that_is_best_where_counted_ones_give_way_to_intents(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "choose_companion_weight", lambda *given: (0.5, 2.0, {}))
+    read_bias = build.choose_new_item_bias
+    biased: list[tuple[ItemSpace, EncodedUsers]] = []
+
+    def noted(space, table, users, *limits):  # type: ignore[no-untyped-def]
+        biased.append((space, users))
+        return read_bias(space, table, users, *limits)
+
+    monkeypatch.setattr(build, "choose_new_item_bias", noted)
+    metrics = built(tmp_path, companions=5, cold_share=0.25, baseline=True, epochs=1)
+    assert metrics["companion_weight"] == 0.5
+    assert metrics["companion_weight_without_intents"] == 2.0
+    counted_and_by_text = read_frozen(tmp_path / "train", intents=True).companions.toarray()
+    space, encoder, _ = read_model(tmp_path / "train", small_settings(companions=5))
+    assert space.companions is not None
+    new = new_items(space.popularity)
+    counts = space.companion_weight * space.companions.toarray()
+    np.testing.assert_allclose(counts[:, new], 2.0 * counted_and_by_text[:, new], rtol=1e-6)
+    np.testing.assert_allclose(counts[:, ~new], 0.5 * counted_and_by_text[:, ~new], rtol=1e-6)
+    ((judged, users),) = biased
+    again = encoder.encode(users.cases.histories)
+    np.testing.assert_allclose(users.companions.toarray(), again.companions.toarray(), rtol=1e-5)
+    assert judged.companion_weight == space.companion_weight
 
 
 def test_with_the_codes_of_others_new_items_have_the_texts_of_others_too(tmp_path: Path) -> None:

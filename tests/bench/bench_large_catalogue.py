@@ -116,7 +116,7 @@ def ranked(training: BackboneTraining) -> tuple[float, int]:
     users = encode_users(encoder, training.cases)
     _, priors = choose_prior_weight(training.config, space, training.frozen, users)
     counted = users.without_companions_among(new_items(space.popularity))
-    _, companions = choose_companion_weight(training.config, space, training.frozen, counted, tolerance=0.0)
+    _, _, companions = choose_companion_weight(training.config, space, training.frozen, counted)
     seconds = time.perf_counter() - started
     return seconds, len(users.cases) * (1 + len(priors) + len(companions))
 
