@@ -52,7 +52,7 @@ OnLog = Callable[[dict[str, Any]], None]
 MODEL_FILE = "model.safetensors"
 BASELINE_FILE = "baseline.safetensors"
 STEERING_FILE = "steering.safetensors"
-FACTOR = "companion_factor_of_new_items"
+COMPANION_FACTOR = "companion_factor_of_new_items"
 """How many times as much new items count among companions: what takes mu to the weight that is best on validation."""
 QUANTILES = 101
 _MEMBER_SEEDS = 1_000_003
@@ -214,7 +214,7 @@ def _calibrate(config: TrainConfig, seed: int, sequences: PreparedSequences, fol
             counted = users.without_companions_among(new_items(space.popularity))
             weight, best, tried = choose_companion_weight(config, space, frozen, counted)
             factor = best / weight if weight else 1.0
-            chosen |= {"companion_weight": weight, "companion_weights_tried": tried, FACTOR: factor}
+            chosen |= {"companion_weight": weight, "companion_weights_tried": tried, COMPANION_FACTOR: factor}
             frozen = _with_factor(frozen, factor)
             space, encoder = trained_parts(state, config, frozen, space.prior_weight, weight)
             users = replace(
@@ -250,7 +250,7 @@ def _calibrate(config: TrainConfig, seed: int, sequences: PreparedSequences, fol
             "prior_weight": np.array([space.prior_weight], dtype=np.float64),
             "new_item_bias": np.array([chosen["new_item_bias"]], dtype=np.float64),
             "companion_weight": np.array([space.companion_weight], dtype=np.float64),
-            FACTOR: np.array([chosen.get(FACTOR, 1.0)], dtype=np.float64),
+            COMPANION_FACTOR: np.array([chosen.get(COMPANION_FACTOR, 1.0)], dtype=np.float64),
             "companion_weight_without_intents": np.array([of_baseline], dtype=np.float64),
         },
         folder / STEERING_FILE,
@@ -286,8 +286,8 @@ def read_model(
     prior_weight = 0.0 if baseline else float(chosen["prior_weight"][0])
     companion_weight = chosen["companion_weight_without_intents" if baseline else "companion_weight"][0]
     new_item_bias = 0.0 if baseline else float(chosen["new_item_bias"][0])
-    if not baseline and FACTOR in chosen:
-        frozen = _with_factor(frozen, float(chosen[FACTOR][0]))
+    if not baseline and COMPANION_FACTOR in chosen:
+        frozen = _with_factor(frozen, float(chosen[COMPANION_FACTOR][0]))
     state = load_file(folder / (BASELINE_FILE if baseline else MODEL_FILE))
     space, encoder = trained_parts(
         state, config, frozen, prior_weight, float(companion_weight), new_item_bias
