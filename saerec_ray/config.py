@@ -204,7 +204,8 @@ class TrainConfig(Section):
         ge=0,
         lt=1,
         description="The smallest mu is taken that loses at most this share of the best validation NDCG@10: intents do "
-        "not explain what companions add, and cannot steer it. New items and the model without intents take the best",
+        "not explain what companions add, and cannot steer it. The model without intents takes the best, and where mu "
+        "is above 0 new items do",
     )
     new_item_exposure: float = Field(
         1.0,

@@ -36,14 +36,14 @@ from saerec_ray.backbone.validation import EncodedUsers, encode_users, held_out,
 from saerec_ray.config import TrainConfig
 from saerec_ray.data.prepared import read_sequences
 from saerec_ray.evaluation.ablation import REMOVED, removals
-from saerec_ray.evaluation.cited_intents import Cite, cited_intents, speaking_intents
+from saerec_ray.evaluation.cited_intents import Cite, cited_intents
 from saerec_ray.evaluation.completeness import completeness
 from saerec_ray.evaluation.history_ablation import stability
 from saerec_ray.evaluation.markdown_tables import number
 from saerec_ray.evaluation.scored_users import ScoredUser, rank_without, sample_cases, scored_users
 from saerec_ray.evidence import COMPARED_ITEMS, setting_apart
 from saerec_ray.intents.catalogue import read_catalogue
-from saerec_ray.scoring import Floats, Indices, ItemSpace
+from saerec_ray.scoring import Floats, Indices, ItemSpace, decompose
 from tests.bench.published import Transcript, add_page_option, described, publish, shown_command
 from tests.bench.report_sections import named_run
 
@@ -93,10 +93,9 @@ def places_lost(published: Mask, space: ItemSpace, user: ScoredUser, item: int, 
 
 def reasons(published: Mask, space: ItemSpace, user: ScoredUser, item: int) -> tuple[Indices, Floats]:
     """The published intents that speak for an item, and what they add."""
-    intents = speaking_intents(space, user, item)
-    intents = intents[published[intents]]
-    loadings = space.codes[[item]].toarray()[0, intents]
-    return intents, np.asarray(user.values[intents] * loadings, dtype=np.float32)
+    parts = decompose(space, user.state, user.values, item, user.companions)
+    speaking = published[parts.intents] & (parts.contributions > 0)
+    return parts.intents[speaking], parts.contributions[speaking]
 
 
 def cells(found: dict[str, Any]) -> str:

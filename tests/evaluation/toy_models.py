@@ -157,11 +157,13 @@ class AveragingEncoder:
         return UserStates(states, profiles, weights, companion_strengths(self._space, histories))
 
 
-def served_reasons(space: ItemSpace, user: ScoredUser, item: int) -> list[int]:
+def served_reasons(
+    space: ItemSpace, user: ScoredUser, item: int, published: npt.NDArray[np.bool_] | None = None
+) -> list[int]:
     """The first three reasons for an item, written out.
 
-    Of the five intents that differ the most from what they are to all unseen items, at most 100, those that speak for
-    the item, by how many places it moves without each.
+    Of the five published intents, or of all, that differ the most from what they are to all unseen items, at most 100,
+    those that speak for the item, by how many places it moves without each.
     """
     codes = space.codes.toarray()
     unseen = np.setdiff1d(np.arange(space.item_count), user.history)
@@ -172,7 +174,7 @@ def served_reasons(space: ItemSpace, user: ScoredUser, item: int) -> list[int]:
         return order.index(item) if item in order else 0
 
     beyond = np.abs(user.values) * (codes[item] - codes[unseen].mean(axis=0))
-    nameable = np.flatnonzero(codes[item] * user.values).tolist()
+    nameable = np.flatnonzero(codes[item] * user.values * (True if published is None else published)).tolist()
     listed = sorted(nameable, key=lambda intent: -beyond[intent])[:5]
     moved = {
         intent: abs(place(user.scores - user.values[intent] * codes[:, intent]) - place(user.scores))
