@@ -22,6 +22,7 @@ from saerec_ray.evaluation import users_in_turn
 from saerec_ray.evaluation.build import PAGE_FILE, REPORT_FILE, TABLE_FILE, build_report
 from saerec_ray.evaluation.subject import Subject
 from saerec_ray.evaluation_settings import EvaluateConfig
+from saerec_ray.intents.catalogue import read_catalogue
 from saerec_ray.intents.language_model import LanguageModel
 from saerec_ray.intents.stage import read_population
 from tests.evaluation.finished_stages import USERS, encode, write_stages
@@ -191,6 +192,21 @@ def test_intents_without_a_published_name_are_not_cited_as_names(whole: Path) ->
     found = report(whole)["faithfulness"]
     assert found["named_against_random"]["1"]["same_item"]["cases"] > 0
     assert found["named_against_random"] != found["cited_against_random"], "one in eight has no name"
+
+
+def test_where_no_intent_is_published_none_is_cited(
+    workdir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        Subject, "published", np.zeros(len(read_catalogue(workdir / "intents").intents), bool)
+    )
+    metrics = build(workdir, tmp_path, "faithfulness")
+    found = report(tmp_path)["faithfulness"]
+    assert found["cited_against_random"]["1"]["same_item"]["cases"] > 0
+    assert not any(found["named_against_random"].values())
+    assert set(found["history"]) == set(found["evidence"]) == {"users"}
+    assert found["stability"]["items"] == 0
+    assert "cited_win_rate" not in metrics
 
 
 def test_metrics_of_the_manifest_are_plain_figures(workdir: Path, tmp_path: Path) -> None:
